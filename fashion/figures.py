@@ -1,0 +1,106 @@
+"""The pictures. Every function returns a matplotlib Figure; equal arguments give equal pixels."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import confusion_matrix as count_confusions
+
+from fashion.files import written_whole
+
+TRAINING, VALIDATION = "#1f77b4", "#d95f02"
+RIGHT, WRONG = "#1b7837", "#b2182b"
+GREY = "#555555"
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG of 150 dots per inch, without the version or time that would make its bytes differ."""
+    with written_whole(path) as part:
+        figure.savefig(part, dpi=150, metadata={"Software": None})
+
+
+def learning_curves(history: pd.DataFrame, quantity: str, label: str, title: str) -> Figure:
+    """`quantity` ("loss" or "accuracy") on training and validation images over the epochs of a history.csv.
+
+    The epoch of the lowest validation loss is marked: what comes after it, with training loss still falling, is overfitting.
+    """
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    best = history.loc[history["val_loss"].idxmin(), "epoch"]
+    axes.axvline(best, color=GREY, linewidth=1, linestyle=":")
+    axes.annotate(
+        f"lowest validation loss: epoch {best}",
+        (best, 0.985), (-4 if best > history["epoch"].median() else 4, 0),
+        xycoords=("data", "axes fraction"), textcoords="offset points",
+        ha="right" if best > history["epoch"].median() else "left", va="top", fontsize=9, color=GREY,
+    )  # fmt: skip
+    axes.plot("epoch", quantity, "o-", data=history, color=TRAINING, markersize=4, label="training")
+    axes.plot("epoch", f"val_{quantity}", "s--", data=history, color=VALIDATION, markersize=4, label="validation")
+    axes.set(title=title, xlabel="epoch", ylabel=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(y=0.15)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="center right")
+    return figure
+
+
+def confusion_matrix(predictions: pd.DataFrame, class_names: list[str], title: str) -> Figure:
+    """How often each class (row) was predicted as each class (column), in images; shade is the share of the row."""
+    counts = count_confusions(predictions["actual"], predictions["predicted"], labels=class_names)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(7.5, 6.8), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*counts.shape):
+        if counts[row, column]:
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, counts[row, column], ha="center", va="center", fontsize=9, color=colour)
+    axes.set_xticks(range(len(class_names)), class_names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(class_names)), class_names)
+    axes.set(title=title, xlabel="predicted", ylabel="actual")
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def samples(images: np.ndarray, labels: np.ndarray, class_names: list[str], title: str, each: int = 12) -> Figure:
+    """The first `each` images of every class, a row a class. `images` is (items, height, width) uint8."""
+    figure = Figure(figsize=(8, 0.62 * len(class_names) + 0.5), layout="constrained")
+    figure.suptitle(title)
+    grid = figure.subplots(len(class_names), each, squeeze=False, gridspec_kw={"wspace": 0, "hspace": 0})
+    for label, row in enumerate(grid):
+        examples = images[np.flatnonzero(labels == label)[:each]]
+        for axes in row:
+            axes.axis("off")
+        for axes, image in zip(row, examples, strict=False):
+            _show(axes, image)
+        row[0].text(
+            -0.15, 0.5, class_names[label], transform=row[0].transAxes, ha="right", va="center", fontsize=10
+        )
+    return figure
+
+
+def predictions(images: np.ndarray, table: pd.DataFrame, title: str) -> Figure:
+    """Images with what the model says of them: in green with a tick where right, in red with a cross where wrong.
+
+    `images` is (items, height, width) uint8; `table` has their `actual`, `predicted` and `confidence`, row by row.
+    """
+    columns = 6
+    rows = -(-len(table) // columns)
+    figure = Figure(figsize=(8.4, 1.95 * rows + 0.5), layout="constrained")
+    figure.suptitle(title)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.axis("off")
+    for axes, image, row in zip(grid, images, table.itertuples(), strict=False):
+        right = row.actual == row.predicted
+        _show(axes, image)
+        text = f"{'✓' if right else '✗'} {row.predicted} {row.confidence:.0%}" + ("" if right else f"\nis: {row.actual}")
+        axes.set_title(text, y=-0.02, va="top", fontsize=8.5, color=RIGHT if right else WRONG)
+    return figure
+
+
+def _show(axes, image: np.ndarray) -> None:
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255)

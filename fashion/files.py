@@ -1,0 +1,45 @@
+"""Files that appear whole or not at all, and their fingerprints."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; it takes the place of `path` when the block ends without an error.
+
+    The suffix stays (`model.keras` is written as `model.part.keras`), since writers choose the format by it. The name is
+    always the same, so what a killed run leaves behind is overwritten by the next one.
+    """
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: dict) -> None:
+    """Write `values` as JSON, indented, in the order given. NaN and infinity are refused: they are not JSON."""
+    with written_whole(path) as part:
+        part.write_text(json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
+    """Write a table as CSV without its index, line feeds as line ends, fractions with six decimals."""
+    with written_whole(path) as part:
+        table.to_csv(part, index=False, lineterminator="\n", float_format="%.6f")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,66 @@
+"""The network, and a model file whose bytes depend on nothing but the model."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import keras
+
+from fashion.errors import UserError
+from fashion.files import written_whole
+
+EPOCH_OF_ZIP = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip entry can carry
+
+
+def build_mlp(image_shape: tuple[int, int], hidden_units: list[int], classes: int) -> keras.Sequential:
+    """A fully connected network: uint8 images (batch, height, width) in, probabilities (batch, classes) out, float32.
+
+    Pixels are scaled from 0..255 to [0, 1] inside, so that nobody who uses the saved model can forget to.
+    """
+    return keras.Sequential(
+        [
+            keras.Input(image_shape, dtype="uint8"),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Flatten(),
+            *(keras.layers.Dense(units, activation="relu") for units in hidden_units),
+            keras.layers.Dense(classes, activation="softmax"),
+        ],
+        name="mlp",
+    )
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Save architecture and weights in Keras' own format, without the optimizer's state.
+
+    Equal models give equal bytes: Keras writes the time into the metadata and into every zip entry; here both are fixed.
+    """
+    bare = keras.models.clone_model(model)  # not compiled, hence without optimizer
+    bare.set_weights(model.get_weights())
+    with written_whole(path) as part:
+        saved = part.with_name(f"saved-{part.name}")
+        try:
+            bare.save(saved)
+            with zipfile.ZipFile(saved) as source, zipfile.ZipFile(part, "w") as target:
+                for name in sorted(source.namelist()):
+                    target.writestr(zipfile.ZipInfo(name, EPOCH_OF_ZIP), _without_date(name, source.read(name)))
+        finally:
+            saved.unlink(missing_ok=True)
+
+
+def load_model(path: Path) -> keras.Model:
+    """Load a model that `save_model` wrote. Keras' safe mode is on: a model file can't bring code along."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such model. `dvc repro` trains it, `dvc checkout` restores one trained before")
+    try:
+        return keras.models.load_model(path, safe_mode=True)
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: not a whole Keras model ({reason}). `dvc repro` trains it again") from None
+
+
+def _without_date(name: str, content: bytes) -> bytes:
+    if name != "metadata.json":
+        return content
+    metadata = json.loads(content)
+    metadata["date_saved"] = "1980-01-01@00:00:00"
+    return json.dumps(metadata).encode()

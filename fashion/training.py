@@ -1,0 +1,79 @@
+"""Training: the loop, which epoch's weights are kept, and a log that grows as it runs."""
+
+import csv
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+COLUMNS = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
+STEPS_PER_EXECUTION = 64  # batches handed to TensorFlow at once; saves Python time, does not change the weights
+
+
+def make_deterministic(seed: int) -> None:
+    """Seed Python, NumPy and Keras, and let TensorFlow use only operations that repeat to the bit."""
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+def train(
+    model: keras.Model,
+    training_data: tuple[np.ndarray, np.ndarray],
+    validation_data: tuple[np.ndarray, np.ndarray],
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    keep: str,
+    history: Path,
+) -> dict[str, float]:
+    """Fit `model` in place with Adam on sparse categorical cross-entropy.
+
+    Data are pairs of images, (items, height, width) uint8, and labels, (items,) integers. `keep` says which epoch's weights
+    the model has at the end: "last", or "best", that of the lowest validation loss. A row of COLUMNS is appended to the CSV
+    file `history` as each epoch ends. Returns the kept epoch's row: the epoch, counted from 1, losses in nats, accuracies
+    in [0, 1]. Training loss and accuracy are Keras' running means over the epoch, while the weights still move.
+    """
+    model.compile(
+        optimizer=keras.optimizers.Adam(learning_rate),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        steps_per_execution=STEPS_PER_EXECUTION,
+        jit_compile=False,
+    )
+    log = EpochLog(history, epochs)
+    callbacks = [log]
+    if keep == "best":  # patience is never exhausted: all epochs run, then the best weights are put back
+        callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=True))
+    model.fit(
+        *training_data,
+        validation_data=validation_data,
+        epochs=epochs,
+        batch_size=batch_size,
+        callbacks=callbacks,
+        verbose=1 if sys.stdout.isatty() else 0,
+    )
+    return min(log.rows, key=lambda row: row["val_loss"]) if keep == "best" else log.rows[-1]
+
+
+class EpochLog(keras.callbacks.Callback):
+    """Appends each epoch's values to a CSV file, and prints them where no progress bar does."""
+
+    def __init__(self, path: Path, epochs: int):
+        super().__init__()
+        self.path, self.epochs, self.rows = path, epochs, []
+
+    def on_train_begin(self, logs=None):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerow(COLUMNS)
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {"epoch": epoch + 1} | {name: float(logs[name]) for name in COLUMNS[1:]}
+        self.rows.append(row)
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
+        if not sys.stdout.isatty():
+            print(f"epoch {row['epoch']}/{self.epochs}", *(f"{name} {row[name]:.4f}" for name in COLUMNS[1:]), flush=True)

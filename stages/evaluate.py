@@ -1,0 +1,28 @@
+"""Score the model on the test images: the one place where they are opened for a number.
+
+    python -m stages.evaluate     (run by `dvc repro`)
+"""
+
+from fashion.files import write_csv, write_json
+from fashion.models import load_model
+from fashion.scores import per_class, predictions, summary
+from fashion.training import make_deterministic
+from stages.params import Params
+from stages.pipeline import Files, load_split, run
+
+BATCH_SIZE = 1000  # images at a time; bounds memory, does not change a score
+
+
+def evaluate(params: Params, files: Files) -> None:
+    images, labels = load_split(files, "test")
+    make_deterministic(params.seed)
+    probabilities = load_model(files["model.keras"]).predict(images, batch_size=BATCH_SIZE, verbose=0)
+
+    class_names = params.data.class_names
+    write_json(files["test.json"], summary(labels, probabilities))
+    write_csv(files["per_class.csv"], per_class(labels, probabilities, class_names))
+    write_csv(files["predictions.csv"], predictions(labels, probabilities, class_names))
+
+
+if __name__ == "__main__":
+    run(evaluate)

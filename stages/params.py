@@ -1,0 +1,84 @@
+"""Every knob in params.yaml: its type, its range, what it means. Whatever else stands there is refused."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, ValidationError
+
+from fashion.errors import UserError
+
+PARAMS = Path("params.yaml")
+
+Name = Annotated[str, StringConstraints(min_length=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy accepts
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, protected_namespaces=())
+
+
+class DataFile(Section):
+    name: Name
+    bytes: PositiveInt
+    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+
+class DataFiles(Section):
+    train_images: DataFile
+    train_labels: DataFile
+    test_images: DataFile
+    test_labels: DataFile
+
+
+class Data(Section):
+    name: Name  # stands on every picture
+    sources: list[Name]  # folders and web addresses, tried in this order
+    files: DataFiles
+    image_shape: tuple[PositiveInt, PositiveInt] = Field(strict=False)  # height, width in pixels
+    class_names: Annotated[list[Name], Field(min_length=2, max_length=256)]  # label 0 is the first
+
+
+class Prepare(Section):
+    validation_size: PositiveInt  # images kept back from training
+    split_seed: Seed
+
+
+class Model(Section):
+    hidden_units: list[PositiveInt]  # of each dense layer, from input to output
+
+
+class Train(Section):
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    keep: Literal["last", "best"]  # weights of the last epoch, or of the lowest validation loss
+
+
+class Params(Section):
+    data: Data
+    prepare: Prepare
+    seed: Seed  # of the initial weights and the order of batches
+    model: Model
+    train: Train
+
+
+def read_params(path: Path = PARAMS) -> Params:
+    """Read and check the params file. Raises UserError naming each wrong param, what it is, and what was expected."""
+    try:
+        return Params.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file. `git checkout {path}` restores it") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML: {error}") from None
+    except ValidationError as error:
+        raise UserError("\n".join(f"{path}: {_sentence(problem)}" for problem in error.errors())) from None
+
+
+def _sentence(problem: dict) -> str:
+    name = ".".join(map(str, problem["loc"])) or "the whole file"
+    if problem["type"] == "extra_forbidden":
+        return f"{name} is not a known param. Check its spelling; stages/params.py lists all"
+    if problem["type"] == "missing":
+        return f"{name} is missing"
+    return f"{name} is {problem['input']!r}. {problem['msg']}"

@@ -1,0 +1,62 @@
+"""What all stages share: their files as dvc.yaml declares them, and errors that speak to the user."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from fashion.errors import UserError
+from stages.params import Params, read_params
+
+DECLARATIONS = Path("dvc.yaml")
+
+
+class Files:
+    """Paths by file name, for one stage: `files["model.keras"]` is wherever dvc.yaml puts it.
+
+    A path stands in dvc.yaml only, and a stage can't name a file that it does not declare.
+    """
+
+    def __init__(self, stage: str):
+        definition = yaml.safe_load(DECLARATIONS.read_text(encoding="utf-8"))["stages"][stage]
+        groups = [definition.get(kind, []) for kind in ("deps", "outs", "metrics", "plots")]
+        groups.append(definition.get("meta", {}).get("records", []))
+        entries = [entry for group in groups for entry in group]
+        paths = [Path(entry if isinstance(entry, str) else next(iter(entry))) for entry in entries]
+        self._paths = {path.name: path for path in paths}
+        self._stage = stage
+
+    def __getitem__(self, name: str) -> Path:
+        if name not in self._paths:
+            raise KeyError(f"{DECLARATIONS} declares no {name} for stage {self._stage}")
+        return self._paths[name]
+
+
+def load_split(files: Files, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images (items, height, width) and labels (items,) of "train", "validation" or "test": uint8, memory-mapped."""
+    paths = [files["prepared"] / f"{split}_{part}.npy" for part in ("images", "labels")]
+    try:
+        images, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
+    except (ValueError, EOFError, FileNotFoundError) as error:
+        raise UserError(f"{files['prepared']}: missing or damaged ({error}). `dvc repro` makes it again") from None
+    return images, labels
+
+
+def run(stage: Callable[[Params, Files], None]) -> None:
+    """Run a stage; what the user can mend ends in one message and exit status 1, not in a traceback."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # TensorFlow's start-up notes; its warnings and errors stay
+    name = stage.__name__
+    try:
+        stage(read_params(), Files(name))
+    except UserError as error:
+        sys.exit(f"{name}: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        sys.exit(f"{name}: {error.filename or 'a file'}: {error.strerror}. Make room or give access, then run it again")
+    except KeyboardInterrupt:
+        sys.exit(f"{name}: interrupted. Run it again: nothing half-written is kept")

@@ -1,0 +1,69 @@
+"""Read the raw files strictly, keep back a validation split, and describe what is there.
+
+    python -m stages.prepare      (run by `dvc repro`)
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from fashion.errors import UserError
+from fashion.files import write_json, written_whole
+from fashion.idx import read_idx
+from fashion.splits import stratified_split
+from fashion.statistics import count_duplicates, images_per_class, pixel_mean_and_std
+from stages.params import Params
+from stages.pipeline import Files, run
+
+
+def prepare(params: Params, files: Files) -> None:
+    raw, names = files["raw"], params.data.files
+    images, labels = read_pair(raw / names.train_images.name, raw / names.train_labels.name, params)
+    test_images, test_labels = read_pair(raw / names.test_images.name, raw / names.test_labels.name, params)
+    train, validation = stratified_split(labels, params.prepare.validation_size, params.prepare.split_seed)
+    splits = {
+        "train": (images[train], labels[train]),
+        "validation": (images[validation], labels[validation]),
+        "test": (test_images, test_labels),
+    }
+    for split, (split_images, split_labels) in splits.items():
+        save_array(files["prepared"] / f"{split}_images.npy", split_images)
+        save_array(files["prepared"] / f"{split}_labels.npy", split_labels)
+
+    mean, std = pixel_mean_and_std(images)
+    class_names = params.data.class_names
+    write_json(
+        files["data.json"],
+        {
+            "name": params.data.name,
+            "images": {split: len(split_labels) for split, (_, split_labels) in splits.items()},
+            "images_per_class": {split: images_per_class(pair[1], class_names) for split, pair in splits.items()},
+            "pixel_mean": mean,  # of all training images, before the split, scaled to [0, 1]
+            "pixel_std": std,
+            "test_images_also_in_training": count_duplicates(test_images, among=images),
+        },
+    )
+
+
+def read_pair(images_path: Path, labels_path: Path, params: Params) -> tuple[np.ndarray, np.ndarray]:
+    """Images (items, height, width) and labels (items,), uint8, checked against each other and the params."""
+    images = read_idx(images_path, (None, *params.data.image_shape))
+    labels = read_idx(labels_path, (None,))
+    if len(images) != len(labels):
+        raise UserError(f"{images_path.name} has {len(images):,} images, {labels_path.name} {len(labels):,} labels")
+    if len(labels) == 0:
+        raise UserError(f"{labels_path}: is empty")
+    classes = len(params.data.class_names)
+    if labels.max() >= classes:
+        at = int(np.argmax(labels >= classes))
+        raise UserError(f"{labels_path}: label {at} is {labels[at]}, expected 0 to {classes - 1} (data.class_names)")
+    return images, labels
+
+
+def save_array(path: Path, values: np.ndarray) -> None:
+    with written_whole(path) as part:
+        np.save(part, values, allow_pickle=False)
+
+
+if __name__ == "__main__":
+    run(prepare)
