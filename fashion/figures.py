@@ -43,7 +43,7 @@ def learning_curves(history: pd.DataFrame, quantity: str, label: str, title: str
     axes.margins(y=0.15)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="center right")
+    axes.legend(frameon=False)
     return figure
 
 
@@ -76,9 +76,7 @@ def samples(images: np.ndarray, labels: np.ndarray, class_names: list[str], titl
             axes.axis("off")
         for axes, image in zip(row, examples, strict=False):
             _show(axes, image)
-        row[0].text(
-            -0.15, 0.5, class_names[label], transform=row[0].transAxes, ha="right", va="center", fontsize=10
-        )
+        row[0].text(-0.15, 0.5, class_names[label], transform=row[0].transAxes, ha="right", va="center", fontsize=10)
     return figure
 
 
@@ -88,8 +86,8 @@ def predictions(images: np.ndarray, table: pd.DataFrame, title: str) -> Figure:
     `images` is (items, height, width) uint8; `table` has their `actual`, `predicted` and `confidence`, row by row.
     """
     columns = 6
-    rows = -(-len(table) // columns)
-    figure = Figure(figsize=(8.4, 1.95 * rows + 0.5), layout="constrained")
+    rows = max(1, -(-len(table) // columns))
+    figure = Figure(figsize=(9.6, 2 * rows + 0.5), layout="constrained")
     figure.suptitle(title)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
@@ -97,8 +95,8 @@ def predictions(images: np.ndarray, table: pd.DataFrame, title: str) -> Figure:
     for axes, image, row in zip(grid, images, table.itertuples(), strict=False):
         right = row.actual == row.predicted
         _show(axes, image)
-        text = f"{'✓' if right else '✗'} {row.predicted} {row.confidence:.0%}" + ("" if right else f"\nis: {row.actual}")
-        axes.set_title(text, y=-0.02, va="top", fontsize=8.5, color=RIGHT if right else WRONG)
+        verdict = f"✓ {row.predicted}" if right else f"✗ {row.predicted} (is {row.actual})"
+        axes.set_title(f"{verdict}\n{row.confidence:.1%} sure", fontsize=8, color=RIGHT if right else WRONG)
     return figure
 
 

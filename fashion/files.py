@@ -28,9 +28,12 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, values: dict) -> None:
-    """Write `values` as JSON, indented, in the order given. NaN and infinity are refused: they are not JSON."""
+    """Write `values` as JSON, indented, in the order given, fractions with at most six decimals.
+
+    NaN and infinity are refused with ValueError: they are not JSON.
+    """
     with written_whole(path) as part:
-        part.write_text(json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(_rounded(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
@@ -43,3 +46,14 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _rounded(value):
+    match value:
+        case float():
+            return round(value, 6)
+        case dict():
+            return {name: _rounded(part) for name, part in value.items()}
+        case list():
+            return [_rounded(part) for part in value]
+    return value

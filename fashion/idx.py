@@ -50,9 +50,9 @@ def write_idx(path: Path, values: np.ndarray) -> None:
     if values.dtype != np.uint8:
         raise ValueError(f"IDX files are written from uint8, not {values.dtype}")
     header = bytes([0, 0, UINT8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
-    with written_whole(path) as part, part.open("wb") as file:
-        with gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=6, mtime=0) as packed:
-            packed.write(header + values.tobytes())
+    packed = gzip.compress(header + values.tobytes(), compresslevel=6, mtime=0)
+    with written_whole(path) as part:
+        part.write_bytes(packed)
 
 
 def _read_shape(file: gzip.GzipFile, path: Path, number_of_dimensions: int) -> tuple[int, ...]:

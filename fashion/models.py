@@ -4,8 +4,7 @@ import json
 import zipfile
 from pathlib import Path
 
-import keras
-
+from fashion.backend import keras
 from fashion.errors import UserError
 from fashion.files import written_whole
 

@@ -8,23 +8,23 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_recall
 BINS = 15  # of the expected calibration error, as in the paper
 
 
-def summary(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+def summary(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float | list[float]]:
     """The scores that runs are compared by.
 
     `labels` is (items,) integers, `probabilities` (items, classes) with rows that sum to 1. Accuracy, macro F1 and the
-    expected calibration error lie in [0, 1]; `loss` is the mean cross-entropy in nats; `accuracy_low` and `accuracy_high`
-    bound the 95 % Wilson score interval of the accuracy over the choice of test images (Wilson 1927).
+    expected calibration error lie in [0, 1]; `loss` is the mean cross-entropy in nats; `accuracy_interval` is the 95 %
+    Wilson score interval of the accuracy over the choice of test images (Wilson 1927).
     """
     predicted = probabilities.argmax(axis=1)
+    exact = probabilities / probabilities.sum(axis=1, keepdims=True, dtype=np.float64)  # sum to 1 beyond float32 rounding
     interval = binomtest(int((predicted == labels).sum()), len(labels)).proportion_ci(0.95, method="wilson")
     classes = np.arange(probabilities.shape[1])
     return {
         "accuracy": float(accuracy_score(labels, predicted)),
-        "accuracy_low": float(interval.low),
-        "accuracy_high": float(interval.high),
-        "loss": float(log_loss(labels, probabilities.astype(np.float64), labels=classes)),
+        "loss": float(log_loss(labels, exact, labels=classes)),
         "macro_f1": float(f1_score(labels, predicted, labels=classes, average="macro", zero_division=0)),
         "expected_calibration_error": expected_calibration_error(labels, probabilities),
+        "accuracy_interval": [float(interval.low), float(interval.high)],
     }
 
 

@@ -4,21 +4,36 @@ import csv
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
-import tensorflow as tf
+
+from fashion.backend import keras
 
 COLUMNS = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
-STEPS_PER_EXECUTION = 64  # batches handed to TensorFlow at once; saves Python time, does not change the weights
+STEPS_PER_EXECUTION = 64  # batches that TensorFlow takes at once; saves time in Python, does not change the weights
+VALIDATION_BATCH_SIZE = 1000  # images at a time; bounds memory
 
 
-def make_deterministic(seed: int) -> None:
-    """Seed Python, NumPy and Keras, and let TensorFlow use only operations that repeat to the bit."""
-    keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
+class ShuffledBatches(keras.utils.PyDataset):
+    """Batches in a new order each epoch, read as they are needed: memory-mapped arrays never stand in memory whole."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, batch_size: int, seed: int):
+        super().__init__()
+        self.images, self.labels, self.batch_size = images, labels, batch_size
+        self.random = np.random.default_rng(seed)
+        self.on_epoch_end()
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.batch_size)
+
+    def __getitem__(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        chosen = self.order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        return self.images[chosen], self.labels[chosen]
+
+    def on_epoch_end(self) -> None:
+        self.order = self.random.permutation(len(self.labels))
 
 
-def train(
+def fit(
     model: keras.Model,
     training_data: tuple[np.ndarray, np.ndarray],
     validation_data: tuple[np.ndarray, np.ndarray],
@@ -27,14 +42,17 @@ def train(
     batch_size: int,
     learning_rate: float,
     keep: str,
+    seed: int,
     history: Path,
 ) -> dict[str, float]:
     """Fit `model` in place with Adam on sparse categorical cross-entropy.
 
-    Data are pairs of images, (items, height, width) uint8, and labels, (items,) integers. `keep` says which epoch's weights
-    the model has at the end: "last", or "best", that of the lowest validation loss. A row of COLUMNS is appended to the CSV
-    file `history` as each epoch ends. Returns the kept epoch's row: the epoch, counted from 1, losses in nats, accuracies
-    in [0, 1]. Training loss and accuracy are Keras' running means over the epoch, while the weights still move.
+    Data are pairs of images, (items, height, width) uint8, and labels, (items,) integers. `keep` says which epoch's
+    weights the model has at the end: "last", or "best", that of the lowest validation loss. `seed` sets the order of the
+    batches. A row of COLUMNS is appended to the CSV file `history` as each epoch ends.
+
+    Returns the kept epoch's row: the epoch, counted from 1, losses in nats, accuracies in [0, 1]. Training loss and
+    accuracy are Keras' running means over the epoch, taken while the weights still move.
     """
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
@@ -48,10 +66,11 @@ def train(
     if keep == "best":  # patience is never exhausted: all epochs run, then the best weights are put back
         callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=True))
     model.fit(
-        *training_data,
+        ShuffledBatches(*training_data, batch_size, seed),
+        shuffle=False,  # done above
         validation_data=validation_data,
+        validation_batch_size=VALIDATION_BATCH_SIZE,
         epochs=epochs,
-        batch_size=batch_size,
         callbacks=callbacks,
         verbose=1 if sys.stdout.isatty() else 0,
     )
@@ -71,7 +90,7 @@ class EpochLog(keras.callbacks.Callback):
             csv.writer(file, lineterminator="\n").writerow(COLUMNS)
 
     def on_epoch_end(self, epoch, logs=None):
-        row = {"epoch": epoch + 1} | {name: float(logs[name]) for name in COLUMNS[1:]}
+        row = {"epoch": epoch + 1} | {name: round(float(logs[name]), 6) for name in COLUMNS[1:]}
         self.rows.append(row)
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)

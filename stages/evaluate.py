@@ -1,12 +1,12 @@
 """Score the model on the test images: the one place where they are opened for a number.
 
-    python -m stages.evaluate     (run by `dvc repro`)
+`python -m stages.evaluate`, run by `dvc repro`.
 """
 
+from fashion.backend import make_deterministic
 from fashion.files import write_csv, write_json
 from fashion.models import load_model
 from fashion.scores import per_class, predictions, summary
-from fashion.training import make_deterministic
 from stages.params import Params
 from stages.pipeline import Files, load_split, run
 
@@ -19,7 +19,7 @@ def evaluate(params: Params, files: Files) -> None:
     probabilities = load_model(files["model.keras"]).predict(images, batch_size=BATCH_SIZE, verbose=0)
 
     class_names = params.data.class_names
-    write_json(files["test.json"], summary(labels, probabilities))
+    write_json(files["test.json"], summary(labels, probabilities) | {"data": params.data.name})
     write_csv(files["per_class.csv"], per_class(labels, probabilities, class_names))
     write_csv(files["predictions.csv"], predictions(labels, probabilities, class_names))
 

@@ -1,6 +1,6 @@
 """Put the four files of the data set into data/raw, unchanged, from the first source that has them whole.
 
-    python -m stages.fetch        (run by `dvc repro`)
+`python -m stages.fetch`, run by `dvc repro`.
 """
 
 import os

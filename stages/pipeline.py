@@ -1,7 +1,6 @@
 """What all stages share: their files as dvc.yaml declares them, and errors that speak to the user."""
 
 import errno
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +47,6 @@ def load_split(files: Files, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 def run(stage: Callable[[Params, Files], None]) -> None:
     """Run a stage; what the user can mend ends in one message and exit status 1, not in a traceback."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # TensorFlow's start-up notes; its warnings and errors stay
     name = stage.__name__
     try:
         stage(read_params(), Files(name))

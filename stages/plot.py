@@ -1,6 +1,6 @@
 """Draw the pictures.
 
-    python -m stages.plot         (run by `dvc repro`)
+`python -m stages.plot`, run by `dvc repro`.
 """
 
 import pandas as pd

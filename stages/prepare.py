@@ -1,6 +1,6 @@
 """Read the raw files strictly, keep back a validation split, and describe what is there.
 
-    python -m stages.prepare      (run by `dvc repro`)
+`python -m stages.prepare`, run by `dvc repro`.
 """
 
 from pathlib import Path

@@ -1,14 +1,13 @@
 """Train the network and keep its learning curves.
 
-    python -m stages.train        (run by `dvc repro`)
+`python -m stages.train`, run by `dvc repro`.
 """
 
-import numpy as np
-
+from fashion.backend import make_deterministic
 from fashion.environment import environment
 from fashion.files import write_json
 from fashion.models import build_mlp, save_model
-from fashion.training import make_deterministic, train as fit
+from fashion.training import fit
 from stages.params import Params
 from stages.pipeline import Files, load_split, run
 
@@ -27,6 +26,7 @@ def train(params: Params, files: Files) -> None:
         batch_size=params.train.batch_size,
         learning_rate=params.train.learning_rate,
         keep=params.train.keep,
+        seed=params.seed,
         history=files["history.csv"],
     )
 

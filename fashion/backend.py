@@ -1,0 +1,48 @@
+"""TensorFlow and Keras, started without their notes and set to repeat themselves to the bit.
+
+Whatever needs them imports them from here: `from fashion.backend import keras, tf`. It takes about three seconds.
+"""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# What every start on a healthy machine says: information, and that there is no GPU. Warnings and other errors are shown.
+NOTES = re.compile(
+    r"WARNING: All log messages before absl::InitializeLog|I0000 |To enable the following instructions|E0000 .*cuInit"
+)
+
+
+@contextmanager
+def without_notes() -> Iterator[None]:
+    """Hold back what is written to standard error, also by C++ code, and then pass on all lines but the NOTES."""
+    sys.stderr.flush()
+    original = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(original, 2)
+            os.close(original)
+            held.seek(0)
+            for line in held.read().decode(errors="replace").splitlines():
+                if not NOTES.match(line):
+                    print(line, file=sys.stderr)
+
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # no information from TensorFlow's own log either
+with without_notes():
+    import keras
+    import tensorflow as tf
+
+    tf.config.list_logical_devices()  # looks for a GPU now, and says so now
+
+
+def make_deterministic(seed: int) -> None:
+    """Seed Python, NumPy and Keras, and let TensorFlow use only operations that repeat to the bit."""
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
