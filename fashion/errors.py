@@ -1,5 +1,27 @@
-"""The one exception whose text is meant for the person at the terminal."""
+"""Errors that speak to the person at the terminal."""
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+NO_ROOM_OR_ACCESS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class UserError(Exception):
     """Something the user can mend: its text names what is wrong, what was expected, and what to do."""
+
+
+@contextmanager
+def reported(command: str) -> Iterator[None]:
+    """End the program with one message and exit status 1, without a traceback, on whatever the user can mend."""
+    try:
+        yield
+    except UserError as error:
+        sys.exit(f"{command}: {error}")
+    except OSError as error:
+        if error.errno not in NO_ROOM_OR_ACCESS:
+            raise
+        sys.exit(f"{command}: {error.filename or 'a file'}: {error.strerror}. Make room or give access, then run it again")
+    except KeyboardInterrupt:
+        sys.exit(f"{command}: interrupted. Run it again: nothing half-written is kept")

@@ -1,14 +1,12 @@
 """What all stages share: their files as dvc.yaml declares them, and errors that speak to the user."""
 
-import errno
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import yaml
 
-from fashion.errors import UserError
+from fashion.errors import UserError, reported
 from stages.params import Params, read_params
 
 DECLARATIONS = Path("dvc.yaml")
@@ -47,14 +45,5 @@ def load_split(files: Files, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 def run(stage: Callable[[Params, Files], None]) -> None:
     """Run a stage; what the user can mend ends in one message and exit status 1, not in a traceback."""
-    name = stage.__name__
-    try:
-        stage(read_params(), Files(name))
-    except UserError as error:
-        sys.exit(f"{name}: {error}")
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        sys.exit(f"{name}: {error.filename or 'a file'}: {error.strerror}. Make room or give access, then run it again")
-    except KeyboardInterrupt:
-        sys.exit(f"{name}: interrupted. Run it again: nothing half-written is kept")
+    with reported(stage.__name__):
+        stage(read_params(), Files(stage.__name__))

@@ -1,0 +1,29 @@
+# `make` sets up and runs the pipeline; `make help` lists the rest of the menu.
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: all help demo test lint
+
+all: $(BIN)/installed ## Rebuild whatever changed: data, model, metrics, pictures (dvc repro)
+	$(BIN)/dvc repro
+
+demo: $(BIN)/installed ## The same pipeline on drawn garments, where the real data is out of reach
+	$(BIN)/python -m tools.demo
+
+test: $(BIN)/installed ## Run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(BIN)/installed ## Check style and common mistakes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit(f"This needs Python 3.11, 3.12 or 3.13, \
+	$(PYTHON) is {sys.version.split()[0]}. Name another: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@

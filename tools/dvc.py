@@ -1,0 +1,27 @@
+"""DVC's own commands, run with the Python and the packages that run this one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from fashion.errors import UserError
+
+
+def dvc(*arguments: str, folder: Path = Path(), **variables: str) -> None:
+    """Run a DVC command in `folder`, its output on the terminal, with further environment variables.
+
+    Raises UserError when it fails; DVC has then already said why.
+    """
+    if subprocess.run(command(*arguments), cwd=folder, env=environment(**variables), check=False).returncode:
+        raise UserError(f"`dvc {' '.join(arguments)}` failed in {folder.resolve()}; its last lines above say why")
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "dvc", *arguments]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment, `python` being the one that runs it: stages start with that word."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return os.environ | {"PATH": path} | variables
