@@ -3,10 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all help demo test lint
+.PHONY: all reproduced demo test lint help
 
 all: $(BIN)/installed ## Rebuild whatever changed: data, model, metrics, pictures (dvc repro)
 	$(BIN)/dvc repro
+
+reproduced: $(BIN)/installed ## Compare the rebuild with what is committed
+	$(BIN)/python -m tools.reproduced
 
 demo: $(BIN)/installed ## The same pipeline on drawn garments, where the real data is out of reach
 	$(BIN)/python -m tools.demo

@@ -10,16 +10,21 @@ from fashion.backend import keras
 
 COLUMNS = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
 STEPS_PER_EXECUTION = 64  # batches that TensorFlow takes at once; saves time in Python, does not change the weights
-VALIDATION_BATCH_SIZE = 1000  # images at a time; bounds memory
+SCORING_BATCH_SIZE = 1000  # images at a time where nothing is learned from them; bounds memory
 
 
-class ShuffledBatches(keras.utils.PyDataset):
-    """Batches in a new order each epoch, read as they are needed: memory-mapped arrays never stand in memory whole."""
+class Batches(keras.utils.PyDataset):
+    """Pairs of images and labels, `batch_size` at a time, read as they are needed.
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, batch_size: int, seed: int):
+    Memory-mapped arrays so never stand in memory whole. With a `seed` the order is a new one each epoch, else that of the
+    arrays.
+    """
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, batch_size: int, seed: int | None = None):
         super().__init__()
         self.images, self.labels, self.batch_size = images, labels, batch_size
-        self.random = np.random.default_rng(seed)
+        self.random = None if seed is None else np.random.default_rng(seed)
+        self.order = np.arange(len(labels))
         self.on_epoch_end()
 
     def __len__(self) -> int:
@@ -30,7 +35,8 @@ class ShuffledBatches(keras.utils.PyDataset):
         return self.images[chosen], self.labels[chosen]
 
     def on_epoch_end(self) -> None:
-        self.order = self.random.permutation(len(self.labels))
+        if self.random is not None:
+            self.order = self.random.permutation(len(self.labels))
 
 
 def fit(
@@ -66,15 +72,19 @@ def fit(
     if keep == "best":  # patience is never exhausted: all epochs run, then the best weights are put back
         callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=True))
     model.fit(
-        ShuffledBatches(*training_data, batch_size, seed),
-        shuffle=False,  # done above
-        validation_data=validation_data,
-        validation_batch_size=VALIDATION_BATCH_SIZE,
+        Batches(*training_data, batch_size, seed),
+        shuffle=False,  # Batches does
+        validation_data=Batches(*validation_data, SCORING_BATCH_SIZE),
         epochs=epochs,
         callbacks=callbacks,
         verbose=1 if sys.stdout.isatty() else 0,
     )
     return min(log.rows, key=lambda row: row["val_loss"]) if keep == "best" else log.rows[-1]
+
+
+def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Probabilities (items, classes), float32, of uint8 images (items, height, width)."""
+    return model.predict(Batches(images, np.zeros(len(images)), SCORING_BATCH_SIZE), verbose=0)
 
 
 class EpochLog(keras.callbacks.Callback):

@@ -7,16 +7,15 @@ from fashion.backend import make_deterministic
 from fashion.files import write_csv, write_json
 from fashion.models import load_model
 from fashion.scores import per_class, predictions, summary
+from fashion.training import predict
 from stages.params import Params
 from stages.pipeline import Files, load_split, run
-
-BATCH_SIZE = 1000  # images at a time; bounds memory, does not change a score
 
 
 def evaluate(params: Params, files: Files) -> None:
     images, labels = load_split(files, "test")
     make_deterministic(params.seed)
-    probabilities = load_model(files["model.keras"]).predict(images, batch_size=BATCH_SIZE, verbose=0)
+    probabilities = predict(load_model(files["model.keras"]), images)
 
     class_names = params.data.class_names
     write_json(files["test.json"], summary(labels, probabilities) | {"data": params.data.name})

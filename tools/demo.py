@@ -21,11 +21,11 @@ NAME = "drawn garments (not Fashion-MNIST)"
 TRAINING, TEST = 60_000, 10_000  # images, as many as the real data has
 
 
-def main() -> None:
+def main(training: int = TRAINING, test: int = TEST) -> None:
     params = read_params()
     clone(WORKSPACE)
-    print(f"Drawing {TRAINING + TEST:,} garments into {DRAWINGS} ...", flush=True)
-    overrides = draw_data_set(params.data.files, DRAWINGS)
+    print(f"Drawing {training + test:,} garments into {DRAWINGS} ...", flush=True)
+    overrides = draw_data_set(params.data.files, DRAWINGS, training, test)
     dvc(
         "exp", "run", "--name", "demo", *(f"--set-param={override}" for override in overrides),
         folder=WORKSPACE, FASHION_MNIST_DIR=str(DRAWINGS.resolve()),
@@ -42,7 +42,7 @@ def clone(target: Path) -> None:
         raise UserError(f"the project's last commit can't be cloned to {target}. Is it committed? {result.stderr.strip()}")
 
 
-def draw_data_set(files: DataFiles, folder: Path, training: int = TRAINING, test: int = TEST) -> list[str]:
+def draw_data_set(files: DataFiles, folder: Path, training: int, test: int) -> list[str]:
     """Draw the four files into `folder`; return the params, NAME=VALUE, that describe them in place of the real ones."""
     for split, count, seed in (("train", training, 0), ("test", test, 1)):
         images, labels = draw_garments(count, seed)

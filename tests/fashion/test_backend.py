@@ -1,0 +1,72 @@
+import os
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fashion.backend import keras, make_deterministic, tf, without_notes
+
+NOTES = """\
+WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
+I0000 00:00:1795350459.252989    9073 port.cc:153] oneDNN custom operations are on. You may see slightly different...
+I0000 00:00:1795350459.254597    9073 cudart_stub.cc:31] Could not find cuda drivers on your machine, GPU will not be used.
+To enable the following instructions: AVX2 AVX512F FMA, in other operations, rebuild TensorFlow with the appropriate...
+E0000 00:00:1795350462.789466    9073 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error: Failed call to cuInit
+"""
+REAL = """\
+W0000 00:00:1795350462.789466    9073 gpu_device.cc:2341] Cannot dlopen some GPU libraries.
+E0000 00:00:1795350462.789466    9073 cuda_dnn.cc:456] Could not create cudnn handle: CUDNN_STATUS_NOT_INITIALIZED
+ImportError: é cannot open shared object file, while I0000 or cuInit stand only in the middle
+"""
+
+
+def test_import_is_silent():
+    # this process has imported the backend, which set the variable: without it, as a user's shell starts
+    env = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    result = subprocess.run([sys.executable, "-c", "import fashion.backend"], env=env, capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_notes_are_dropped_and_other_lines_are_passed_on_in_order(capfd):
+    first, rest = REAL.split("\n", 1)
+    with without_notes():
+        os.write(2, f"{first}\n{NOTES}{rest}".encode())  # as C++ code writes, past sys.stderr
+        assert capfd.readouterr().err == ""
+    assert capfd.readouterr().err == REAL
+
+
+def test_what_python_writes_is_held_back_and_passed_on_too(capfd):
+    print("before", file=sys.stderr)
+    with without_notes():
+        os.write(2, NOTES.encode())
+        os.write(2, b"within, without a line end")
+    print("after", file=sys.stderr)
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "before\nwithin, without a line end\nafter\nafter\n"
+
+
+def test_standard_output_is_left_alone(capfd):
+    with without_notes():
+        os.write(1, NOTES.encode())
+    assert capfd.readouterr().out == NOTES
+
+
+def test_lines_are_passed_on_and_standard_error_is_back_after_an_error(capfd):
+    with pytest.raises(ImportError), without_notes():
+        os.write(2, f"{NOTES}why it failed\n".encode())
+        raise ImportError
+    os.write(2, b"back\n")
+    assert capfd.readouterr().err == "why it failed\nback\n"
+
+
+def draw(seed):
+    make_deterministic(seed)
+    return [random.random(), *np.random.rand(2), *keras.random.uniform((2,)).numpy(), *tf.random.uniform((2,)).numpy()]  # noqa: S311
+
+
+def test_equal_seeds_give_equal_random_numbers_of_every_library():
+    first, again, other = draw(7), draw(7), draw(8)
+    assert first == again
+    assert all(number != different for number, different in zip(first, other, strict=True))

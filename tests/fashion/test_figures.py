@@ -1,0 +1,140 @@
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from PIL import Image
+
+from fashion import figures
+
+NAMES = ["T-shirt/top", "Bag", "Coat", "Dress"]
+HISTORY = pd.DataFrame(
+    {
+        "epoch": [1, 2, 3, 4],
+        "loss": [0.9, 0.5, 0.3, 0.2],
+        "accuracy": [0.6, 0.7, 0.8, 0.9],
+        "val_loss": [0.8, 0.6, 0.55, 0.7],
+        "val_accuracy": [0.65, 0.74, 0.71, 0.7],
+    }
+)
+PREDICTIONS = pd.DataFrame(  # nothing is a dress, or taken for one
+    {
+        "actual": ["Bag", "Bag", "Bag", "Coat", "T-shirt/top", "T-shirt/top", "T-shirt/top"],
+        "predicted": ["Bag", "Bag", "Coat", "Coat", "Coat", "Coat", "T-shirt/top"],
+        "confidence": [0.5, 0.9994, 0.25, 1.0, 0.75, 0.333333, 0.6],
+    }
+)
+LABELS = np.array([2, 0, 0, 1, 0, 2], np.uint8)
+IMAGES = np.random.default_rng(0).integers(0, 256, (7, 28, 28), np.uint8)
+
+EVERY_FIGURE = {
+    "loss": lambda: figures.learning_curves(HISTORY, "loss", "cross-entropy in nats", "Loss"),
+    "accuracy": lambda: figures.learning_curves(HISTORY, "accuracy", "accuracy", "Accuracy"),
+    "confusion_matrix": lambda: figures.confusion_matrix(PREDICTIONS, NAMES, "Confusions"),
+    "samples": lambda: figures.samples(IMAGES[:6], LABELS, NAMES, "Samples", each=3),
+    "predictions": lambda: figures.predictions(IMAGES, PREDICTIONS, "Predictions"),
+}
+
+
+def texts(artists):
+    return [artist.get_text() for artist in artists]
+
+
+@pytest.mark.filterwarnings("error")  # as of a character that the font lacks
+@pytest.mark.parametrize("draw", EVERY_FIGURE.values(), ids=EVERY_FIGURE)
+def test_equal_arguments_give_equal_bytes_without_version_or_time(draw, tmp_path):
+    first, again = draw(), draw()
+    figures.save_figure(first, tmp_path / "plots" / "a.png")
+    figures.save_figure(again, tmp_path / "plots" / "b.png")
+    assert isinstance(first, Figure)
+    assert (tmp_path / "plots" / "a.png").read_bytes() == (tmp_path / "plots" / "b.png").read_bytes()
+    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["a.png", "b.png"]
+    with Image.open(tmp_path / "plots" / "a.png") as picture:
+        assert picture.size == tuple((first.get_size_inches() * 150).astype(int))
+        assert set(picture.info) <= {"dpi"}
+
+
+@pytest.mark.parametrize(("quantity", "label"), [("loss", "cross-entropy in nats"), ("accuracy", "share right")])
+def test_learning_curves_show_both_sides_and_mark_the_lowest_validation_loss(quantity, label):
+    [axes] = figures.learning_curves(HISTORY, quantity, label, "A title").axes
+    mark, training, validation = axes.lines
+    assert set(mark.get_xdata()) == {3}
+    assert texts(axes.texts) == ["lowest validation loss: epoch 3"]
+    for line, column in ((training, quantity), (validation, f"val_{quantity}")):
+        assert line.get_xdata().tolist() == [1, 2, 3, 4]
+        assert line.get_ydata().tolist() == HISTORY[column].tolist()
+    assert texts(axes.get_legend().texts) == ["training", "validation"]
+    assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("A title", "epoch", label)
+
+
+def test_learning_curves_of_one_epoch(tmp_path):
+    figure = figures.learning_curves(HISTORY[:1], "loss", "loss", "Loss")
+    figures.save_figure(figure, tmp_path / "a.png")
+    assert texts(figure.axes[0].texts) == ["lowest validation loss: epoch 1"]
+
+
+def test_confusion_matrix_writes_counts_and_shades_by_the_share_of_the_row():
+    [axes] = EVERY_FIGURE["confusion_matrix"]().axes
+    written = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts}
+    assert written == {(0, 0): "1", (0, 2): "2", (1, 1): "2", (1, 2): "1", (2, 2): "1"}  # (actual, predicted)
+    [picture] = axes.images
+    expected = [[1 / 3, 0, 2 / 3, 0], [0, 2 / 3, 1 / 3, 0], [0, 0, 1, 0], [0, 0, 0, 0]]  # a class without images is blank
+    np.testing.assert_allclose(picture.get_array(), expected)
+    assert picture.get_clim() == (0, 1)
+
+
+def test_confusion_matrix_writes_light_on_dark_and_dark_on_light():
+    [axes] = EVERY_FIGURE["confusion_matrix"]().axes
+    assert [text.get_color() for text in axes.texts] == ["black", "white", "white", "black", "white"]
+
+
+def test_confusion_matrix_names_its_axes():
+    [axes] = EVERY_FIGURE["confusion_matrix"]().axes
+    assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("Confusions", "predicted", "actual")
+    assert texts(axes.get_xticklabels()) == texts(axes.get_yticklabels()) == NAMES
+
+
+def test_samples_are_the_first_of_each_class_a_row_a_class():
+    figure = EVERY_FIGURE["samples"]()
+    assert figure.get_suptitle() == "Samples"
+    grid = np.reshape(figure.axes, (4, 3))
+    shown = [[picture.get_array() for axes in row for picture in axes.images] for row in grid]
+    for pictures, expected in zip(shown, [[1, 2, 4], [3], [0, 5], []], strict=True):  # fewer than cells, and none at all
+        np.testing.assert_array_equal(np.reshape(pictures, (-1, 28, 28)), IMAGES[expected])
+    assert [texts(row[0].texts) for row in grid] == [[name] for name in NAMES]
+    assert not any(axes.axison for axes in figure.axes)
+
+
+def test_samples_are_no_more_than_asked_for():
+    figure = figures.samples(IMAGES[:6], LABELS, NAMES, "Samples", each=2)
+    assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 0, 1, 1, 0, 0]
+
+
+def test_predictions_are_ticked_in_green_or_crossed_in_red():
+    figure = EVERY_FIGURE["predictions"]()
+    assert figure.get_suptitle() == "Predictions"
+    assert [axes.get_title() for axes in figure.axes] == [
+        "✓ Bag\n50.0% sure",
+        "✓ Bag\n99.9% sure",
+        "✗ Coat (is Bag)\n25.0% sure",
+        "✓ Coat\n100.0% sure",
+        "✗ Coat (is T-shirt/top)\n75.0% sure",
+        "✗ Coat (is T-shirt/top)\n33.3% sure",
+        "✓ T-shirt/top\n60.0% sure",
+        *[""] * 5,  # the rest of the second row of six
+    ]
+    colours = [to_hex(axes.title.get_color()) for axes in figure.axes[:7]]
+    green, red = colours[0], colours[2]
+    assert colours == [green, green, red, green, red, red, green]
+    assert int(green[3:5], 16) > int(green[1:3], 16)  # more green than red
+    assert int(red[1:3], 16) > int(red[3:5], 16)
+
+
+@pytest.mark.parametrize(("items", "cells"), [(0, 6), (1, 6), (6, 6), (7, 12)])
+def test_predictions_fill_rows_of_six_and_leave_other_cells_blank(items, cells):
+    figure = figures.predictions(IMAGES[:items], PREDICTIONS[:items], "Predictions")
+    assert [len(axes.images) for axes in figure.axes] == [1] * items + [0] * (cells - items)
+    assert not any(axes.axison for axes in figure.axes)
+    for axes, image in zip(figure.axes[:items], IMAGES[:items], strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), image)
+        assert axes.images[0].get_clim() == (0, 255)  # black stays black in an image without any

@@ -1,0 +1,120 @@
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fashion.files import sha256, write_csv, write_json, written_whole
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_file_appears_when_the_block_ends(tmp_path):
+    path = tmp_path / "model.keras"
+    path.write_text("old")
+    with written_whole(path) as part:
+        part.write_text("new")
+        assert path.read_text() == "old"
+        assert part == tmp_path / "model.part.keras"  # beside it, so that the move is one step; suffix kept
+    assert path.read_text() == "new"
+    assert names(tmp_path) == ["model.keras"]
+
+
+def test_missing_folders_are_made(tmp_path):
+    path = tmp_path / "a" / "b" / "c.txt"
+    with written_whole(path) as part:
+        part.write_text("new")
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_in_the_block_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(error), written_whole(path) as part:
+        part.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_an_error_in_the_block_leaves_no_file_where_none_was(tmp_path):
+    with pytest.raises(ValueError, match="stop"), written_whole(tmp_path / "a.txt") as part:
+        part.write_text("half")
+        raise ValueError("stop")
+    assert names(tmp_path) == []
+
+
+def test_what_a_killed_run_leaves_is_overwritten_by_the_next(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    dies_while_writing = """
+import os, pathlib, sys
+from fashion.files import written_whole
+with written_whole(pathlib.Path(sys.argv[1])) as part:
+    part.write_text("a long first half")
+    os._exit(9)
+"""
+    assert subprocess.run([sys.executable, "-c", dies_while_writing, path]).returncode == 9
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.part.txt", "a.txt"]
+    with written_whole(path) as part:
+        part.write_text("new")
+    assert path.read_text() == "new"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_json_is_indented_in_the_order_given_with_six_decimals(tmp_path):
+    path = tmp_path / "a.json"
+    values = {
+        "z": 1 / 3,
+        "a": 2,
+        "name": "T-shirt – é",
+        "list": [2 / 3, 1],
+        "in": {"x": np.float64(0.12345678)},
+        "flag": True,
+    }
+    write_json(path, values)
+    assert path.read_bytes().decode() == (
+        '{\n  "z": 0.333333,\n  "a": 2,\n  "name": "T-shirt – é",\n  "list": [\n    0.666667,\n    1\n  ],\n'
+        '  "in": {\n    "x": 0.123457\n  },\n  "flag": true\n}\n'
+    )
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("nest", [lambda value: value, lambda value: [1, {"deep": value}]], ids=["bare", "nested"])
+def test_json_refuses_what_is_not_json_and_keeps_the_old_file(tmp_path, value, nest):
+    path = tmp_path / "a.json"
+    write_json(path, {"old": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"new": nest(value)})
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_csv_has_no_index_line_feeds_and_six_decimals(tmp_path):
+    path = tmp_path / "a.csv"
+    write_csv(
+        path, pd.DataFrame({"class": ["Ankle boot", "a, b"], "share": [1 / 3, 1.0], "support": [6, 1000]}, index=[7, 8])
+    )
+    assert path.read_bytes() == b'class,share,support\nAnkle boot,0.333333,6\n"a, b",1.000000,1000\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "digest"),
+    [  # published in FIPS 180-2, appendix B, but for the empty message, which is in NIST's example files
+        (b"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        (b"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+        (b"a" * 1_000_000, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"),
+    ],
+    ids=["empty", "abc", "a million a"],
+)
+def test_sha256_of_published_examples(tmp_path, content, digest):
+    path = tmp_path / "a"
+    path.write_bytes(content)
+    assert sha256(path) == digest

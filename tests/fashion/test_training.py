@@ -1,0 +1,170 @@
+import csv
+
+import numpy as np
+import pytest
+
+from fashion.backend import make_deterministic
+from fashion.models import build_mlp
+from fashion.training import EpochLog, ShuffledBatches, fit
+
+HEADER = "epoch,loss,accuracy,val_loss,val_accuracy\n"
+RANDOM = np.random.default_rng(0)
+# Random labels: what is learned of them is overfitting, so that the validation loss rises soon.
+TRAINING = RANDOM.integers(0, 256, (42, 4, 4), np.uint8), RANDOM.integers(0, 3, 42).astype(np.uint8)
+VALIDATION = RANDOM.integers(0, 256, (30, 4, 4), np.uint8), RANDOM.integers(0, 3, 30).astype(np.uint8)
+
+
+def train(history, *, training=TRAINING, keep="last", seed=1, epochs=6, learning_rate=0.03):
+    """The trained model and the returned row. Initial weights are always the same."""
+    make_deterministic(1)
+    model = build_mlp((4, 4), [16], classes=3)
+    kept = fit(
+        model, training, VALIDATION,
+        epochs=epochs, batch_size=8, learning_rate=learning_rate, keep=keep, seed=seed, history=history,
+    )  # fmt: skip
+    return model, kept
+
+
+@pytest.fixture(scope="module")
+def last(tmp_path_factory):
+    """A run that keeps the last epoch: model, returned row, and the path of its history."""
+    history = tmp_path_factory.mktemp("last") / "plots" / "history.csv"
+    return *train(history), history
+
+
+def rows_of(history):
+    with history.open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def loss_and_accuracy(model, images, labels):
+    """By NumPy in float64."""
+    w1, b1, w2, b2 = (weights.astype(np.float64) for weights in model.get_weights())
+    logits = np.maximum(images.reshape(len(images), -1) / 255 @ w1 + b1, 0) @ w2 + b2
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return -np.log(probabilities[np.arange(len(labels)), labels]).mean(), (logits.argmax(axis=1) == labels).mean()
+
+
+def same_weights(model, other):
+    return all((a == b).all() for a, b in zip(model.get_weights(), other.get_weights(), strict=True))
+
+
+def test_history_has_a_header_and_a_row_an_epoch(last):
+    _, _, history = last
+    assert history.read_bytes().startswith(HEADER.encode())
+    assert [row["epoch"] for row in rows_of(history)] == [1, 2, 3, 4, 5, 6]
+    assert history.read_bytes().endswith(b"\n")
+
+
+def test_last_keeps_the_last_epoch(last):
+    model, kept, history = last
+    assert kept == rows_of(history)[-1]
+    assert (kept["val_loss"], kept["val_accuracy"]) == pytest.approx(loss_and_accuracy(model, *VALIDATION), abs=2e-6)
+
+
+def test_training_lowers_the_loss(last):
+    model, _, history = last
+    rows = rows_of(history)
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert loss_and_accuracy(model, *TRAINING)[0] < np.log(3)  # that of a guess
+
+
+def test_best_keeps_the_epoch_of_the_lowest_validation_loss(last, tmp_path):
+    _, _, history_of_last = last
+    model, kept = train(tmp_path / "history.csv", keep="best")
+    rows = rows_of(tmp_path / "history.csv")
+    assert rows == rows_of(history_of_last)  # what is kept does not change the course: all epochs run
+    assert kept == min(rows, key=lambda row: row["val_loss"])
+    assert kept != rows[-1]
+    assert (kept["val_loss"], kept["val_accuracy"]) == pytest.approx(loss_and_accuracy(model, *VALIDATION), abs=2e-6)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="fit compares rounded losses and returns the first of equal ones; Keras does not round"
+)
+def test_best_returns_the_row_of_the_weights_it_keeps_where_losses_differ_by_less_than_is_written(tmp_path):
+    model, kept = train(tmp_path / "history.csv", keep="best", learning_rate=8e-9, epochs=7)
+    stopped_there, _ = train(tmp_path / "history.csv", keep="last", learning_rate=8e-9, epochs=kept["epoch"])
+    assert same_weights(model, stopped_there)
+
+
+def test_the_same_seed_gives_the_same_weights_to_the_bit(last, tmp_path):
+    model, kept, history = last
+    again, kept_again = train(tmp_path / "history.csv")
+    assert same_weights(model, again)
+    assert kept == kept_again
+    assert history.read_bytes() == (tmp_path / "history.csv").read_bytes()
+
+
+def test_another_seed_gives_another_order_and_other_weights(last, tmp_path):
+    assert not same_weights(last[0], train(tmp_path / "history.csv", seed=2)[0])
+
+
+def test_fit_takes_every_image_once_an_epoch_in_another_order_each_time(tmp_path):
+    taken = []
+
+    class Labels(np.ndarray):
+        """Writes down which of them are asked for."""
+
+        def __getitem__(self, chosen):
+            taken.extend(chosen)
+            return np.asarray(self)[chosen]
+
+    train(tmp_path / "history.csv", training=(TRAINING[0], TRAINING[1].view(Labels)), epochs=3)
+    epochs = np.reshape(taken[-3 * 42 :], (3, 42))  # before the first, Keras takes two batches to see their form
+    np.testing.assert_array_equal(np.sort(epochs), [range(42)] * 3)
+    assert len({tuple(order) for order in epochs}) == 3
+
+
+def test_the_log_grows_with_each_epoch_and_replaces_an_older_one(tmp_path):
+    path = tmp_path / "history.csv"
+    path.write_text("of a killed run\n" * 9)
+    log = EpochLog(path, epochs=2)
+    log.on_train_begin()
+    assert path.read_text() == HEADER
+    log.on_epoch_end(0, {"loss": 1 / 3, "accuracy": 0.5, "val_loss": np.float32(0.25), "val_accuracy": 1.0, "more": 1})
+    assert path.read_text() == HEADER + "1,0.333333,0.5,0.25,1.0\n"
+    log.on_epoch_end(1, {"loss": 0.25, "accuracy": 0.5, "val_loss": 2.0, "val_accuracy": 0.0})
+    assert path.read_text() == HEADER + "1,0.333333,0.5,0.25,1.0\n2,0.25,0.5,2.0,0.0\n"
+
+
+def orders(batch_size, seed, epochs=2):
+    """The order of 23 items in each epoch, as one list, and the sizes of the batches. Item i's image is full of i."""
+    labels = np.arange(23, dtype=np.uint8)
+    batches = ShuffledBatches(np.tile(labels[:, None, None], (1, 2, 2)), labels, batch_size, seed)
+    order, sizes = [], []
+    for _ in range(epochs):
+        for images, chosen in (batches[batch] for batch in range(len(batches))):
+            np.testing.assert_array_equal(images, np.tile(chosen[:, None, None], (1, 2, 2)))  # each with its label
+            order += chosen.tolist()
+            sizes.append(len(chosen))
+        batches.on_epoch_end()
+    return order, sizes
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"), [(10, [10, 10, 3]), (23, [23]), (100, [23]), (1, [1] * 23), (11, [11, 11, 1])]
+)
+def test_batches_are_full_but_the_last(batch_size, sizes):
+    assert orders(batch_size, seed=1, epochs=1)[1] == sizes
+
+
+def test_batches_hold_every_item_once_an_epoch_in_another_order_each_time():
+    order, _ = orders(10, seed=1)
+    assert sorted(order[:23]) == sorted(order[23:]) == list(range(23))
+    assert order[:23] != order[23:]
+    assert order[:23] != list(range(23))
+
+
+def test_the_order_of_batches_depends_on_the_seed_alone():
+    assert orders(10, seed=1) == orders(10, seed=1)
+    assert orders(10, seed=1) != orders(10, seed=2)
+    assert orders(10, seed=1)[0] == orders(7, seed=1)[0]
+
+
+def test_memory_mapped_images_are_read_batch_by_batch(tmp_path):
+    np.save(tmp_path / "images.npy", TRAINING[0])
+    images = np.load(tmp_path / "images.npy", mmap_mode="r")
+    mapped, whole = ShuffledBatches(images, TRAINING[1], 8, seed=1), ShuffledBatches(*TRAINING, 8, seed=1)
+    assert mapped.images is images
+    np.testing.assert_array_equal(mapped[5][0], whole[5][0])

@@ -1,0 +1,120 @@
+import hashlib
+import http.server
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from fashion.errors import UserError
+from stages.fetch import fetch_file
+from stages.params import DataFile
+
+CONTENT = bytes(range(256)) * 400
+NAME = "train-images-idx3-ubyte.gz"
+FILE = DataFile(name=NAME, bytes=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest())
+
+
+def folder_with(tmp_path: Path, name: str, content: bytes) -> str:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / NAME).write_bytes(content)
+    return str(tmp_path / name)
+
+
+@pytest.fixture
+def server():
+    """A web server on loopback, answering `/KIND/NAME` in the way that KIND says."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            kind = self.path.split("/")[1]
+            body = {"good": CONTENT, "altered": bytes(len(CONTENT)), "page": b"<html>Sign in</html>", "cut": CONTENT}.get(
+                kind
+            )
+            self.send_response(200 if body else 404)
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.end_headers()
+            self.wfile.write((body or b"")[: 1000 if kind == "cut" else None])
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{web.server_port}"
+        web.shutdown()
+
+
+def test_a_folder_gives_the_file_unchanged(tmp_path):
+    fetch_file(FILE, [folder_with(tmp_path, "source", CONTENT)], tmp_path / "raw" / NAME)
+    assert (tmp_path / "raw" / NAME).read_bytes() == CONTENT
+
+
+def test_a_web_address_gives_the_file_unchanged(tmp_path, server):
+    fetch_file(FILE, [f"{server}/good/"], tmp_path / NAME)
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+
+
+def test_bad_sources_are_reported_and_the_next_one_tried(tmp_path, server, capsys):
+    sources = [
+        str(tmp_path / "absent"),
+        folder_with(tmp_path, "short", CONTENT[:-1]),
+        folder_with(tmp_path, "altered", bytes(len(CONTENT))),
+        f"{server}/missing",
+        f"{server}/altered",
+        f"{server}/page",
+        f"{server}/cut",
+        folder_with(tmp_path, "good", CONTENT),
+    ]
+    fetch_file(FILE, sources, tmp_path / NAME)
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+    reports = capsys.readouterr().err.splitlines()
+    reasons = [
+        "no such folder",
+        "short: 102,399 bytes",
+        "altered: SHA-256",
+        "404",
+        "altered: SHA-256",
+        "short: 20 bytes",
+        "rror",
+    ]
+    assert len(reports) == len(reasons)
+    for report, source, reason in zip(reports, sources, reasons, strict=False):
+        assert NAME in report and source in report and reason in report
+
+
+def test_when_all_fail_one_message_lists_them_and_nothing_is_left(tmp_path):
+    sources = [str(tmp_path / "absent"), folder_with(tmp_path, "short", b"x"), "http://127.0.0.1:1"]
+    with pytest.raises(UserError) as error:
+        fetch_file(FILE, sources, tmp_path / "raw" / NAME)
+    for source, reason in zip(sources, ["no such folder", "1 bytes, expected 102,400", "refused"], strict=True):
+        assert any(source in line and reason in line for line in str(error.value).splitlines())
+    assert "FASHION_MNIST_DIR=" in str(error.value) and "make demo" in str(error.value)
+    assert list((tmp_path / "raw").iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_folder_without_permission_is_a_failed_source(tmp_path):
+    source = folder_with(tmp_path, "secret", CONTENT)
+    (tmp_path / "secret" / NAME).chmod(0)
+    with pytest.raises(UserError, match="Permission denied"):
+        fetch_file(FILE, [source], tmp_path / NAME)
+
+
+def test_the_environment_comes_before_params(repository, drawings):
+    repository.set_params("data.sources=[/nonexistent]")
+    output = repository.dvc("repro", "fetch", FASHION_MNIST_DIR=str(drawings[0]))
+    assert output.count(f"from {drawings[0]}") == 4 and "/nonexistent" not in output
+
+
+def test_without_any_source_dvc_repro_fails_with_the_message_and_no_traceback(repository):
+    repository.set_params("data.sources=[/nonexistent]")
+    output = repository.dvc("repro", "fetch", status=255)
+    assert "/nonexistent: no such folder" in output and "FASHION_MNIST_DIR=" in output and "Traceback" not in output
+    assert not any((repository.folder / "data/raw").glob("*"))
+
+
+def test_a_relative_folder_is_found_from_a_temporary_workspace(repository, drawings):
+    (repository.folder.parent / "shared").symlink_to(drawings[0])
+    output = repository.dvc("exp", "run", "--temp", "--set-param", "data.sources=[../shared]")
+    assert "from ../shared" in output and "Ran experiment" in output

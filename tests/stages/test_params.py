@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fashion.errors import UserError
+from stages.params import read_params
+
+COMMITTED = Path(__file__).parents[2] / "params.yaml"
+
+
+def changed(tmp_path: Path, name: str, value: object) -> Path:
+    params = yaml.safe_load(COMMITTED.read_text())
+    *sections, key = name.split(".")
+    section = params
+    for part in sections:
+        section = section[part]
+    if value is None:
+        del section[key]
+    else:
+        section[key] = value
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(params))
+    return path
+
+
+def test_the_committed_params_are_those_of_run_1():
+    params = read_params(COMMITTED)
+    assert params.model.hidden_units == [784, 392, 196, 49]
+    assert (params.train.epochs, params.train.batch_size, params.train.learning_rate) == (5, 128, 0.001)
+    assert params.train.keep == "last" and params.prepare.validation_size == 6000
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("train.epochs", "five", "train.epochs is 'five'. Input should be a valid integer"),
+        ("train.epochs", 0, "train.epochs is 0. Input should be greater than 0"),
+        ("train.epochs", True, "train.epochs is True. Input should be a valid integer"),
+        ("train.epochs", 2.0, "train.epochs is 2.0. Input should be a valid integer"),
+        ("train.epochs", None, "train.epochs is missing"),
+        ("train.learning_rate", -0.1, "train.learning_rate is -0.1. Input should be greater than 0"),
+        ("train.learning_rate", float("nan"), "train.learning_rate is nan"),
+        ("train.keep", "first", "train.keep is 'first'. Input should be 'last' or 'best'"),
+        ("train.epoch", 5, "train.epoch is not a known param"),
+        ("trian", {"epochs": 5}, "trian is not a known param"),
+        ("model.hidden_units", [784, -1], "model.hidden_units.1 is -1"),
+        ("model.hidden_units", 784, "model.hidden_units is 784"),
+        ("seed", -1, "seed is -1"),
+        ("seed", 2**32, "seed is 4294967296"),
+        ("data.image_shape", [28], "data.image_shape"),
+        ("data.class_names", ["one"], "data.class_names"),
+        ("data.files.test_labels.sha256", "67DA", "data.files.test_labels.sha256 is '67DA'"),
+    ],
+)
+def test_a_wrong_param_is_named_with_what_was_expected(tmp_path, name, value, message):
+    with pytest.raises(UserError) as error:
+        read_params(changed(tmp_path, name, value))
+    assert message in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_every_wrong_param_is_named_at_once(tmp_path):
+    path = changed(tmp_path, "train", {"epochs": -1, "batch_size": "x", "learning_rate": 0.1, "keep": "last"})
+    with pytest.raises(UserError) as error:
+        read_params(path)
+    assert "train.epochs" in str(error.value) and "train.batch_size" in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"train: [", b"\xff\xfe\x00", b"", b"- 1\n"])
+def test_what_is_no_params_file_is_refused(tmp_path, content):
+    (tmp_path / "params.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=r"params\.yaml"):
+        read_params(tmp_path / "params.yaml")
+
+
+def test_a_missing_params_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        read_params(tmp_path / "params.yaml")
+
+
+def test_a_stage_stops_with_status_1_and_one_message(repository):
+    repository.set_params("train.epochs=many")
+    output = repository.python("stages.train", status=1)
+    assert output == "train: params.yaml: train.epochs is 'many'. Input should be a valid integer\n"

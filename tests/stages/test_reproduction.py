@@ -1,0 +1,76 @@
+"""Same in, same out."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tools.dvc import environment
+
+
+def test_a_second_repro_runs_nothing(repository):
+    assert "Running stage" not in repository.dvc("repro")
+    assert repository.run("git", "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "4"])
+def test_a_forced_rebuild_gives_equal_bytes_at_any_number_of_threads(repository, threads):
+    before = repository.results()
+    output = repository.dvc("repro", "--force", TF_NUM_INTRAOP_THREADS=threads, TF_NUM_INTEROP_THREADS=threads)
+    assert output.count("Running stage") == 5
+    after = repository.results()
+    assert f'"TF_NUM_INTRAOP_THREADS": "{threads}"' in after.pop("metrics/environment.json").decode()
+    before.pop("metrics/environment.json")
+    assert {name for name in before if before[name] != after[name]} == set()
+    assert before.keys() == after.keys()
+
+
+def test_a_fresh_clone_without_cache_gives_equal_bytes(repository, tmp_path):
+    clone = type(repository)(tmp_path / "clone")
+    repository.run("git", "clone", "--quiet", ".", str(clone.folder))
+    assert clone.dvc("repro").count("Running stage") == 3  # metrics and pictures come with Git
+    assert clone.results() == repository.results()
+    assert clone.dvc("repro", "--force").count("Running stage") == 5
+    assert clone.results() == repository.results()
+
+
+def test_another_seed_gives_another_model(repository):
+    before = repository.read("models/model.keras")
+    repository.set_params("seed=43")
+    repository.dvc("repro", "train")
+    assert repository.read("models/model.keras") != before
+
+
+def test_a_killed_run_is_repaired_by_running_it_again(repository):
+    before = repository.results()
+    shutil.rmtree(repository.folder / ".dvc/cache")
+    repro = [sys.executable, "-m", "dvc", "repro", "--force"]
+    process = subprocess.Popen(
+        repro, cwd=repository.folder, env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    history = repository.folder / "plots/history.csv"
+    while process.poll() is None and not (history.exists() and history.read_bytes() != before["plots/history.csv"]):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    repository.dvc("repro")
+    assert repository.results() == before
+
+
+def test_metrics_and_plots_of_dvc_work(repository):
+    assert "macro_f1" in repository.dvc("metrics", "show")
+    repository.dvc("exp", "run", "--name", "longer", "--set-param", "train.epochs=3")
+    assert "accuracy" in repository.dvc("metrics", "diff", "HEAD")
+    assert "longer" in repository.dvc("exp", "show")
+    repository.dvc("plots", "show", "--out", "page")
+    page = (repository.folder / "page/index.html").read_text()
+    assert "Loss by epoch" in page and "plots_samples_png" in page
+    assert [line.strip() for line in repository.dvc("dag").splitlines() if "|" in line and any(c.isalpha() for c in line)]
+
+
+def test_analytics_are_off(repository):
+    assert repository.dvc("config", "core.analytics").strip() == "false"

@@ -1,0 +1,132 @@
+import io
+import json
+import zipfile
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from sklearn.metrics import accuracy_score, f1_score
+
+
+def forward_pass(model: bytes, images: np.ndarray) -> np.ndarray:
+    """Probabilities from the weights in a .keras file, in float64 NumPy: no Keras, no TensorFlow."""
+    with zipfile.ZipFile(io.BytesIO(model)) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
+        names = [layer["config"]["name"] for layer in json.loads(archive.read("config.json"))["config"]["layers"]]
+        dense = [weights[f"layers/{name}/vars"] for name in names if name.startswith("dense")]
+        layers = [(np.array(layer["0"], np.float64), np.array(layer["1"], np.float64)) for layer in dense]
+    values = images.reshape(len(images), -1) / 255
+    for kernel, bias in layers[:-1]:
+        values = np.maximum(values @ kernel + bias, 0)
+    kernel, bias = layers[-1]
+    scores = np.exp(values @ kernel + bias)
+    return scores / scores.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture
+def computed(repository):
+    """Labels and probabilities of the test images, computed apart from the pipeline."""
+    prepared = repository.folder / "data/prepared"
+    probabilities = forward_pass(repository.read("models/model.keras"), np.load(prepared / "test_images.npy"))
+    return np.load(prepared / "test_labels.npy"), probabilities
+
+
+def test_scores_equal_a_second_computation_from_the_saved_weights(repository, computed):
+    labels, probabilities = computed
+    scores, predicted = json.loads(repository.read("metrics/test.json")), probabilities.argmax(axis=1)
+    assert scores["accuracy"] == pytest.approx(accuracy_score(labels, predicted), abs=1e-6)
+    assert scores["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro"), abs=1e-6)
+    assert scores["loss"] == pytest.approx(-np.log(probabilities[range(len(labels)), labels]).mean(), abs=1e-5)
+    assert scores["accuracy_interval"][0] < scores["accuracy"] < scores["accuracy_interval"][1]
+    assert scores["data"] == "drawn garments (not Fashion-MNIST)"
+
+
+def test_predictions_are_in_the_order_of_the_test_images(repository, computed):
+    labels, probabilities = computed
+    table = pd.read_csv(repository.folder / "plots/predictions.csv")
+    names = np.array(yaml.safe_load(repository.read("params.yaml"))["data"]["class_names"])
+    assert list(table.columns) == ["actual", "predicted", "confidence"]
+    assert table["actual"].tolist() == names[labels].tolist()
+    assert table["predicted"].tolist() == names[probabilities.argmax(axis=1)].tolist()
+    np.testing.assert_allclose(table["confidence"], probabilities.max(axis=1), atol=2e-5)
+
+
+def test_per_class_scores_follow_from_the_predictions(repository):
+    predictions = pd.read_csv(repository.folder / "plots/predictions.csv")
+    per_class = pd.read_csv(repository.folder / "metrics/per_class.csv").set_index("class")
+    for name, row in per_class.iterrows():
+        hits = ((predictions["actual"] == name) & (predictions["predicted"] == name)).sum()
+        assert row["support"] == (predictions["actual"] == name).sum() == 40
+        assert row["recall"] == pytest.approx(hits / 40, abs=1e-6)
+        assert row["precision"] == pytest.approx(hits / max(1, (predictions["predicted"] == name).sum()), abs=1e-6)
+
+
+def test_train_json_is_the_last_row_of_the_history(repository):
+    history = pd.read_csv(repository.folder / "plots/history.csv")
+    assert list(history.columns) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
+    assert history["epoch"].tolist() == [1, 2]
+    kept, last = json.loads(repository.read("metrics/train.json")), history.iloc[-1]
+    assert kept["epoch"] == 2
+    assert kept["val_loss"] == last["val_loss"] and kept["train_accuracy"] == last["accuracy"]
+    assert kept["loss_gap"] == pytest.approx(last["val_loss"] - last["loss"], abs=1e-6)
+
+
+def test_the_best_epoch_is_kept_when_asked_for(repository):
+    repository.set_params("train.keep=best", "train.epochs=6", "train.learning_rate=0.05")
+    repository.dvc("repro", "train")
+    history = pd.read_csv(repository.folder / "plots/history.csv")
+    kept = json.loads(repository.read("metrics/train.json"))
+    assert kept["epoch"] == history.loc[history["val_loss"].idxmin(), "epoch"]
+    prepared = repository.folder / "data/prepared"
+    probabilities = forward_pass(repository.read("models/model.keras"), np.load(prepared / "validation_images.npy"))
+    labels = np.load(prepared / "validation_labels.npy")
+    assert kept["val_loss"] == pytest.approx(-np.log(probabilities[range(len(labels)), labels]).mean(), rel=1e-3)
+
+
+def test_the_environment_is_recorded_outside_the_lock(repository):
+    assert json.loads(repository.read("metrics/environment.json"))["packages"]["tensorflow"]
+    assert "environment.json" not in repository.read("dvc.lock").decode()
+
+
+def test_nothing_is_printed_by_tensorflow_itself(repository):
+    printed = repository.python("stages.train").splitlines()
+    assert [line.split()[:2] for line in printed] == [["epoch", "1/2"], ["epoch", "2/2"]]
+
+
+@pytest.mark.parametrize(
+    ("path", "stage", "message"),
+    [
+        ("models/model.keras", "evaluate", "models/model.keras: not a whole Keras model"),
+        ("data/prepared/test_images.npy", "evaluate", "data/prepared: missing or damaged"),
+        ("data/prepared/train_images.npy", "train", "data/prepared: missing or damaged"),
+        ("data/raw/t10k-labels-idx1-ubyte.gz", "prepare", "t10k-labels-idx1-ubyte.gz: not a whole gzip file"),
+    ],
+)
+@pytest.mark.parametrize("damage", ["truncated", "garbled", "deleted"])
+def test_a_damaged_input_is_one_message(repository, path, stage, message, damage):
+    file = repository.folder / path
+    content = file.read_bytes()
+    file.unlink()
+    if damage != "deleted":
+        file.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"garbled" + content[7:])
+    output = repository.python(f"stages.{stage}", status=1)
+    assert output.startswith(f"{stage}: ") and len(output.splitlines()) == 1
+    assert message in output or (damage == "deleted" and "no such" in output)
+
+
+def test_dvc_repro_repairs_damaged_outputs(repository):
+    before = repository.results()
+    for path in (
+        "data/raw/t10k-labels-idx1-ubyte.gz",
+        "data/prepared/train_images.npy",
+        "models/model.keras",
+        "metrics/test.json",
+    ):
+        file = repository.folder / path
+        content = file.read_bytes()
+        file.unlink()
+        file.write_bytes(content[:-1])
+    (repository.folder / "plots/loss.png").unlink()
+    repository.dvc("repro")
+    assert repository.results() == before
