@@ -3,10 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all reproduced demo test lint help
+.PHONY: all experiments readme reproduced demo test lint help
 
-all: $(BIN)/installed ## Rebuild whatever changed: data, model, metrics, pictures (dvc repro)
+all: $(BIN)/installed ## Rebuild whatever changed, then run and compare the experiments
 	$(BIN)/dvc repro
+	$(BIN)/python -m tools.experiments
+
+experiments: $(BIN)/installed ## Run and compare the experiments of params.yaml; ARGS="--seeds 5"
+	$(BIN)/python -m tools.experiments $(ARGS)
+
+readme: $(BIN)/installed ## Put the current numbers into README.md
+	$(BIN)/python -m tools.readme
 
 reproduced: $(BIN)/installed ## Compare the rebuild with what is committed
 	$(BIN)/python -m tools.reproduced

@@ -47,6 +47,37 @@ def learning_curves(history: pd.DataFrame, quantity: str, label: str, title: str
     return figure
 
 
+def compare_losses(histories: dict[str, pd.DataFrame], title: str) -> Figure:
+    """Training and validation loss of several runs, a panel each, on shared axes: the shaded gap is overfitting.
+
+    `histories` has the content of each run's history.csv by the name of the run.
+    """
+    columns = min(len(histories), 3)
+    rows = -(-len(histories) // columns)
+    figure = Figure(figsize=(3.4 * columns + 0.6, 3.2 * rows + 0.6), layout="constrained")
+    figure.suptitle(title)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes in grid[len(histories) :]:
+        axes.axis("off")
+    for axes, (name, history) in zip(grid, histories.items(), strict=False):
+        best = history.loc[history["val_loss"].idxmin()]
+        overfit = history["val_loss"] >= history["loss"]
+        axes.fill_between(
+            "epoch", "loss", "val_loss", where=overfit, data=history, color=VALIDATION, alpha=0.15, linewidth=0
+        )
+        axes.plot("epoch", "loss", "o-", data=history, color=TRAINING, markersize=3, label="training")
+        axes.plot("epoch", "val_loss", "s--", data=history, color=VALIDATION, markersize=3, label="validation")
+        axes.plot(best["epoch"], best["val_loss"], "*", color="black", markersize=9, label="lowest validation loss")
+        axes.set(title=name, xlabel="epoch")
+        axes.label_outer()
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    grid[0].set_ylabel("cross-entropy (nats)")
+    grid[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
 def confusion_matrix(predictions: pd.DataFrame, class_names: list[str], title: str) -> Figure:
     """How often each class (row) was predicted as each class (column), in images; shade is the share of the row."""
     counts = count_confusions(predictions["actual"], predictions["predicted"], labels=class_names)

@@ -5,10 +5,10 @@ then the accuracy must agree within 1.5 percentage points. Exit status 0 when it
 """
 
 import json
-import subprocess
 from pathlib import Path
 
 from fashion.errors import UserError, reported
+from tools.git import git
 
 COMPARED = ["dvc.lock", "metrics", "plots"]
 ENVIRONMENT, SCORES = "metrics/environment.json", "metrics/test.json"
@@ -27,10 +27,6 @@ def main() -> None:
     print(f"Another environment than the recorded one. Accuracy: {before:.4f} committed, {now:.4f} now.")
     if abs(now - before) > TOLERANCE:
         raise UserError(f"they differ by more than {TOLERANCE}")
-
-
-def git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
 
 
 if __name__ == "__main__":

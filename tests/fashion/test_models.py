@@ -86,7 +86,7 @@ def test_loaded_model_computes_what_numpy_computes_from_the_weights_in_the_file(
     hidden = np.maximum(hidden @ w2 + b2, 0)
     exponentials = np.exp(hidden @ w3 + b3)
     expected = exponentials / exponentials.sum(axis=1, keepdims=True)
-    assert np.ptp(expected, axis=0).min() > 0.2  # so that agreement says something
+    assert np.ptp(expected, axis=0).min() > 0.1  # so that agreement says something
     np.testing.assert_allclose(probabilities_of(load_model(saved)), expected, rtol=1e-4)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from fashion.backend import make_deterministic
 from fashion.models import build_mlp
-from fashion.training import EpochLog, ShuffledBatches, fit
+from fashion.training import Batches, EpochLog, fit, predict
 
 HEADER = "epoch,loss,accuracy,val_loss,val_accuracy\n"
 RANDOM = np.random.default_rng(0)
@@ -37,12 +37,16 @@ def rows_of(history):
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def loss_and_accuracy(model, images, labels):
-    """By NumPy in float64."""
+def probabilities_by_numpy(model, images):
+    """In float64."""
     w1, b1, w2, b2 = (weights.astype(np.float64) for weights in model.get_weights())
-    logits = np.maximum(images.reshape(len(images), -1) / 255 @ w1 + b1, 0) @ w2 + b2
-    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    return -np.log(probabilities[np.arange(len(labels)), labels]).mean(), (logits.argmax(axis=1) == labels).mean()
+    exponentials = np.exp(np.maximum(images.reshape(len(images), -1) / 255 @ w1 + b1, 0) @ w2 + b2)
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def loss_and_accuracy(model, images, labels):
+    probabilities = probabilities_by_numpy(model, images)
+    return -np.log(probabilities[np.arange(len(labels)), labels]).mean(), (probabilities.argmax(axis=1) == labels).mean()
 
 
 def same_weights(model, other):
@@ -116,6 +120,14 @@ def test_fit_takes_every_image_once_an_epoch_in_another_order_each_time(tmp_path
     assert len({tuple(order) for order in epochs}) == 3
 
 
+@pytest.mark.parametrize("items", [1, 1000, 2345])
+def test_predict_gives_the_probabilities_of_every_image_in_order(last, items):
+    images = np.random.default_rng(1).integers(0, 256, (items, 4, 4), np.uint8)
+    probabilities = predict(last[0], images)
+    assert (probabilities.shape, probabilities.dtype) == ((items, 3), np.float32)
+    np.testing.assert_allclose(probabilities, probabilities_by_numpy(last[0], images), rtol=1e-4)
+
+
 def test_the_log_grows_with_each_epoch_and_replaces_an_older_one(tmp_path):
     path = tmp_path / "history.csv"
     path.write_text("of a killed run\n" * 9)
@@ -131,7 +143,7 @@ def test_the_log_grows_with_each_epoch_and_replaces_an_older_one(tmp_path):
 def orders(batch_size, seed, epochs=2):
     """The order of 23 items in each epoch, as one list, and the sizes of the batches. Item i's image is full of i."""
     labels = np.arange(23, dtype=np.uint8)
-    batches = ShuffledBatches(np.tile(labels[:, None, None], (1, 2, 2)), labels, batch_size, seed)
+    batches = Batches(np.tile(labels[:, None, None], (1, 2, 2)), labels, batch_size, seed)
     order, sizes = [], []
     for _ in range(epochs):
         for images, chosen in (batches[batch] for batch in range(len(batches))):
@@ -156,6 +168,10 @@ def test_batches_hold_every_item_once_an_epoch_in_another_order_each_time():
     assert order[:23] != list(range(23))
 
 
+def test_without_a_seed_the_order_is_that_of_the_arrays_in_every_epoch():
+    assert orders(10, seed=None)[0] == [*range(23), *range(23)]
+
+
 def test_the_order_of_batches_depends_on_the_seed_alone():
     assert orders(10, seed=1) == orders(10, seed=1)
     assert orders(10, seed=1) != orders(10, seed=2)
@@ -165,6 +181,6 @@ def test_the_order_of_batches_depends_on_the_seed_alone():
 def test_memory_mapped_images_are_read_batch_by_batch(tmp_path):
     np.save(tmp_path / "images.npy", TRAINING[0])
     images = np.load(tmp_path / "images.npy", mmap_mode="r")
-    mapped, whole = ShuffledBatches(images, TRAINING[1], 8, seed=1), ShuffledBatches(*TRAINING, 8, seed=1)
+    mapped, whole = Batches(images, TRAINING[1], 8, seed=1), Batches(*TRAINING, 8, seed=1)
     assert mapped.images is images
     np.testing.assert_array_equal(mapped[5][0], whole[5][0])

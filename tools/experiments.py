@@ -1,0 +1,143 @@
+"""Run the experiments of params.yaml side by side and compare them: `make experiments`.
+
+Each becomes a DVC experiment of its name, kept with the current commit. One that is there already, from the same code and
+params, is not run again. It ends with a table, metrics/experiments.csv and plots/experiments.png.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from joblib import cpu_count
+
+from fashion.errors import UserError, reported
+from fashion.files import write_csv
+from stages.params import PARAMS, check_params, read_values, with_overrides
+from tools.dvc import dvc
+from tools.git import experiments as kept_experiments
+from tools.git import git, head, same
+from tools.results import Result, markdown
+from tools.side_by_side import Experiment, only_one, run_side_by_side
+
+PIPELINE = ["dvc.yaml", "stages", "fashion"]  # what makes the results, beside params.yaml and the data
+TABLE, SEEDS_TABLE, PICTURE = Path("metrics/experiments.csv"), Path("metrics/seeds.csv"), Path("plots/experiments.png")
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    values = read_values()
+    configured = check_params(values, str(PARAMS)).experiments
+    chosen = choose(configured, arguments.only)
+    planned = {}
+    for name in chosen:
+        planned |= with_seeds(name, configured[name], values, arguments.seeds)
+
+    with only_one():
+        commit = head()
+        check_working_copy(commit)
+        dvc("repro", "--quiet", "prepare")  # raw and prepared data are made once, and shared through DVC's cache
+        run_what_changed(planned, values, commit, arguments.jobs)
+
+    kept = kept_experiments(commit)
+    results = {name: Result(name, kept[name]) for name in planned}
+    if set(chosen) != set(configured):
+        print(f"Only {', '.join(chosen)}: {TABLE} and {PICTURE} are left as they were.\n")
+        return print(markdown(pd.DataFrame([result.summary() for result in results.values()])))
+    save_comparison([results[name] for name in chosen])
+    if arguments.seeds > 1:
+        save_seeds(results)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="experiments", description=__doc__.split("\n")[0])
+    parser.add_argument("--only", metavar="NAME", nargs="+", help="run these, not all")
+    parser.add_argument(
+        "--seeds", metavar="N", type=positive, default=1, help="run each with N seeds, from the one in params.yaml"
+    )
+    parser.add_argument(
+        "--jobs", metavar="N", type=positive, default=cpu_count(), help="how many at a time; by default, as many as cores"
+    )
+    return parser.parse_args()
+
+
+def positive(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+def choose(configured: dict[str, dict], only: list[str] | None) -> list[str]:
+    """The names to run, in the order of params.yaml. Raises UserError on one that is not there."""
+    unknown = set(only or []) - configured.keys()
+    if unknown:
+        raise UserError(f"no experiment {', '.join(sorted(unknown))} in {PARAMS}. There are: {', '.join(configured)}")
+    return [name for name in configured if not only or name in only]
+
+
+def with_seeds(name: str, overrides: dict[str, Any], values: dict, seeds: int) -> dict[str, dict[str, Any]]:
+    """The experiment, and the same with the seeds that follow its own: run-1, run-1-seed-43, run-1-seed-44 and so on."""
+    first = with_overrides(values, overrides, f"{PARAMS}: experiments.{name}")["seed"]
+    return {name: overrides} | {
+        f"{name}-seed-{seed}": overrides | {"seed": seed} for seed in range(first + 1, first + seeds)
+    }
+
+
+def check_working_copy(commit: str) -> None:
+    """Say so where the experiments are made from more than the commit. Raises UserError on code that they would not see."""
+    untracked = git("ls-files", "--others", "--exclude-standard", "--", *PIPELINE).split()
+    if untracked:
+        raise UserError(
+            f"Git does not track {', '.join(untracked)}, so experiments would run without. `git add` it, or remove it"
+        )
+    changed = git("diff", "--name-only", "HEAD", "--", *PIPELINE, str(PARAMS)).split()
+    if changed:
+        print(
+            f"Not committed: {', '.join(changed)}. The experiments run with these changes, and DVC keeps them with commit"
+            f" {commit[:7]} all the same.
+Commit first if others are to find them with the code that made them."
+        )
+
+
+def run_what_changed(planned: dict[str, dict[str, Any]], values: dict, commit: str, jobs: int) -> None:
+    kept = kept_experiments(commit)
+    waiting = []
+    for name, overrides in planned.items():
+        if name in kept and is_current(kept[name], with_overrides(values, overrides, name)):
+            print(f"{name}: up to date")
+        else:
+            waiting.append(Experiment(name, overrides))
+    run_side_by_side(waiting, jobs)
+
+
+def is_current(revision: str, values: dict) -> bool:
+    """Whether an experiment was made from the code as it is now, and from these params."""
+    before = yaml.safe_load(git("show", f"{revision}:{PARAMS}"))
+    stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    sections = {param.split(".")[0] for stage in stages for param in stage["params"]}
+    return all(before.get(section) == values[section] for section in sections) and same(revision, *PIPELINE)
+
+
+def save_comparison(results: list[Result]) -> None:
+    from fashion.figures import compare_losses, save_figure
+
+    table = pd.DataFrame([result.summary() for result in results])
+    write_csv(TABLE, table)
+    title = f"{results[0].data['name']}: loss on training and validation images"
+    save_figure(compare_losses({result.name: result.history for result in results}, title), PICTURE)
+    print(f"\n{markdown(pd.read_csv(TABLE))}\n\nWritten: {TABLE}, {PICTURE}")
+
+
+def save_seeds(results: dict[str, Result]) -> None:
+    rows = [
+        {"experiment": name.split("-seed-")[0], "seed": result.params["seed"]} | dict(list(result.summary().items())[1:])
+        for name, result in results.items()
+    ]
+    write_csv(SEEDS_TABLE, pd.DataFrame(rows))
+    print(f"\nMean and standard deviation over seeds:\n\n{markdown(pd.read_csv(SEEDS_TABLE))}\n\nWritten: {SEEDS_TABLE}")
+
+
+if __name__ == "__main__":
+    with reported("experiments"):
+        main()

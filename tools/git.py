@@ -1,0 +1,35 @@
+"""Git's commands, and where DVC keeps its experiments in Git."""
+
+import subprocess
+
+from fashion.errors import UserError
+
+
+def git(*arguments: str) -> str:
+    """What a Git command prints. Raises UserError with Git's own words when it fails."""
+    result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise UserError(f"`git {' '.join(arguments)}`: {result.stderr.strip()}")
+    return result.stdout
+
+
+def same(revision: str, *paths: str) -> bool:
+    """Whether the files at `paths` in the working copy are those of `revision`."""
+    return not git("diff", "--name-only", revision, "--", *paths)
+
+
+def head() -> str:
+    """The commit that we are on, in full."""
+    try:
+        return git("rev-parse", "--verify", "HEAD").strip()
+    except UserError:
+        raise UserError(
+            "there is no commit yet, and DVC keeps experiments with a commit. Commit the project first"
+        ) from None
+
+
+def experiments(commit: str) -> dict[str, str]:
+    """The experiments that DVC keeps with a commit: revision by name. They are Git references, refs/exps/COMMIT/NAME."""
+    prefix = f"refs/exps/{commit[:2]}/{commit[2:]}/"
+    lines = git("for-each-ref", "--format=%(objectname) %(refname)", prefix).splitlines()
+    return {name.removeprefix(prefix): revision for revision, name in (line.split(" ", 1) for line in lines)}

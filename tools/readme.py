@@ -1,0 +1,32 @@
+"""Put the current numbers into README.md, between its marks: `make readme`."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from fashion.errors import UserError, reported
+from fashion.files import written_whole
+from tools.results import markdown
+
+README = Path("README.md")
+BLOCKS = {
+    "experiments": lambda: markdown(pd.read_csv("metrics/experiments.csv")),
+    "seeds": lambda: markdown(pd.read_csv("metrics/seeds.csv")),
+}
+
+
+def filled(text: str) -> str:
+    """The text with every block between `<!-- NAME -->` and `<!-- /NAME -->` made anew."""
+    for name, block in BLOCKS.items():
+        marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        if len(marks.findall(text)) != 1:
+            raise UserError(f"{README}: expected one block between <!-- {name} --> and <!-- /{name} -->")
+        content = block()
+        text = marks.sub(lambda match, content=content: f"{match[1]}{content}\n{match[2]}", text)
+    return text
+
+
+if __name__ == "__main__":
+    with reported("readme"), written_whole(README) as part:
+        part.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")

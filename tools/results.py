@@ -1,0 +1,84 @@
+"""What experiments came to: read from their Git references, gathered in a table."""
+
+import io
+import json
+
+import pandas as pd
+import yaml
+
+from tools.git import git
+
+
+class Result:
+    """The tracked params, metrics and curves of one revision."""
+
+    def __init__(self, name: str, revision: str):
+        self.name, self.revision = name, revision
+        self.params = yaml.safe_load(self._file("params.yaml"))
+        self.data, self.train, self.test = (
+            json.loads(self._file(f"metrics/{part}.json")) for part in ("data", "train", "test")
+        )
+        self.history = pd.read_csv(io.StringIO(self._file("plots/history.csv")))
+
+    def _file(self, path: str) -> str:
+        return git("show", f"{self.revision}:{path}")
+
+    def summary(self) -> dict:
+        """A row of metrics/experiments.csv. Losses are cross-entropies in nats; the interval is Wilson's, 95 %."""
+        epochs, batch_size = self.params["train"]["epochs"], self.params["train"]["batch_size"]
+        best = self.history.loc[self.history["val_loss"].idxmin()]
+        low, high = self.test["accuracy_interval"]
+        return {
+            "experiment": self.name,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "steps": epochs * -(-self.data["images"]["train"] // batch_size),
+            "best_epoch": int(best["epoch"]),
+            "best_val_loss": best["val_loss"],
+            "last_val_loss": self.history["val_loss"].iloc[-1],
+            "last_loss_gap": self.history["val_loss"].iloc[-1] - self.history["loss"].iloc[-1],
+            "accuracy": self.test["accuracy"],
+            "accuracy_low": low,
+            "accuracy_high": high,
+            "macro_f1": self.test["macro_f1"],
+        }
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The rows of metrics/experiments.csv or of metrics/seeds.csv as a Markdown table for people."""
+    return (_seeds if "seed" in table else _experiments)(table).to_markdown(
+        index=False, disable_numparse=True, stralign="right"
+    )
+
+
+def _experiments(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "experiment": table["experiment"],
+            "epochs": table["epochs"].map(str),
+            "batch size": table["batch_size"].map(str),
+            "steps": table["steps"].map("{:,}".format),
+            "best validation loss": [f"{row.best_val_loss:.4f} (epoch {row.best_epoch})" for row in table.itertuples()],
+            "last validation loss": table["last_val_loss"].map("{:.4f}".format),
+            "gap": table["last_loss_gap"].map("{:+.4f}".format),
+            "test accuracy": [
+                f"{row.accuracy:.4f} ({row.accuracy_low:.4f} to {row.accuracy_high:.4f})" for row in table.itertuples()
+            ],
+            "macro F1": table["macro_f1"].map("{:.4f}".format),
+        }
+    )
+
+
+def _seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean and sample standard deviation over the seeds of each experiment."""
+    groups = table.groupby("experiment", sort=False)
+    columns = {"best validation loss": "best_val_loss", "last validation loss": "last_val_loss", "gap": "last_loss_gap",
+               "test accuracy": "accuracy", "macro F1": "macro_f1"}  # fmt: skip
+    spread = {
+        title: [
+            f"{mean:.4f} ± {deviation:.4f}"
+            for mean, deviation in zip(groups[column].mean(), groups[column].std(), strict=True)
+        ]
+        for title, column in columns.items()
+    }
+    return pd.DataFrame({"experiment": list(groups.groups), "seeds": groups.size().map(str).tolist()} | spread)

@@ -1,0 +1,230 @@
+"""DVC experiments side by side: several `dvc exp run --temp` at a time, watched, and cleaned up after.
+
+DVC makes a temporary workspace for each, which sees the files that Git tracks and shares the cache; its result is a Git
+reference. One training thread each is the most work per core; the number of threads does not change the bytes.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import psutil
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from fashion.errors import UserError
+from tools.dvc import command, environment
+
+LOGS = Path(".dvc/tmp/experiments")
+WORKSPACES, RUN_FILES = Path(".dvc/tmp/exps/standalone"), [Path(".dvc/tmp/exps/run"), Path(".dvc/tmp/exps/standalone/run")]
+LOCK = Path(".dvc/tmp/experiments.lock")
+ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
+PATIENCE = 15  # seconds that a stopped experiment has for tidying up, before it is killed
+
+STAGE = re.compile(r"Running stage '(\w+)'")
+EPOCH = re.compile(r"epoch (\d+)/(\d+) .*val_accuracy ([\d.]+)")
+
+
+@dataclass
+class Experiment:
+    """One experiment to run: its name, the params that it sets, and how far it has come."""
+
+    name: str
+    overrides: dict[str, Any]
+    process: subprocess.Popen | None = None
+    reader: TextIO | None = None
+    stage: str = "waiting"
+    epoch: int = 0
+    epochs: int = 0
+    val_accuracy: str = ""
+    started: float = 0.0
+    training_since: float = 0.0
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=12))
+
+    @property
+    def log(self) -> Path:
+        return LOGS / f"{self.name}.log"
+
+    def start(self) -> None:
+        arguments = [f"--set-param={name}={json.dumps(value)}" for name, value in self.overrides.items()]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command("exp", "run", "--temp", "--force", "--name", self.name, *arguments),
+                env=environment(**ONE_THREAD),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # so that it can be stopped with all that it started
+            )
+        self.reader = self.log.open(encoding="utf-8", errors="replace")
+        self.stage, self.started = "starting", time.monotonic()
+
+    def follow(self) -> list[str]:
+        """Read what is new in the log; return what has happened, in words."""
+        news = []
+        for line in self.reader:
+            self.lines.append(line.rstrip("\n"))
+            if match := STAGE.match(line):
+                self.stage, self.training_since = match[1], time.monotonic()
+                news.append(self.stage)
+            elif match := EPOCH.match(line):
+                self.epoch, self.epochs, self.val_accuracy = int(match[1]), int(match[2]), match[3]
+                news.append(f"epoch {self.epoch}/{self.epochs}, validation accuracy {self.val_accuracy}")
+        if self.running is False and self.stage not in ("done", "failed"):
+            self.stage = "failed" if self.failed else "done"
+            news.append(f"{self.stage} after {time.monotonic() - self.started:.0f} s")
+        return news
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether DVC has taken up this experiment, so that the next one can be handed to it."""
+        return not self.running or any(
+            line.startswith(("Reproducing experiment", "Stage", "Running")) for line in self.lines
+        )
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.process and self.process.returncode)
+
+    @property
+    def time_left(self) -> str:
+        if self.stage != "train" or not self.epoch:
+            return ""
+        seconds = (time.monotonic() - self.training_since) / self.epoch * (self.epochs - self.epoch)
+        return f"{seconds // 60:.0f}:{seconds % 60:02.0f}"
+
+    def stop(self) -> None:
+        """End the process and all that it started: by an interrupt, so that DVC tidies up, or else by force."""
+        for number, patience in ((signal.SIGINT, PATIENCE), (signal.SIGKILL, None)):
+            if self.running:
+                os.killpg(self.process.pid, number)
+                try:
+                    self.process.wait(patience)
+                except subprocess.TimeoutExpired:
+                    continue
+
+
+def run_side_by_side(experiments: list[Experiment], jobs: int) -> None:
+    """Run the experiments, `jobs` at a time. Raises UserError when some failed, after all have ended.
+
+    Whatever ends this, the experiments that still run are stopped and no temporary workspace is left.
+    """
+    LOGS.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    display = LiveDisplay(experiments) if sys.stdout.isatty() else PlainDisplay()
+    waiting = deque(experiments)
+    try:
+        with display:
+            while waiting or any(experiment.running for experiment in experiments):
+                active = [experiment for experiment in experiments if experiment.running]
+                if waiting and len(active) < jobs and all(experiment.under_way for experiment in active):
+                    waiting.popleft().start()
+                for experiment in experiments:
+                    if experiment.process:
+                        display.show(experiment, experiment.follow())
+                time.sleep(0.1)
+            for experiment in experiments:
+                display.show(experiment, experiment.follow())
+    finally:
+        for experiment in experiments:
+            experiment.stop()
+            if experiment.reader:
+                experiment.reader.close()
+        remove_abandoned_workspaces()
+    failures = [experiment for experiment in experiments if experiment.failed]
+    if failures:
+        raise UserError("\n".join(_failure(experiment) for experiment in failures))
+
+
+def _failure(experiment: Experiment) -> str:
+    last = "\n".join(f"  | {line}" for line in experiment.lines if line.strip())
+    return f"{experiment.name} failed. Its last lines:\n{last}\n  The whole log: {experiment.log}"
+
+
+class only_one:
+    """Refuse to begin while another process of this project runs experiments."""
+
+    def __enter__(self) -> None:
+        LOCK.parent.mkdir(parents=True, exist_ok=True)
+        self.lock = FileLock(LOCK)
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError("experiments of this project are already running. Wait for them to end, or stop them") from None
+        remove_abandoned_workspaces()
+
+    def __exit__(self, *_) -> None:
+        LOCK.unlink(missing_ok=True)
+        self.lock.release()
+
+
+def remove_abandoned_workspaces() -> None:
+    """Delete the temporary workspaces of experiments that were killed: those in which no process works any more."""
+    workspaces = [path for path in WORKSPACES.glob("tmp*") if path.is_dir()]
+    if workspaces:
+        folders = {process.info["cwd"] for process in psutil.process_iter(["cwd"])}
+        for workspace in workspaces:
+            if not any(folder and Path(folder).is_relative_to(workspace.resolve()) for folder in folders):
+                shutil.rmtree(workspace, ignore_errors=True)
+    for path in [file for folder in RUN_FILES for file in folder.glob("*/*.run")]:
+        if not Path(json.loads(path.read_text())["root_dir"]).exists():
+            shutil.rmtree(path.parent, ignore_errors=True)
+
+
+class PlainDisplay:
+    """A line for whatever happens; for logs and pipes."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_) -> None:
+        pass
+
+    def show(self, experiment: Experiment, news: list[str]) -> None:
+        for text in news:
+            print(f"{experiment.name}: {text}", flush=True)
+
+
+class LiveDisplay:
+    """A line per experiment, kept up to date; for terminals."""
+
+    def __init__(self, experiments: list[Experiment]):
+        self.experiments = experiments
+        self.live = Live(console=Console(), refresh_per_second=4, get_renderable=self.table)
+
+    def __enter__(self) -> None:
+        self.live.start()
+
+    def __exit__(self, *_) -> None:
+        self.live.stop()
+
+    def show(self, experiment: Experiment, news: list[str]) -> None:
+        pass  # the table is drawn anew by itself
+
+    def table(self) -> Table:
+        table = Table(box=None, pad_edge=False)
+        for name in ("experiment", "stage"):
+            table.add_column(name)
+        for name in ("epoch", "validation accuracy", "left"):
+            table.add_column(name, justify="right")
+        colours = {"failed": "red", "done": "green", "waiting": "dim"}
+        for experiment in self.experiments:
+            epoch = f"{experiment.epoch} of {experiment.epochs}" if experiment.epoch else ""
+            row = (experiment.name, experiment.stage, epoch, experiment.val_accuracy, experiment.time_left)
+            table.add_row(*row, style=colours.get(experiment.stage))
+        return table
