@@ -94,9 +94,8 @@ def check_working_copy(commit: str) -> None:
     changed = git("diff", "--name-only", "HEAD", "--", *PIPELINE, str(PARAMS)).split()
     if changed:
         print(
-            f"Not committed: {', '.join(changed)}. The experiments run with these changes, and DVC keeps them with commit"
-            f" {commit[:7]} all the same.
-Commit first if others are to find them with the code that made them."
+            f"Not committed: {', '.join(changed)}. The experiments run with these changes; DVC keeps them with commit"
+            f" {commit[:7]} all the same. Commit first if others are to find them with the code that made them."
         )
 
 
