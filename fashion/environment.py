@@ -24,7 +24,7 @@ def environment() -> dict:
         "packages": {name: version(name) for name in PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_model(),
-        "instruction_set": np.show_config(mode="dicts")["SIMD Extensions"]["found"],
+        "instruction_set": np.show_config(mode="dicts")["SIMD Extensions"].get("found", []),
         "settings": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -9,6 +10,9 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import confusion_matrix as count_confusions
 
 from fashion.files import written_whole
+
+matplotlib.rcdefaults()  # the same picture whatever matplotlibrc a user has
+matplotlib.rcParams["text.parse_math"] = False  # a class may be named "$5 to $10"
 
 TRAINING, VALIDATION = "#1f77b4", "#d95f02"
 RIGHT, WRONG = "#1b7837", "#b2182b"

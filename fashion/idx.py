@@ -38,7 +38,7 @@ def read_idx(path: Path, dimensions: tuple[int | None, ...]) -> np.ndarray:
             if len(values) < length or file.read(1):
                 found = "more" if len(values) == length else f"{len(values):,}"
                 raise UserError(f"{path}: the header promises {length:,} bytes of values, the file has {found}")
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"{path}: no such file. `dvc repro` makes it again") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{path}: not a whole gzip file ({error}). `dvc repro` fetches it again") from None
@@ -57,8 +57,10 @@ def write_idx(path: Path, values: np.ndarray) -> None:
 
 def _read_shape(file: gzip.GzipFile, path: Path, number_of_dimensions: int) -> tuple[int, ...]:
     magic = file.read(4)
-    if len(magic) < 4 or magic[:2] != b"\0\0":
+    if magic[:2] != b"\0\0":
         raise UserError(f"{path}: not an IDX file, it begins with {magic.hex(' ') or 'nothing'} instead of two zero bytes")
+    if len(magic) < 4:
+        raise UserError(f"{path}: ends within its header")
     if magic[2] != UINT8:
         raise UserError(f"{path}: values have IDX type 0x{magic[2]:02x}, expected 0x{UINT8:02x} (uint8)")
     if magic[3] != number_of_dimensions:

@@ -14,15 +14,16 @@ EPOCH_OF_ZIP = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip entry can c
 def build_mlp(image_shape: tuple[int, int], hidden_units: list[int], classes: int) -> keras.Sequential:
     """A fully connected network: uint8 images (batch, height, width) in, probabilities (batch, classes) out, float32.
 
-    Pixels are scaled from 0..255 to [0, 1] inside, so that nobody who uses the saved model can forget to.
+    Pixels are scaled from 0..255 to [0, 1] inside, so that nobody who uses the saved model can forget to. Layers have names
+    of their own, since Keras' automatic ones depend on what else was built before.
     """
     return keras.Sequential(
         [
-            keras.Input(image_shape, dtype="uint8"),
-            keras.layers.Rescaling(1 / 255),
-            keras.layers.Flatten(),
-            *(keras.layers.Dense(units, activation="relu") for units in hidden_units),
-            keras.layers.Dense(classes, activation="softmax"),
+            keras.Input(image_shape, dtype="uint8", name="pixels"),
+            keras.layers.Rescaling(1 / 255, name="scale"),
+            keras.layers.Flatten(name="flatten"),
+            *(keras.layers.Dense(units, activation="relu", name=f"hidden_{i}") for i, units in enumerate(hidden_units, 1)),
+            keras.layers.Dense(classes, activation="softmax", name="probabilities"),
         ],
         name="mlp",
     )
@@ -33,7 +34,7 @@ def save_model(model: keras.Model, path: Path) -> None:
 
     Equal models give equal bytes: Keras writes the time into the metadata and into every zip entry; here both are fixed.
     """
-    bare = keras.models.clone_model(model)  # not compiled, hence without optimizer
+    bare = type(model).from_config(model.get_config())  # not compiled, hence without optimizer
     bare.set_weights(model.get_weights())
     with written_whole(path) as part:
         saved = part.with_name(f"saved-{part.name}")
@@ -52,9 +53,8 @@ def load_model(path: Path) -> keras.Model:
         raise UserError(f"{path}: no such model. `dvc repro` trains it, `dvc checkout` restores one trained before")
     try:
         return keras.models.load_model(path, safe_mode=True)
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: not a whole Keras model ({reason}). `dvc repro` trains it again") from None
+    except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile):
+        raise UserError(f"{path}: not a whole Keras model of this Keras version. `dvc repro` trains it again") from None
 
 
 def _without_date(name: str, content: bytes) -> bytes:

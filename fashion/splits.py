@@ -19,4 +19,10 @@ def stratified_split(labels: np.ndarray, validation_size: int, seed: int) -> tup
         raise UserError(
             f"prepare.validation_size: {validation_size} of {len(labels)} training images can't be split: {error}"
         ) from None
+    missing = set(np.unique(labels)) - (set(labels[train]) & set(labels[validation]))
+    if missing:
+        raise UserError(
+            f"prepare.validation_size: with {validation_size} of {len(labels)} training images, class {min(missing)} would"
+            " be missing from training or from validation"
+        )
     return np.sort(train), np.sort(validation)

@@ -1,12 +1,14 @@
 """Training: the loop, which epoch's weights are kept, and a log that grows as it runs."""
 
 import csv
+import math
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from fashion.backend import keras
+from fashion.errors import UserError
 
 COLUMNS = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
 STEPS_PER_EXECUTION = 64  # batches that TensorFlow takes at once; saves time in Python, does not change the weights
@@ -58,7 +60,8 @@ def fit(
     batches. A row of COLUMNS is appended to the CSV file `history` as each epoch ends.
 
     Returns the kept epoch's row: the epoch, counted from 1, losses in nats, accuracies in [0, 1]. Training loss and
-    accuracy are Keras' running means over the epoch, taken while the weights still move.
+    accuracy are Keras' running means over the epoch, taken while the weights still move. Raises UserError when the loss
+    stops being a number.
     """
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
@@ -100,9 +103,12 @@ class EpochLog(keras.callbacks.Callback):
             csv.writer(file, lineterminator="\n").writerow(COLUMNS)
 
     def on_epoch_end(self, epoch, logs=None):
-        row = {"epoch": epoch + 1} | {name: round(float(logs[name]), 6) for name in COLUMNS[1:]}
+        row = {"epoch": epoch + 1} | {name: float(logs[name]) for name in COLUMNS[1:]}
+        if not all(map(math.isfinite, row.values())):
+            raise UserError(f"training diverged: the loss is not a number in epoch {epoch + 1}. Lower train.learning_rate")
         self.rows.append(row)
         with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writerow({name: round(value, 6) for name, value in row.items()})
         if not sys.stdout.isatty():
             print(f"epoch {row['epoch']}/{self.epochs}", *(f"{name} {row[name]:.4f}" for name in COLUMNS[1:]), flush=True)

@@ -107,6 +107,9 @@ def run_what_changed(planned: dict[str, dict[str, Any]], values: dict, commit: s
             print(f"{name}: up to date")
         else:
             waiting.append(Experiment(name, overrides))
+    outdated = [experiment.name for experiment in waiting if experiment.name in kept]
+    if outdated:
+        dvc("exp", "remove", "--quiet", *outdated)  # DVC gives a name once; its --force would run every stage again
     run_side_by_side(waiting, jobs)
 
 

@@ -60,7 +60,7 @@ class Experiment:
         arguments = [f"--set-param={name}={json.dumps(value)}" for name, value in self.overrides.items()]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command("exp", "run", "--temp", "--force", "--name", self.name, *arguments),
+                command("exp", "run", "--temp", "--name", self.name, *arguments),
                 env=environment(**ONE_THREAD),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

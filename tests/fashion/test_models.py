@@ -106,7 +106,6 @@ def test_equal_models_of_two_sessions_give_equal_bytes(tmp_path):
     assert (tmp_path / "a.keras").read_bytes() == (tmp_path / "b.keras").read_bytes()
 
 
-@pytest.mark.xfail(strict=True, reason="Keras numbers the layers of a process (dense, dense_3, ...) and saves these names")
 def test_equal_models_of_one_session_give_equal_bytes(tmp_path):
     for name in ("a.keras", "b.keras"):
         save_model(small_mlp(), tmp_path / name)
@@ -124,7 +123,6 @@ def test_other_weights_give_other_bytes(saved, tmp_path):
         assert (file[name][:] != other[name][:]).sum() == 1
 
 
-@pytest.mark.xfail(strict=True, reason="clone_model compiles the copy as the model is, and Keras saves its new optimizer")
 def test_the_optimizer_is_not_saved(path, tmp_path):
     model = small_mlp()
     model.compile(keras.optimizers.Adam(0.1), "sparse_categorical_crossentropy")
@@ -200,7 +198,6 @@ def test_a_damaged_model_is_told(saved, damage):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.xfail(strict=True, reason="Keras raises TypeError, which load_model does not turn into a UserError")
 def test_a_layer_with_an_argument_that_is_not_known_is_told(saved):
     """As in a model that a later version of Keras wrote."""
     rewrite(saved, lambda _, content: content.replace(b'"units": 7', b'"units": 7, "new_in_keras_9": true'))
@@ -210,5 +207,5 @@ def test_a_layer_with_an_argument_that_is_not_known_is_told(saved):
 
 def test_a_model_that_brings_code_along_is_refused(path):
     keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x)]).save(path)
-    with pytest.raises(UserError, match="Lambda"):
+    with pytest.raises(UserError, match="not a whole Keras model"):
         load_model(path)

@@ -45,7 +45,6 @@ def test_a_class_of_one_item_is_told():
         stratified_split(np.array([0] * 99 + [1]), 10, seed=1)
 
 
-@pytest.mark.xfail(strict=True, reason="scikit-learn rounds a small class down to nothing, and stratified_split lets it")
 @pytest.mark.parametrize("size", [2, 98])
 def test_a_size_that_leaves_a_class_without_an_item_is_told(size):
     with pytest.raises(UserError):
