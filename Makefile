@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all experiments readme reproduced demo test lint help
+.PHONY: all experiments report readme reproduced demo test lint help
 
 all: $(BIN)/installed ## Rebuild whatever changed, then run and compare the experiments
 	$(BIN)/dvc repro
@@ -11,6 +11,9 @@ all: $(BIN)/installed ## Rebuild whatever changed, then run and compare the expe
 
 experiments: $(BIN)/installed ## Run and compare the experiments of params.yaml; ARGS="--seeds 5"
 	$(BIN)/python -m tools.experiments $(ARGS)
+
+report: $(BIN)/installed ## Compare the experiments on one page, report.html; ARGS="run-1 run-3"
+	$(BIN)/python -m tools.report $(ARGS)
 
 readme: $(BIN)/installed ## Put the current numbers into README.md
 	$(BIN)/python -m tools.readme

@@ -7,9 +7,14 @@ from fashion.errors import UserError
 
 def git(*arguments: str) -> str:
     """What a Git command prints. Raises UserError with Git's own words when it fails."""
-    result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    return git_bytes(*arguments).decode()
+
+
+def git_bytes(*arguments: str) -> bytes:
+    """The same for output that is not text."""
+    result = subprocess.run(["git", *arguments], capture_output=True, check=False)
     if result.returncode:
-        raise UserError(f"`git {' '.join(arguments)}`: {result.stderr.strip()}")
+        raise UserError(f"`git {' '.join(arguments)}`: {result.stderr.decode().strip()}")
     return result.stdout
 
 

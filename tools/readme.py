@@ -10,19 +10,19 @@ from fashion.files import written_whole
 from tools.results import markdown
 
 README = Path("README.md")
-BLOCKS = {
-    "experiments": lambda: markdown(pd.read_csv("metrics/experiments.csv")),
-    "seeds": lambda: markdown(pd.read_csv("metrics/seeds.csv")),
+TABLES = {  # by the name of the marks that each stands between
+    "experiments": "metrics/experiments.csv",
+    "seeds": "metrics/seeds.csv",
 }
 
 
-def filled(text: str) -> str:
-    """The text with every block between `<!-- NAME -->` and `<!-- /NAME -->` made anew."""
-    for name, block in BLOCKS.items():
+def filled(text: str, project: Path = Path()) -> str:
+    """The text with every table between `<!-- NAME -->` and `<!-- /NAME -->` made anew from the project's CSV files."""
+    for name, path in TABLES.items():
         marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if len(marks.findall(text)) != 1:
             raise UserError(f"{README}: expected one block between <!-- {name} --> and <!-- /{name} -->")
-        content = block()
+        content = markdown(pd.read_csv(project / path))
         text = marks.sub(lambda match, content=content: f"{match[1]}{content}\n{match[2]}", text)
     return text
 

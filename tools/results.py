@@ -2,26 +2,38 @@
 
 import io
 import json
+from functools import cached_property
 
 import pandas as pd
 import yaml
 
-from tools.git import git
+from tools.git import git_bytes
 
 
 class Result:
-    """The tracked params, metrics and curves of one revision."""
+    """The tracked params, metrics, curves and pictures of one revision."""
 
     def __init__(self, name: str, revision: str):
         self.name, self.revision = name, revision
-        self.params = yaml.safe_load(self._file("params.yaml"))
-        self.data, self.train, self.test = (
-            json.loads(self._file(f"metrics/{part}.json")) for part in ("data", "train", "test")
+        self.params = yaml.safe_load(self.file_bytes("params.yaml"))
+        self.data, self.train, self.test, self.environment = (
+            json.loads(self.file_bytes(f"metrics/{part}.json")) for part in ("data", "train", "test", "environment")
         )
-        self.history = pd.read_csv(io.StringIO(self._file("plots/history.csv")))
+        self.history = self._csv("plots/history.csv")
 
-    def _file(self, path: str) -> str:
-        return git("show", f"{self.revision}:{path}")
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        return self._csv("plots/predictions.csv")
+
+    @cached_property
+    def per_class(self) -> pd.DataFrame:
+        return self._csv("metrics/per_class.csv")
+
+    def file_bytes(self, path: str) -> bytes:
+        return git_bytes("show", f"{self.revision}:{path}")
+
+    def _csv(self, path: str) -> pd.DataFrame:
+        return pd.read_csv(io.BytesIO(self.file_bytes(path)), keep_default_na=False)
 
     def summary(self) -> dict:
         """A row of metrics/experiments.csv. Losses are cross-entropies in nats; the interval is Wilson's, 95 %."""
@@ -45,10 +57,13 @@ class Result:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The rows of metrics/experiments.csv or of metrics/seeds.csv as a Markdown table for people."""
-    return (_seeds if "seed" in table else _experiments)(table).to_markdown(
-        index=False, disable_numparse=True, stralign="right"
-    )
+    """The rows of metrics/experiments.csv or of metrics/seeds.csv as a Markdown table."""
+    return for_people(table).to_markdown(index=False, disable_numparse=True, stralign="right")
+
+
+def for_people(table: pd.DataFrame) -> pd.DataFrame:
+    """The same rows, or their means and deviations over seeds, as texts under titles."""
+    return (_seeds if "seed" in table else _experiments)(table)
 
 
 def _experiments(table: pd.DataFrame) -> pd.DataFrame:

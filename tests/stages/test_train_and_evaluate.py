@@ -14,8 +14,8 @@ def forward_pass(model: bytes, images: np.ndarray) -> np.ndarray:
     """Probabilities from the weights in a .keras file, in float64 NumPy: no Keras, no TensorFlow."""
     with zipfile.ZipFile(io.BytesIO(model)) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
         described = json.loads(archive.read("config.json"))["config"]["layers"]
-        names = [layer["config"]["name"] for layer in described if layer["class_name"] == "Dense"]
-        dense = [weights[f"layers/{name}/vars"] for name in names]
+        count = sum(layer["class_name"] == "Dense" for layer in described)
+        dense = [weights[f"layers/{name}/vars"] for name in ["dense", *(f"dense_{i}" for i in range(1, count))]]
         layers = [(np.array(layer["0"], np.float64), np.array(layer["1"], np.float64)) for layer in dense]
     values = images.reshape(len(images), -1) / 255
     for kernel, bias in layers[:-1]:

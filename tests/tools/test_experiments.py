@@ -1,0 +1,236 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+
+from tools.dvc import environment
+from tools.readme import filled
+
+PROJECT = Path(__file__).parents[2]
+
+SMALL = ["experiments={short: {train.epochs: 1}, longer: {train.epochs: 3, train.batch_size: 64}}"]
+LONG = ["experiments={first: {train.epochs: 3000}, second: {train.epochs: 1}, third: {train.epochs: 2}}"]
+
+
+def references(repository) -> str:
+    return repository.run("git", "for-each-ref")
+
+
+def kept(repository) -> set[str]:
+    return {line.rsplit("/", 1)[1] for line in references(repository).splitlines() if "refs/exps/" in line}
+
+
+def revision(repository, name: str) -> str:
+    return next(line.split()[0] for line in references(repository).splitlines() if line.endswith(f"/{name}"))
+
+
+def workspaces(repository) -> list:
+    return list((repository.folder / ".dvc/tmp/exps/standalone").glob("tmp*"))
+
+
+def processes(repository) -> list[psutil.Process]:
+    """All processes that work in the repository."""
+    everyone = psutil.process_iter(["cwd"])
+    return [process for process in everyone if (process.info["cwd"] or "").startswith(str(repository.folder))]
+
+
+@pytest.fixture
+def small(repository):
+    repository.set_params(*SMALL)
+    repository.commit("Two small experiments")
+    return repository
+
+
+@pytest.fixture
+def running(repository):
+    """`experiments` at work, the first of them in training; it would go on for minutes."""
+    repository.set_params(*LONG)
+    repository.commit("A long experiment")
+    before = references(repository), repository.results()
+    log = (repository.folder.parent / "output").open("w+")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tools.experiments", "--jobs", "2"],
+        cwd=repository.folder, env=environment(), stdout=log, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while "first: epoch" not in (repository.folder.parent / "output").read_text():
+        assert process.poll() is None and time.monotonic() < deadline, (repository.folder.parent / "output").read_text()
+        time.sleep(0.1)
+    yield process, before
+    process.kill()
+    process.wait()
+    for victim in processes(repository):
+        victim.kill()
+
+
+def test_each_becomes_an_experiment_with_the_same_bytes_as_by_hand(small):
+    small.python("tools.experiments")
+    assert kept(small) == {"short", "longer"}
+    table = pd.read_csv(small.folder / "metrics/experiments.csv")
+    assert table["experiment"].tolist() == ["short", "longer"]
+    assert table["steps"].tolist() == [32, 3 * 16]  # 1,000 training images in batches of 32 and of 64
+    longer = revision(small, "longer")
+    by_git = {path: small.run("git", "show", f"{longer}:{path}") for path in ("dvc.lock", "metrics/test.json")}
+    small.dvc("exp", "run", "-S", "train.epochs=3", "-S", "train.batch_size=64", "--force")
+    assert {path: small.read(path).decode() for path in by_git} == by_git
+
+
+def test_a_second_call_runs_nothing_and_changes_nothing(small):
+    small.python("tools.experiments")
+    before, results = references(small), small.results()
+    output = small.python("tools.experiments")
+    assert "short: up to date" in output and "longer: up to date" in output and "epoch 1/" not in output
+    assert references(small) == before and small.results() == results
+
+
+def test_data_is_not_made_again_for_an_experiment(small):
+    output = small.python("tools.experiments")
+    assert "longer: train" in output and "fetch" not in output and "prepare" not in output
+
+
+def test_only_the_chosen_ones_run_and_the_table_stays(small):
+    output = small.python("tools.experiments", "--only", "longer")
+    assert kept(small) == {"longer"} and "| longer" in re.sub(" +", " ", output)
+    assert not (small.folder / "metrics/experiments.csv").exists()
+
+
+def test_a_changed_experiment_runs_again_and_the_others_do_not(small):
+    small.python("tools.experiments")
+    before = revision(small, "short"), revision(small, "longer")
+    small.set_params("experiments={short: {train.epochs: 1}, longer: {train.epochs: 2, train.batch_size: 64}}")
+    output = small.python("tools.experiments")
+    assert "short: up to date" in output and "longer: epoch 2/2" in output
+    assert revision(small, "short") == before[0] and revision(small, "longer") != before[1]
+
+
+def test_seeds_make_further_experiments_and_a_table_of_their_spread(small):
+    output = small.python("tools.experiments", "--seeds", "2")
+    assert kept(small) == {"short", "short-seed-43", "longer", "longer-seed-43"}
+    table = pd.read_csv(small.folder / "metrics/seeds.csv")
+    assert table["experiment"].tolist() == ["short", "short", "longer", "longer"]
+    assert table["seed"].tolist() == [42, 43, 42, 43]
+    accuracies = table.loc[table["experiment"] == "short", "accuracy"]
+    spread = abs(accuracies.iloc[0] - accuracies.iloc[1]) / 2**0.5
+    assert f"{accuracies.mean():.4f} ± {spread:.4f}" in output
+    assert len(pd.read_csv(small.folder / "metrics/experiments.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    ("params", "arguments", "message"),
+    [
+        ([], ["--only", "run-9"], "no experiment run-9 in params.yaml. There are: run-1, run-2, run-3"),
+        (["experiments={a: {train.epoch: 1}}"], [], "experiments.a: train.epoch is not a known param"),
+        (["experiments={a: {trian.epochs: 1}}"], [], "experiments.a: trian.epochs is not a known param"),
+        (["experiments={a: {train.epochs: many}}"], [], "experiments.a: train.epochs is 'many'"),
+        (["experiments={'a b': {train.epochs: 1}}"], [], "experiments.a b"),
+        (["experiments=[run-1]"], [], "experiments is ['run-1']"),
+    ],
+)
+def test_what_does_not_exist_is_refused_before_anything_starts(repository, params, arguments, message):
+    repository.set_params(*params)
+    before = references(repository)
+    output = repository.python("tools.experiments", *arguments, status=1)
+    assert output.startswith("experiments: ") and message in output and "Traceback" not in output
+    assert references(repository) == before
+
+
+@pytest.mark.parametrize("arguments", [["--jobs", "0"], ["--jobs", "x"], ["--seeds", "-1"], ["--what"]])
+def test_wrong_usage_has_status_2(repository, arguments):
+    assert "usage:" in repository.python("tools.experiments", *arguments, status=2)
+
+
+def test_one_that_fails_is_told_with_its_log_and_leaves_the_others_running(repository):
+    repository.set_params("experiments={bad: {prepare.validation_size: 1200}, good: {train.epochs: 1}}")
+    repository.commit()
+    output = repository.python("tools.experiments", status=1)
+    assert "bad failed. Its last lines:" in output and "prepare.validation_size: 1200 of 1200" in output
+    log = repository.folder / re.search(r"The whole log: (\S+)", output)[1]
+    assert "1200 of 1200" in log.read_text() and "Traceback" not in output
+    assert kept(repository) == {"good"} and workspaces(repository) == []
+
+
+def test_a_killed_training_fails_alone_and_the_next_call_repairs_it(repository, running):
+    process, _ = running
+    training = [victim for victim in processes(repository) if "stages.train" in victim.cmdline()]
+    first = min(training, key=lambda victim: victim.create_time())
+    first.kill()
+    assert process.wait(120) == 1
+    output = (repository.folder.parent / "output").read_text()
+    assert "first failed" in output and kept(repository) == {"second", "third"}
+    assert workspaces(repository) == [] and processes(repository) == []
+    repository.set_params("experiments={first: {train.epochs: 3}, second: {train.epochs: 1}, third: {train.epochs: 2}}")
+    output = repository.python("tools.experiments")
+    assert kept(repository) == {"first", "second", "third"} and "second: up to date" in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_it_stops_all_and_leaves_no_trace(repository, running, number):
+    process, (references_before, results_before) = running
+    process.send_signal(number)
+    assert process.wait(60) == 1
+    assert "Traceback" not in (repository.folder.parent / "output").read_text()
+    assert processes(repository) == [] and workspaces(repository) == []
+    assert not (repository.folder / ".dvc/tmp/experiments.lock").exists()
+    remaining = {line.split()[2] for line in references(repository).splitlines()} - {"refs/heads/main"}
+    assert all(name.rsplit("/", 1)[1] in ("second", "third") for name in remaining)  # whatever had ended by then
+    assert repository.results() == results_before and repository.run("git", "status", "--porcelain") == ""
+    assert references_before.splitlines()[-1] in references(repository)
+
+
+def test_one_that_was_killed_leaves_workspaces_which_the_next_call_removes(repository, running):
+    process, _ = running
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    for victim in processes(repository):
+        victim.kill()
+    assert workspaces(repository) != []
+    repository.set_params(*SMALL)
+    repository.python("tools.experiments")
+    assert kept(repository) >= {"short", "longer"} and workspaces(repository) == []
+
+
+def test_a_second_call_meanwhile_is_refused(repository, running):
+    process, _ = running
+    output = repository.python("tools.experiments", status=1)
+    assert "already running" in output and process.poll() is None
+
+
+def test_changes_that_are_not_committed_are_told_and_used(small):
+    path = small.folder / "stages/train.py"
+    path.write_text(path.read_text().replace('"epoch": kept["epoch"]', '"marked": 1, "epoch": kept["epoch"]'))
+    output = small.python("tools.experiments", "--only", "short")
+    assert "Not committed: stages/train.py" in output
+    assert '"marked": 1' in small.run("git", "show", f"{revision(small, 'short')}:metrics/train.json")
+
+
+def test_code_that_git_does_not_track_is_refused(small):
+    (small.folder / "fashion/new.py").write_text("")
+    assert "does not track fashion/new.py" in small.python("tools.experiments", status=1)
+
+
+def test_without_a_commit_it_says_so(small):
+    small.run("rm", "-rf", ".git")
+    small.run("git", "init", "--quiet")
+    assert "there is no commit yet" in small.python("tools.experiments", status=1)
+
+
+def test_the_readme_has_the_committed_tables():
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert filled(text, PROJECT) == text
+
+
+def test_the_committed_table_has_the_experiments_of_params_yaml():
+    configured = yaml.safe_load((PROJECT / "params.yaml").read_text())["experiments"]
+    table = pd.read_csv(PROJECT / "metrics/experiments.csv").set_index("experiment")
+    for name, overrides in configured.items():
+        for param, value in overrides.items():
+            assert table.loc[name, param.split(".")[-1]] == value
+    assert list(table.index) == list(configured)
