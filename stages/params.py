@@ -1,8 +1,10 @@
-"""Every knob in params.yaml: its type, its range, what it means. Whatever else stands there is refused."""
+"""Every knob of the pipeline in params.yaml: its type, its range, what it means. Whatever else stands there is refused.
 
-from copy import deepcopy
+The sections for the tools around the pipeline are checked by tools/params.py.
+"""
+
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, ValidationError
@@ -56,21 +58,23 @@ class Train(Section):
     keep: Literal["last", "best"]  # weights of the last epoch, or of the lowest validation loss
 
 
-ExperimentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-
-
 class Params(Section):
     data: Data
     prepare: Prepare
     seed: Seed  # of the initial weights and the order of batches
     model: Model
     train: Train
-    experiments: dict[ExperimentName, dict[Name, Any]]  # by name: which params it sets, "train.epochs", to what
+
+    experiments: Any = None  # for tools
+    check: Any = None
+
+
+Schema = TypeVar("Schema", bound=Params)
 
 
 def read_params(path: Path = PARAMS) -> Params:
     """Read and check the params file. Raises UserError naming each wrong param, what it is, and what was expected."""
-    return check_params(read_values(path), str(path))
+    return check_params(read_values(path), str(path), Params)
 
 
 def read_values(path: Path = PARAMS) -> dict:
@@ -83,27 +87,12 @@ def read_values(path: Path = PARAMS) -> dict:
         raise UserError(f"{path}: not YAML: {error}") from None
 
 
-def check_params(values: dict, source: str) -> Params:
+def check_params(values: dict, source: str, schema: type[Schema]) -> Schema:
     """Check the content of a params file; `source` names it in errors."""
     try:
-        return Params.model_validate(values)
+        return schema.model_validate(values)
     except ValidationError as error:
         raise UserError("\n".join(f"{source}: {_sentence(problem)}" for problem in error.errors())) from None
-
-
-def with_overrides(values: dict, overrides: dict[str, Any], source: str) -> dict:
-    """The content of a params file with other values for some params, named like "train.epochs"; checked."""
-    changed = deepcopy(values)
-    for name, value in overrides.items():
-        *sections, key = name.split(".")
-        section = changed
-        for part in sections:
-            section = section.get(part) if isinstance(section, dict) else None
-        if not isinstance(section, dict) or key not in section:
-            raise UserError(f"{source}: {name} is not a known param. Check its spelling; stages/params.py lists all")
-        section[key] = value
-    check_params(changed, source)
-    return changed
 
 
 def _sentence(problem: dict) -> str:

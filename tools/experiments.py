@@ -14,10 +14,11 @@ from joblib import cpu_count
 
 from fashion.errors import UserError, reported
 from fashion.files import write_csv
-from stages.params import PARAMS, check_params, read_values, with_overrides
+from stages.params import PARAMS, read_values
 from tools.dvc import dvc
 from tools.git import experiments as kept_experiments
 from tools.git import git, head, same
+from tools.params import read_tool_params, with_overrides
 from tools.results import Result, markdown
 from tools.side_by_side import Experiment, only_one, run_side_by_side
 
@@ -27,8 +28,7 @@ TABLE, SEEDS_TABLE, PICTURE = Path("metrics/experiments.csv"), Path("metrics/see
 
 def main() -> None:
     arguments = parse_arguments()
-    values = read_values()
-    configured = check_params(values, str(PARAMS)).experiments
+    configured, values = read_tool_params().experiments, read_values()
     chosen = choose(configured, arguments.only)
     planned = {}
     for name in chosen:
