@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all experiments report readme reproduced demo test lint help
+.PHONY: all experiments report check noise readme reproduced demo test lint help
 
 all: $(BIN)/installed ## Rebuild whatever changed, then run and compare the experiments
 	$(BIN)/dvc repro
@@ -14,6 +14,12 @@ experiments: $(BIN)/installed ## Run and compare the experiments of params.yaml;
 
 report: $(BIN)/installed ## Compare the experiments on one page, report.html; ARGS="run-1 run-3"
 	$(BIN)/python -m tools.report $(ARGS)
+
+check: $(BIN)/installed ## Fail where metrics got worse than noise explains; ARGS="--baseline REV"
+	$(BIN)/python -m tools.check $(ARGS)
+
+noise: $(BIN)/installed ## Measure how much metrics vary over seeds, for check
+	$(BIN)/python -m tools.noise $(ARGS)
 
 readme: $(BIN)/installed ## Put the current numbers into README.md
 	$(BIN)/python -m tools.readme

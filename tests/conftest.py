@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,23 @@ def built(tmp_path_factory, drawings) -> Path:
     repository.dvc("repro")
     repository.commit("Its results")
     return repository.folder
+
+
+@pytest.fixture(scope="session")
+def compared(built, tmp_path_factory) -> Callable[[Path], Repository]:
+    """Copies of a repository in which `experiments` has run two small experiments, short and longer."""
+    folder = tmp_path_factory.mktemp("compared") / "project"
+    shutil.copytree(built, folder, symlinks=True)
+    original = Repository(folder)
+    original.set_params("experiments={short: {train.epochs: 1}, longer: {train.epochs: 3, train.batch_size: 64}}")
+    original.commit("Two small experiments")
+    (folder.parent / "output").write_text(original.python("tools.experiments"))
+
+    def copy(target: Path) -> Repository:
+        shutil.copytree(folder.parent, target, symlinks=True, dirs_exist_ok=True)
+        return Repository(target / "project")
+
+    return copy
 
 
 @pytest.fixture

@@ -34,14 +34,7 @@ def main() -> None:
     for name in chosen:
         planned |= with_seeds(name, configured[name], values, arguments.seeds)
 
-    with only_one():
-        commit = head()
-        check_working_copy(commit)
-        dvc("repro", "--quiet", "prepare")  # raw and prepared data are made once, and shared through DVC's cache
-        run_what_changed(planned, values, commit, arguments.jobs)
-
-    kept = kept_experiments(commit)
-    results = {name: Result(name, kept[name]) for name in planned}
+    results = make_current(planned, values, arguments.jobs)
     if set(chosen) != set(configured):
         print(f"Only {', '.join(chosen)}: {TABLE} and {PICTURE} are left as they were.\n")
         return print(markdown(pd.DataFrame([result.summary() for result in results.values()])))
@@ -99,26 +92,40 @@ def check_working_copy(commit: str) -> None:
         )
 
 
-def run_what_changed(planned: dict[str, dict[str, Any]], values: dict, commit: str, jobs: int) -> None:
+def make_current(planned: dict[str, dict[str, Any]], values: dict, jobs: int) -> dict[str, Result]:
+    """Run those of the planned experiments that are not there yet, as code and params are now; return all their results.
+
+    `planned` has the params that each experiment sets, by its name; `values` is the params file that they start from.
+    """
+    with only_one():
+        commit = head()
+        check_working_copy(commit)
+        dvc("repro", "--quiet", "prepare")  # raw and prepared data are made once, and shared through DVC's cache
+        kept, waiting = kept_experiments(commit), []
+        for name, overrides in planned.items():
+            if name in kept and is_current(kept[name], with_overrides(values, overrides, name)):
+                print(f"{name}: up to date")
+            else:
+                waiting.append(Experiment(name, overrides))
+        outdated = [experiment.name for experiment in waiting if experiment.name in kept]
+        if outdated:
+            dvc("exp", "remove", "--quiet", *outdated)  # DVC gives a name once; its --force would run every stage again
+        run_side_by_side(waiting, jobs)
     kept = kept_experiments(commit)
-    waiting = []
-    for name, overrides in planned.items():
-        if name in kept and is_current(kept[name], with_overrides(values, overrides, name)):
-            print(f"{name}: up to date")
-        else:
-            waiting.append(Experiment(name, overrides))
-    outdated = [experiment.name for experiment in waiting if experiment.name in kept]
-    if outdated:
-        dvc("exp", "remove", "--quiet", *outdated)  # DVC gives a name once; its --force would run every stage again
-    run_side_by_side(waiting, jobs)
+    return {name: Result(name, kept[name]) for name in planned}
 
 
 def is_current(revision: str, values: dict) -> bool:
     """Whether an experiment was made from the code as it is now, and from these params."""
     before = yaml.safe_load(git("show", f"{revision}:{PARAMS}"))
+    return pipeline_params(before) == pipeline_params(values) and same(revision, *PIPELINE)
+
+
+def pipeline_params(values: dict) -> dict:
+    """The sections of a params file that stages read, as dvc.yaml declares."""
     stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
     sections = {param.split(".")[0] for stage in stages for param in stage["params"]}
-    return all(before.get(section) == values[section] for section in sections) and same(revision, *PIPELINE)
+    return {name: value for name, value in values.items() if name in sections}
 
 
 def save_comparison(results: list[Result]) -> None:

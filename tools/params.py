@@ -1,18 +1,30 @@
 """The sections of params.yaml that are for the tools, and other values for the pipeline's."""
 
 from copy import deepcopy
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from fashion.errors import UserError
-from stages.params import PARAMS, Name, Params, check_params, read_values
+from stages.params import PARAMS, Name, Params, Section, check_params, read_values
 
 ExperimentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
+class MetricRule(Section):
+    better: Literal["higher", "lower"]
+    floor: float | None = None  # worse than these is a regression, whatever the baseline
+    ceiling: float | None = None
+
+
+class Check(Section):
+    sigmas: Annotated[float, Field(gt=0)]  # how many standard deviations of the difference are taken for noise
+    metrics: Annotated[dict[Name, MetricRule], Field(min_length=1)]  # by name, as `dvc metrics show` has them
+
+
 class ToolParams(Params):
     experiments: dict[ExperimentName, dict[Name, Any]]  # by name: which params it sets, "train.epochs", to what
+    check: Check
 
 
 def read_tool_params() -> ToolParams:

@@ -175,7 +175,7 @@ def f1_chart(results: list[Result], scale: dict) -> dict:
     return {
         "description": "F1 of every class on the test images, a dot per run",
         "width": "container",
-        "height": {"step": 30},
+        "height": 30 * len(results[0].per_class),
         "params": [HIDDEN],
         "data": {"values": rows},
         "transform": [SHOWN_RUN],

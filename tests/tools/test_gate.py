@@ -1,0 +1,54 @@
+import math
+
+import pytest
+
+from tools.gate import judge, tolerance
+
+
+def test_the_tolerance_is_that_of_a_difference_of_two_means():
+    assert tolerance(0.005, 3) == pytest.approx(3 * 0.005 * math.sqrt(2))
+    assert tolerance(0.005, 3, runs_before=10, runs_now=5) == pytest.approx(3 * math.sqrt(0.005**2 / 10 + 0.005**2 / 5))
+
+
+@pytest.mark.parametrize(
+    ("baseline", "now", "better", "verdict", "reason"),
+    [
+        (0.88, 0.87, "higher", "holds", ""),
+        (0.88, 0.86, "higher", "holds", ""),  # exactly on the bound
+        (0.88, 0.8599, "higher", "regression", "worse than noise explains"),
+        (0.88, 0.95, "higher", "holds", ""),
+        (0.30, 0.31, "lower", "holds", ""),
+        (0.30, 0.32, "lower", "holds", ""),
+        (0.30, 0.3201, "lower", "regression", "worse than noise explains"),
+        (0.30, 0.10, "lower", "holds", ""),
+        (0.88, None, "higher", "regression", "missing now"),
+        (0.88, math.nan, "higher", "regression", "not a number now"),
+        (0.88, math.inf, "higher", "regression", "not a number now"),
+        (0.88, "0.88", "higher", "regression", "not a number now"),
+        (0.88, True, "higher", "regression", "not a number now"),
+        (None, 0.88, "higher", "can't judge", "new: the baseline does not have it"),
+        ("high", 0.88, "higher", "can't judge", "not a number in the baseline"),
+        (math.nan, 0.88, "higher", "can't judge", "not a number in the baseline"),
+        (1, 1, "higher", "holds", ""),
+    ],
+)
+def test_a_metric_is_judged(baseline, now, better, verdict, reason):
+    row = judge("metric", baseline, now, 0.02, better=better)
+    assert (row.verdict, row.reason) == (verdict, reason)
+
+
+@pytest.mark.parametrize(
+    ("now", "bounds", "verdict"),
+    [
+        (0.85, {"floor": 0.85}, "holds"),
+        (0.8499, {"floor": 0.85}, "regression"),
+        (0.05, {"ceiling": 0.05}, "holds"),
+        (0.0501, {"ceiling": 0.05}, "regression"),
+    ],
+)
+def test_absolute_bounds_hold_whatever_the_baseline(now, bounds, verdict):
+    assert judge("metric", now, now, 1.0, better="higher", **bounds).verdict == verdict
+
+
+def test_a_metric_whose_noise_was_not_measured_is_not_passed_over():
+    assert judge("metric", 0.88, 0.88, None, better="higher").verdict == "can't judge"

@@ -1,0 +1,279 @@
+"""Compare the workspace's metrics with those of a baseline revision, and fail on a regression: `make check`.
+
+The table is Markdown. Exit status 0 when all holds; 1 on a regression, or when results do not belong to the code, params and
+data beside them; 2 when it cannot judge. How much a metric may get worse is not guessed: it follows from metrics/noise.json,
+where `make noise` wrote how much each metric varies over seeds while nothing else changes.
+"""
+
+import argparse
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from scipy.stats import binomtest
+
+from fashion.errors import UserError, reported
+from fashion.files import written_whole
+from stages.params import PARAMS, read_values
+from tools.dvc import command, environment
+from tools.gate import HOLDS, REGRESSION, UNKNOWN, Row, judge, tolerance
+from tools.git import experiments, git, git_bytes
+from tools.params import ToolParams, read_tool_params
+
+NOISE, ENVIRONMENT = "metrics/noise.json", "metrics/environment.json"
+PREDICTIONS, HISTORY = "plots/predictions.csv", "plots/history.csv"
+ANOTHER = "Name another baseline: --baseline REV"
+SHALLOW = "This clone is shallow: `git fetch --unshallow` brings the rest"
+STANDS_OUT = 0.05  # chance that any class is called changed when none is
+
+
+class CannotJudge(UserError):
+    """There is nothing to compare, or it can't be compared. Exit status 2."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="check", description=__doc__.split("\n")[0])
+    parser.add_argument("--baseline", metavar="REV", help="commit, branch, tag or experiment; default: where main was left")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the comparison there as well")
+    arguments = parser.parse_args()
+    try:
+        params = read_tool_params()
+        baseline = resolve(arguments.baseline) if arguments.baseline else default_baseline()
+        problems = integrity()
+        refuse_unlike(baseline)
+        rows = compare(baseline, params)
+    except CannotJudge as reason:
+        print(f"check: {reason}", file=sys.stderr)
+        return 2
+    verdicts = {row.verdict for row in rows}
+    status = 1 if problems or REGRESSION in verdicts else 2 if UNKNOWN in verdicts else 0
+    paired = paired_test(baseline)
+    text = report(arguments.baseline or baseline[:7], rows, problems, notes(baseline), paired, status)
+    print(text)
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(f"{text}\n{curves(baseline)}\n")
+    if arguments.json:
+        content = {"baseline": baseline, "status": status, "problems": problems, "paired": paired}
+        content["metrics"] = [asdict(row) for row in rows]
+        with written_whole(arguments.json) as part:
+            part.write_text(json.dumps(content, indent=2) + "\n")
+    return status
+
+
+def resolve(revision: str) -> str:
+    """The commit that an experiment, branch, tag or hash stands for."""
+    try:
+        kept = experiments(git("rev-parse", "HEAD").strip())
+        return kept.get(revision) or git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").strip()
+    except UserError:
+        hint = SHALLOW if is_shallow() else "`git log` and `dvc exp list` show what there is"
+        raise CannotJudge(f"there is no revision {revision} here. {hint}") from None
+
+
+def default_baseline() -> str:
+    """Where this branch left the main branch; on the main branch itself, the commit before."""
+    if is_shallow():
+        raise CannotJudge(f"there is nothing to compare with. {SHALLOW}")
+    head = resolve("HEAD")
+    for main_branch in ("origin/main", "main"):
+        try:
+            base = git("merge-base", "HEAD", main_branch).strip()
+        except UserError:
+            continue
+        if base != head:
+            return base
+    try:
+        return git("rev-parse", "--verify", "--quiet", "HEAD~1").strip()
+    except UserError:
+        raise CannotJudge("there is no commit before this one to compare with. Name one: --baseline REV") from None
+
+
+def is_shallow() -> bool:
+    return git("rev-parse", "--is-shallow-repository").strip() == "true"
+
+
+def integrity() -> list[str]:
+    """What `dvc status` finds: results that do not belong to code, params and data, or were changed by hand."""
+    result = subprocess.run(command("status", "--json"), env=environment(), capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise CannotJudge(f"`dvc status` fails: {result.stderr.strip()}")
+    problems = []
+    for stage, changes in json.loads(result.stdout).items():
+        for change in changes:
+            if isinstance(change, str):
+                problems.append(f"{stage}: {change}. `dvc repro` brings its results up to date")
+                continue
+            for kind, files in change.items():
+                for file, state in files.items():
+                    problems.append(f"{stage}: {file} {_explained(kind, state)}")
+    return problems
+
+
+def _explained(kind: str, state: Any) -> str:
+    if kind == "changed outs":
+        known = {"deleted": "is missing", "not in cache": "is not in the cache"}
+        return f"{known.get(state, 'is not what the stage wrote: edited or damaged')}. `dvc repro` makes it again"
+    return f"has changed since the stage ran ({kind}, {state if isinstance(state, str) else 'params'}). `dvc repro` runs it"
+
+
+def refuse_unlike(baseline: str) -> None:
+    """Raises CannotJudge where the two were not measured on the same images."""
+    before, now = params_of(baseline), read_values()
+    facts = {
+        "the data set": lambda params: params["data"]["name"],
+        "the test images": lambda params: params["data"]["files"]["test_images"]["sha256"],
+        "the test labels": lambda params: params["data"]["files"]["test_labels"]["sha256"],
+        "the training images": lambda params: params["data"]["files"]["train_images"]["sha256"],
+        "the size of the validation split": lambda params: params["prepare"]["validation_size"],
+        "the seed of the validation split": lambda params: params["prepare"]["split_seed"],
+    }
+    for name, fact in facts.items():
+        if fact(before) != fact(now):
+            raise CannotJudge(
+                f"{name} differs from the baseline's ({fact(before)}, now {fact(now)}), so metrics can't be compared."
+                f" {ANOTHER}"
+            )
+
+
+def params_of(revision: str) -> dict:
+    try:
+        return yaml.safe_load(git("show", f"{revision}:{PARAMS}"))
+    except UserError:
+        raise CannotJudge(f"{revision[:7]} has no {PARAMS}. {ANOTHER}") from None
+
+
+def metrics_of(revision: str | None) -> dict[str, Any]:
+    """DVC's metrics of a revision, or of the workspace, by name."""
+    import dvc.api
+    from dvc.exceptions import DvcException
+
+    try:
+        metrics = dvc.api.metrics_show(rev=revision)
+    except (DvcException, FileNotFoundError) as error:
+        if revision is None:
+            return {}
+        raise CannotJudge(f"the metrics of {revision[:7]} can't be read: {error}. {ANOTHER}") from None
+    if not metrics and revision:
+        raise CannotJudge(f"{revision[:7]} has no metrics. {ANOTHER}")
+    return metrics
+
+
+def compare(baseline: str, params: ToolParams) -> list[Row]:
+    noise = read_noise(baseline)
+    before, now = metrics_of(baseline), metrics_of(None)
+    rows = []
+    for name, rule in params.check.metrics.items():
+        measured = noise["metrics"].get(name)
+        allowed = tolerance(measured["deviation"], params.check.sigmas) if measured else None
+        rows.append(judge(name, before.get(name), now.get(name), allowed, **rule.model_dump()))
+    return rows
+
+
+def read_noise(baseline: str) -> dict:
+    """The noise measured here, or else that of the baseline."""
+    try:
+        return json.loads(Path(NOISE).read_text() if Path(NOISE).exists() else git("show", f"{baseline}:{NOISE}"))
+    except (UserError, ValueError):
+        raise CannotJudge(
+            f"{NOISE} is missing or damaged, so nobody knows what is noise. `make noise` measures it"
+        ) from None
+
+
+def notes(baseline: str) -> list[str]:
+    """What a reader should know of the tolerances."""
+    noise, values = read_noise(baseline), read_values()
+    found = []
+    other = [section for section, value in noise["params"].items() if values.get(section) != value]
+    if other:
+        found.append(f"The noise was measured for other params ({', '.join(other)}). `make noise` measures it for these.")
+    here = json.loads(Path(ENVIRONMENT).read_text()) if Path(ENVIRONMENT).exists() else {}
+    if {name: here.get(name) for name in noise["environment"]} != noise["environment"]:
+        found.append("The noise was measured in another environment; its size should still be about right.")
+    return found
+
+
+def paired_test(baseline: str) -> dict | None:
+    """McNemar's exact test on the two revisions' predictions: is the change more than chance, on these very images?
+
+    Counts images that went from right to wrong and back; under no change either way is equally likely (McNemar 1947).
+    `classes` has those in which the change stands out after Bonferroni's correction for the number of classes.
+    """
+    try:
+        before = pd.read_csv(io.BytesIO(git_bytes("show", f"{baseline}:{PREDICTIONS}")), keep_default_na=False)
+        now = pd.read_csv(PREDICTIONS, keep_default_na=False)
+    except (UserError, OSError, ValueError):
+        return None
+    if not before["actual"].equals(now["actual"]):
+        return None
+    was_right, is_right = before["predicted"] == before["actual"], now["predicted"] == now["actual"]
+    changes = pd.DataFrame({"class": now["actual"], "lost": was_right & ~is_right, "won": ~was_right & is_right})
+    result = _mcnemar(changes["lost"].sum(), changes["won"].sum())
+    by_class = changes.groupby("class", sort=False)[["lost", "won"]].sum()
+    tested = {name: _mcnemar(row["lost"], row["won"]) for name, row in by_class.iterrows()}
+    return result | {"classes": {name: test for name, test in tested.items() if test["p"] < STANDS_OUT / len(by_class)}}
+
+
+def _mcnemar(lost: int, won: int) -> dict:
+    lost, won = int(lost), int(won)
+    return {"lost": lost, "won": won, "p": float(binomtest(lost, lost + won).pvalue) if lost + won else 1.0}
+
+
+def report(baseline: str, rows: list[Row], problems: list[str], remarks: list[str], paired: dict | None, status: int) -> str:
+    """The comparison as Markdown."""
+    verdict = {0: "✓ holds", 1: "✗ regression", 2: "? can't judge"}[status]
+    marks = {HOLDS: "✓", REGRESSION: "✗", UNKNOWN: "?"}
+    table = pd.DataFrame(
+        {
+            "metric": [row.metric for row in rows],
+            "baseline": [_text(row.baseline) for row in rows],
+            "now": [_text(row.now) for row in rows],
+            "change": ["" if row.change is None else f"{row.change:+.4f}" for row in rows],
+            "tolerance": ["" if row.tolerance is None else f"{row.tolerance:.4f}" for row in rows],
+            "verdict": [f"{marks[row.verdict]} {row.reason or row.verdict}" for row in rows],
+        }
+    )
+    align = ("left", "right", "right", "right", "right", "left")
+    parts = [
+        f"### Check against {baseline}: {verdict}",
+        table.to_markdown(index=False, disable_numparse=True, colalign=align),
+    ]
+    if paired:
+        parts.append(
+            f"Of the test images {paired['lost']} went from right to wrong and {paired['won']} from wrong to right"
+            f" (McNemar's exact test: p = {paired['p']:.2g})."
+        )
+        parts += [
+            f"- {name}: {test['lost']} lost, {test['won']} won (p = {test['p']:.2g})"
+            for name, test in paired["classes"].items()
+        ]
+    if problems:
+        parts.append("Results that do not belong to what is here:\n" + "\n".join(f"- {problem}" for problem in problems))
+    return "\n\n".join([*parts, *remarks]) + "\n"
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def curves(baseline: str) -> str:
+    """Validation loss by epoch of both, as a chart that GitHub draws in a job summary."""
+    before = pd.read_csv(io.BytesIO(git_bytes("show", f"{baseline}:{HISTORY}")))
+    now = pd.read_csv(HISTORY)
+    epochs = max(before["epoch"].max(), now["epoch"].max())
+    lines = [f"  line {history['val_loss'].round(4).tolist()}" for history in (before, now)]
+    title = '  title "Validation loss by epoch: baseline, then now"'
+    axes = f'  x-axis "epoch" 1 --> {epochs}\n  y-axis "cross-entropy (nats)"'
+    return "\n".join(["```mermaid", "xychart-beta", title, axes, *lines, "```"])
+
+
+if __name__ == "__main__":
+    with reported("check"):
+        sys.exit(main())

@@ -1,0 +1,57 @@
+"""Measure how much each metric varies over seeds while nothing else changes: `make noise`.
+
+The committed params are run with several seeds, side by side, as DVC experiments; mean and standard deviation of every
+metric go into metrics/noise.json, with the params and the environment that they hold for. `check` takes its tolerances
+from there.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+from joblib import cpu_count
+
+from fashion.errors import reported
+from fashion.files import write_json
+from stages.params import read_values
+from tools.dvc import dvc
+from tools.experiments import make_current, pipeline_params, positive
+from tools.results import Result
+
+NOISE = Path("metrics/noise.json")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="noise", description=__doc__.split("\n")[0])
+    parser.add_argument("--seeds", metavar="N", type=positive, default=10, help="how many (default: 10)")
+    parser.add_argument("--jobs", metavar="N", type=positive, default=cpu_count(), help="how many at a time")
+    arguments = parser.parse_args()
+    values = read_values()
+    seeds = range(values["seed"], values["seed"] + arguments.seeds)
+    results = make_current({f"noise-seed-{seed}": {"seed": seed} for seed in seeds}, values, arguments.jobs)
+    write_json(NOISE, describe(list(results.values()), values))
+    dvc("exp", "remove", "--quiet", *results)  # their numbers are kept; as experiments they would only be in the way
+    print(NOISE.read_text())
+
+
+def describe(results: list[Result], values: dict) -> dict:
+    """The content of metrics/noise.json: mean and sample standard deviation of each metric, and what they hold for."""
+    metrics = pd.DataFrame([number_metrics(result) for result in results])
+    params = pipeline_params(values)
+    return {
+        "runs": len(results),
+        "seeds": [result.params["seed"] for result in results],
+        "metrics": {name: {"mean": column.mean(), "deviation": column.std()} for name, column in metrics.items()},
+        "params": {name: value for name, value in params.items() if name != "seed"},
+        "environment": {name: value for name, value in results[0].environment.items() if name != "settings"},
+    }
+
+
+def number_metrics(result: Result) -> dict[str, float]:
+    """All metrics of a run that are numbers, by name."""
+    return {name: float(value) for name, value in (result.train | result.test).items() if isinstance(value, int | float)}
+
+
+if __name__ == "__main__":
+    with reported("noise"):
+        main()
