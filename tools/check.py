@@ -3,6 +3,9 @@
 The table is Markdown. Exit status 0 when all holds; 1 on a regression, or when results do not belong to the code, params and
 data beside them; 2 when it cannot judge. How much a metric may get worse is not guessed: it follows from metrics/noise.json,
 where `make noise` wrote how much each metric varies over seeds while nothing else changes.
+
+One run against one run shows only what is larger than the noise of both. `--seeds 5` looks closer: it runs the workspace
+with five seeds, as DVC experiments, and compares their mean with that of the baseline's noise.json.
 """
 
 import argparse
@@ -17,17 +20,20 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from joblib import cpu_count
 from scipy.stats import binomtest
 
 from fashion.errors import UserError, reported
 from fashion.files import written_whole
 from stages.params import PARAMS, read_values
-from tools.dvc import command, environment
+from tools.dvc import command, dvc, environment
+from tools.experiments import make_current, pipeline_params, positive
 from tools.gate import HOLDS, REGRESSION, UNKNOWN, Row, judge, tolerance
 from tools.git import experiments, git, git_bytes
+from tools.noise import NOISE, number_metrics
 from tools.params import ToolParams, read_tool_params
 
-NOISE, ENVIRONMENT = "metrics/noise.json", "metrics/environment.json"
+ENVIRONMENT = Path("metrics/environment.json")
 PREDICTIONS, HISTORY = "plots/predictions.csv", "plots/history.csv"
 ANOTHER = "Name another baseline: --baseline REV"
 SHALLOW = "This clone is shallow: `git fetch --unshallow` brings the rest"
@@ -41,6 +47,7 @@ class CannotJudge(UserError):
 def main() -> int:
     parser = argparse.ArgumentParser(prog="check", description=__doc__.split("\n")[0])
     parser.add_argument("--baseline", metavar="REV", help="commit, branch, tag or experiment; default: where main was left")
+    parser.add_argument("--seeds", metavar="N", type=positive, default=1, help="run N seeds, and compare means over seeds")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the comparison there as well")
     arguments = parser.parse_args()
     try:
@@ -48,7 +55,7 @@ def main() -> int:
         baseline = resolve(arguments.baseline) if arguments.baseline else default_baseline()
         problems = integrity()
         refuse_unlike(baseline)
-        rows = compare(baseline, params)
+        rows = compare(baseline, params) if arguments.seeds == 1 else compare_means(baseline, params, arguments.seeds)
     except CannotJudge as reason:
         print(f"check: {reason}", file=sys.stderr)
         return 2
@@ -177,10 +184,30 @@ def compare(baseline: str, params: ToolParams) -> list[Row]:
     return rows
 
 
+def compare_means(baseline: str, params: ToolParams, seeds: int) -> list[Row]:
+    """The same for the mean over seeds, here and in the baseline: noise shrinks with the number of runs."""
+    try:
+        noise = json.loads(git("show", f"{baseline}:{NOISE}"))
+    except UserError:
+        raise CannotJudge(f"{baseline[:7]} has no {NOISE}, so its mean over seeds is not known. {ANOTHER}") from None
+    if {name: value for name, value in pipeline_params(params_of(baseline)).items() if name != "seed"} != noise["params"]:
+        raise CannotJudge(f"{NOISE} of {baseline[:7]} was measured for other params than it has. {ANOTHER}")
+    values = read_values()
+    planned = {f"check-seed-{seed}": {"seed": seed} for seed in range(values["seed"], values["seed"] + seeds)}
+    now = pd.DataFrame([number_metrics(result) for result in make_current(planned, values, cpu_count()).values()]).mean()
+    dvc("exp", "remove", "--quiet", *planned)
+    rows = []
+    for name, rule in params.check.metrics.items():
+        measured = noise["metrics"].get(name)
+        allowed = tolerance(measured["deviation"], params.check.sigmas, noise["runs"], seeds) if measured else None
+        rows.append(judge(name, measured and measured["mean"], now.get(name), allowed, **rule.model_dump()))
+    return rows
+
+
 def read_noise(baseline: str) -> dict:
     """The noise measured here, or else that of the baseline."""
     try:
-        return json.loads(Path(NOISE).read_text() if Path(NOISE).exists() else git("show", f"{baseline}:{NOISE}"))
+        return json.loads(NOISE.read_text() if NOISE.exists() else git("show", f"{baseline}:{NOISE}"))
     except (UserError, ValueError):
         raise CannotJudge(
             f"{NOISE} is missing or damaged, so nobody knows what is noise. `make noise` measures it"
@@ -194,7 +221,7 @@ def notes(baseline: str) -> list[str]:
     other = [section for section, value in noise["params"].items() if values.get(section) != value]
     if other:
         found.append(f"The noise was measured for other params ({', '.join(other)}). `make noise` measures it for these.")
-    here = json.loads(Path(ENVIRONMENT).read_text()) if Path(ENVIRONMENT).exists() else {}
+    here = json.loads(ENVIRONMENT.read_text()) if ENVIRONMENT.exists() else {}
     if {name: here.get(name) for name in noise["environment"]} != noise["environment"]:
         found.append("The noise was measured in another environment; its size should still be about right.")
     return found

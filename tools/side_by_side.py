@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -108,15 +109,17 @@ class Experiment:
         seconds = (time.monotonic() - self.training_since) / self.epoch * (self.epochs - self.epoch)
         return f"{seconds // 60:.0f}:{seconds % 60:02.0f}"
 
-    def stop(self) -> None:
-        """End the process and all that it started: by an interrupt, so that DVC tidies up, or else by force."""
-        for number, patience in ((signal.SIGINT, PATIENCE), (signal.SIGKILL, None)):
-            if self.running:
-                os.killpg(self.process.pid, number)
-                try:
-                    self.process.wait(patience)
-                except subprocess.TimeoutExpired:
-                    continue
+
+def stop(experiments: list[Experiment]) -> None:
+    """End all that still run, with whatever they started: by an interrupt, so that DVC tidies up, or else by force."""
+    for number, patience in ((signal.SIGINT, PATIENCE), (signal.SIGKILL, None)):
+        running = [experiment for experiment in experiments if experiment.running]
+        for experiment in running:
+            os.killpg(experiment.process.pid, number)
+        deadline = patience and time.monotonic() + patience
+        for experiment in running:
+            with suppress(subprocess.TimeoutExpired):
+                experiment.process.wait(deadline and max(0, deadline - time.monotonic()))
 
 
 def run_side_by_side(experiments: list[Experiment], jobs: int) -> None:
@@ -125,7 +128,8 @@ def run_side_by_side(experiments: list[Experiment], jobs: int) -> None:
     Whatever ends this, the experiments that still run are stopped and no temporary workspace is left.
     """
     LOGS.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    for number in (signal.SIGINT, signal.SIGTERM):  # both end like Ctrl-C, also where the shell has set them to be ignored
+        signal.signal(number, signal.default_int_handler)
     display = LiveDisplay(experiments) if sys.stdout.isatty() else PlainDisplay()
     waiting = deque(experiments)
     try:
@@ -141,8 +145,8 @@ def run_side_by_side(experiments: list[Experiment], jobs: int) -> None:
             for experiment in experiments:
                 display.show(experiment, experiment.follow())
     finally:
+        stop(experiments)
         for experiment in experiments:
-            experiment.stop()
             if experiment.reader:
                 experiment.reader.close()
         remove_abandoned_workspaces()
