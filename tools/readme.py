@@ -13,6 +13,7 @@ README = Path("README.md")
 TABLES = {  # by the name of the marks that each stands between
     "experiments": "metrics/experiments.csv",
     "seeds": "metrics/seeds.csv",
+    "gate": "metrics/gate.csv",
 }
 
 

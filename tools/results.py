@@ -57,13 +57,13 @@ class Result:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The rows of metrics/experiments.csv or of metrics/seeds.csv as a Markdown table."""
+    """The rows of metrics/experiments.csv, metrics/seeds.csv or metrics/gate.csv as a Markdown table."""
     return for_people(table).to_markdown(index=False, disable_numparse=True, stralign="right")
 
 
 def for_people(table: pd.DataFrame) -> pd.DataFrame:
     """The same rows, or their means and deviations over seeds, as texts under titles."""
-    return (_seeds if "seed" in table else _experiments)(table)
+    return (_seeds if "seed" in table else _gate if "kind" in table else _experiments)(table)
 
 
 def _experiments(table: pd.DataFrame) -> pd.DataFrame:
@@ -97,3 +97,22 @@ def _seeds(table: pd.DataFrame) -> pd.DataFrame:
         for title, column in columns.items()
     }
     return pd.DataFrame({"experiment": list(groups.groups), "seeds": groups.size().map(str).tolist()} | spread)
+
+
+def _gate(table: pd.DataFrame) -> pd.DataFrame:
+    """Shares of pairs and groups that each rule calls a regression, with their counts."""
+
+    def counted(share: str, total: str) -> list[str]:
+        return [f"{row[share] * row[total]:.0f} of {row[total]:,} ({row[share]:.1%})" for _, row in table.iterrows()]
+
+    return pd.DataFrame(
+        {
+            "kind": table["kind"],
+            "runs": table["runs"].map(str),
+            "mean accuracy": table["mean_accuracy"].map("{:.4f}".format),
+            "loss, points": table["loss_of_accuracy"].map(lambda loss: f"{100 * loss:.1f}"),
+            "accuracy alone, 1 against 1": counted("by_accuracy_alone", "pairs"),
+            "all metrics, 1 against 1": counted("by_all_metrics", "pairs"),
+            "all metrics, means": counted("by_means", "groups"),
+        }
+    )
