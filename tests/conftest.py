@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from stages.params import read_params
-from tools.demo import draw_data_set
+from tools.demo import describe_data_set, draw_data_set
 from tools.dvc import environment
 
 PROJECT = Path(__file__).parents[1]
@@ -75,52 +76,69 @@ class Repository:
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in (*files, self.folder / "dvc.lock")}
 
 
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first test process fills by `make`; the others, where there are several, wait for it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            unfinished = folder.with_name(f"{name}-unfinished")
+            unfinished.mkdir()
+            make(unfinished)
+            unfinished.rename(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
-def drawings(tmp_path_factory) -> tuple[Path, list[str]]:
-    """The four files, small and drawn, and the params that describe them."""
-    folder = tmp_path_factory.mktemp("drawings")
-    return folder, draw_data_set(read_params(PROJECT / "params.yaml").data.files, folder, training=1200, test=400)
+def drawings(tmp_path_factory) -> Path:
+    """The four files, small and drawn."""
+    files = read_params(PROJECT / "params.yaml").data.files
+    return made_once(tmp_path_factory, "drawings", lambda folder: draw_data_set(files, folder, training=1200, test=400))
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory, drawings) -> Path:
     """The project on the drawings, small enough for a test, its pipeline run and all of it committed."""
-    folder, params = drawings
-    repository = Repository(tmp_path_factory.mktemp("built") / "project")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=PROJECT, capture_output=True, check=True
-    )
-    for name in os.fsdecode(listed.stdout).rstrip("\0").split("\0"):
-        if (PROJECT / name).is_file() and not name.startswith(("metrics/", "plots/", "dvc.lock")):
-            (repository.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(PROJECT / name, repository.folder / name)
-    repository.set_params(
-        *params,
-        f"data.sources=['{folder}']",
-        "prepare.validation_size=200",
-        "model.hidden_units=[32, 16]",
-        "train.epochs=2",
-        "train.batch_size=32",
-    )
-    repository.run("git", "init", "--quiet", "--initial-branch=main")
-    repository.commit("The project")
-    repository.dvc("repro")
-    repository.commit("Its results")
-    return repository.folder
+
+    def build(folder: Path) -> None:
+        repository = Repository(folder)
+        listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(listing, cwd=PROJECT, capture_output=True, check=True).stdout
+        for name in os.fsdecode(names).rstrip("\0").split("\0"):
+            if (PROJECT / name).is_file() and not name.startswith(("metrics/", "plots/", "dvc.lock")):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(PROJECT / name, folder / name)
+        repository.set_params(
+            *describe_data_set(read_params(PROJECT / "params.yaml").data.files, drawings),
+            f"data.sources=['{drawings}']",
+            "prepare.validation_size=200",
+            "model.hidden_units=[32, 16]",
+            "train.epochs=2",
+            "train.batch_size=32",
+        )
+        repository.run("git", "init", "--quiet", "--initial-branch=main")
+        repository.commit("The project")
+        repository.dvc("repro")
+        repository.commit("Its results")
+
+    return made_once(tmp_path_factory, "built", build)
 
 
 @pytest.fixture(scope="session")
 def compared(built, tmp_path_factory) -> Callable[[Path], Repository]:
     """Copies of a repository in which `experiments` has run two small experiments, short and longer."""
-    folder = tmp_path_factory.mktemp("compared") / "project"
-    shutil.copytree(built, folder, symlinks=True)
-    original = Repository(folder)
-    original.set_params("experiments={short: {train.epochs: 1}, longer: {train.epochs: 3, train.batch_size: 64}}")
-    original.commit("Two small experiments")
-    (folder.parent / "output").write_text(original.python("tools.experiments"))
+
+    def compare(folder: Path) -> None:
+        shutil.copytree(built, folder / "project", symlinks=True)
+        repository = Repository(folder / "project")
+        repository.set_params("experiments={short: {train.epochs: 1}, longer: {train.epochs: 3, train.batch_size: 64}}")
+        repository.commit("Two small experiments")
+        (folder / "output").write_text(repository.python("tools.experiments"))
+
+    original = made_once(tmp_path_factory, "compared", compare)
 
     def copy(target: Path) -> Repository:
-        shutil.copytree(folder.parent, target, symlinks=True, dirs_exist_ok=True)
+        shutil.copytree(original, target, symlinks=True, dirs_exist_ok=True)
         return Repository(target / "project")
 
     return copy

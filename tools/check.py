@@ -164,12 +164,12 @@ def metrics_of(revision: str | None) -> dict[str, Any]:
 
     try:
         metrics = dvc.api.metrics_show(rev=revision)
-    except (DvcException, FileNotFoundError) as error:
+    except FileNotFoundError as error:
         if revision is None:
-            return {}
-        raise CannotJudge(f"the metrics of {revision[:7]} can't be read: {error}. {ANOTHER}") from None
-    if not metrics and revision:
-        raise CannotJudge(f"{revision[:7]} has no metrics. {ANOTHER}")
+            return {}  # each gated metric is then told to be missing
+        raise CannotJudge(f"{revision[:7]} has no metrics: {error.filename} is missing there. {ANOTHER}") from None
+    except DvcException as error:
+        raise CannotJudge(f"the metrics of {(revision or 'the workspace')[:13]} can't be read: {error}. {ANOTHER}") from None
     return metrics
 
 

@@ -25,7 +25,8 @@ def main(training: int = TRAINING, test: int = TEST) -> None:
     params = read_params()
     clone(WORKSPACE)
     print(f"Drawing {training + test:,} garments into {DRAWINGS} ...", flush=True)
-    overrides = draw_data_set(params.data.files, DRAWINGS, training, test)
+    draw_data_set(params.data.files, DRAWINGS, training, test)
+    overrides = describe_data_set(params.data.files, DRAWINGS)
     dvc(
         "exp", "run", "--name", "demo", *(f"--set-param={override}" for override in overrides),
         folder=WORKSPACE, FASHION_MNIST_DIR=str(DRAWINGS.resolve()),
@@ -42,12 +43,16 @@ def clone(target: Path) -> None:
         raise UserError(f"the project's last commit can't be cloned to {target}. Is it committed? {result.stderr.strip()}")
 
 
-def draw_data_set(files: DataFiles, folder: Path, training: int, test: int) -> list[str]:
-    """Draw the four files into `folder`; return the params, NAME=VALUE, that describe them in place of the real ones."""
+def draw_data_set(files: DataFiles, folder: Path, training: int, test: int) -> None:
+    """Draw so many images for training and for the test, and write the four files into `folder`."""
     for split, count, seed in (("train", training, 0), ("test", test, 1)):
         images, labels = draw_garments(count, seed)
         write_idx(folder / getattr(files, f"{split}_images").name, images)
         write_idx(folder / getattr(files, f"{split}_labels").name, labels)
+
+
+def describe_data_set(files: DataFiles, folder: Path) -> list[str]:
+    """The params, NAME=VALUE, that describe the drawn files in `folder` in place of the real ones."""
     overrides = [f"data.name='{NAME}'", f"data.image_shape=[{SIZE},{SIZE}]"]
     for key, file in files:
         path = folder / file.name

@@ -103,8 +103,8 @@ def test_a_folder_without_permission_is_a_failed_source(tmp_path):
 
 def test_the_environment_comes_before_params(repository, drawings):
     repository.set_params("data.sources=[/nonexistent]")
-    output = repository.dvc("repro", "fetch", FASHION_MNIST_DIR=str(drawings[0]))
-    assert output.count(f"from {drawings[0]}") == 4 and "/nonexistent" not in output
+    output = repository.dvc("repro", "fetch", FASHION_MNIST_DIR=str(drawings))
+    assert output.count(f"from {drawings}") == 4 and "/nonexistent" not in output
 
 
 def test_without_any_source_dvc_repro_fails_with_the_message_and_no_traceback(repository):
@@ -115,6 +115,6 @@ def test_without_any_source_dvc_repro_fails_with_the_message_and_no_traceback(re
 
 
 def test_a_relative_folder_is_found_from_a_temporary_workspace(repository, drawings):
-    (repository.folder.parent / "shared").symlink_to(drawings[0])
+    (repository.folder.parent / "shared").symlink_to(drawings)
     output = repository.dvc("exp", "run", "--temp", "--set-param", "data.sources=[../shared]")
     assert "from ../shared" in output and "Ran experiment" in output

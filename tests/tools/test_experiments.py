@@ -173,18 +173,18 @@ def test_a_killed_training_fails_alone_and_the_next_call_repairs_it(repository, 
 def test_stopping_it_stops_all_and_leaves_no_trace(repository, running, number):
     process, (references_before, results_before) = running
     process.send_signal(number)
-    assert process.wait(60) == 1
+    assert process.wait(120) == 1
     assert "Traceback" not in (repository.folder.parent / "output").read_text()
     assert processes(repository) == [] and workspaces(repository) == []
     assert not (repository.folder / ".dvc/tmp/experiments.lock").exists()
-    remaining = {line.split()[2] for line in references(repository).splitlines()} - {"refs/heads/main"}
-    assert all(name.rsplit("/", 1)[1] in ("second", "third") for name in remaining)  # whatever had ended by then
+    assert kept(repository) <= {"second", "third"}  # whatever had ended by then
     assert repository.results() == results_before and repository.run("git", "status", "--porcelain") == ""
     assert references_before.splitlines()[-1] in references(repository)
 
 
 def test_one_that_was_killed_leaves_workspaces_which_the_next_call_removes(repository, running):
     process, _ = running
+    assert "already running" in repository.python("tools.experiments", status=1) and process.poll() is None
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     for victim in processes(repository):
@@ -193,12 +193,6 @@ def test_one_that_was_killed_leaves_workspaces_which_the_next_call_removes(repos
     repository.set_params("experiments={short: {train.epochs: 1}}")
     repository.python("tools.experiments")
     assert "short" in kept(repository) and workspaces(repository) == []
-
-
-def test_a_second_call_meanwhile_is_refused(repository, running):
-    process, _ = running
-    output = repository.python("tools.experiments", status=1)
-    assert "already running" in output and process.poll() is None
 
 
 def test_changes_that_are_not_committed_are_told_and_used(done):
