@@ -9,6 +9,7 @@ import numpy as np
 
 from fashion.backend import keras
 from fashion.errors import UserError
+from fashion.files import named_in_errors
 
 COLUMNS = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
 STEPS_PER_EXECUTION = 64  # batches that TensorFlow takes at once; saves time in Python, does not change the weights
@@ -107,7 +108,7 @@ class EpochLog(keras.callbacks.Callback):
         if not all(map(math.isfinite, row.values())):
             raise UserError(f"training diverged: the loss is not a number in epoch {epoch + 1}. Lower train.learning_rate")
         self.rows.append(row)
-        with self.path.open("a", newline="") as file:
+        with named_in_errors(self.path), self.path.open("a", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writerow({name: round(value, 6) for name, value in row.items()})
         if not sys.stdout.isatty():

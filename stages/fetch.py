@@ -14,6 +14,7 @@ from stages.params import DataFile, Params
 from stages.pipeline import Files, run
 
 VARIABLE = "FASHION_MNIST_DIR"
+TIMEOUT = 20  # seconds without a byte from a web address
 
 
 class SourceError(Exception):
@@ -38,13 +39,14 @@ def fetch_file(file: DataFile, sources: list[str], target: Path) -> None:
                 else:
                     copy(file, source, part)
         except SourceError as error:
-            reasons.append(f"  {source}: {error}")
-            print(f"fetch: {file.name} not from {source}: {error}", file=sys.stderr)
+            reasons.append(f"{source}: {error}")
         else:
+            for reason in reasons:
+                print(f"fetch: {file.name} not from {reason}", file=sys.stderr)
             return print(f"{file.name} from {source}")
     raise UserError(
         f"no source has {file.name} as params.yaml describes it ({file.bytes:,} bytes, SHA-256 {file.sha256[:8]}...):\n"
-        + "\n".join(reasons)
+        + "\n".join(f"  {reason}" for reason in reasons)
         + f"\nPut the files of the data set into a folder and name it: {VARIABLE}=/path/to/folder dvc repro"
         + "\nWithout them, `make demo` shows the pipeline on drawn garments."
     )
@@ -73,14 +75,30 @@ def download(file: DataFile, url: str, target: Path) -> None:
     pooch.get_logger().setLevel("ERROR")
     fetcher = pooch.HTTPDownloader(
         progressbar=sys.stderr.isatty(),
-        timeout=20,  # seconds without a byte
+        timeout=TIMEOUT,
         headers={"Accept-Encoding": "identity"},  # the file as it is, not unpacked on the way
     )
     try:
         fetcher(url, target, None)
     except requests.RequestException as error:
-        raise SourceError(f"{type(error).__name__}: {error}") from None
+        raise SourceError(_in_short(error)) from None
     check(file, target)
+
+
+def _in_short(error: Exception) -> str:
+    from requests import ConnectionError, HTTPError, Timeout
+    from requests.exceptions import ChunkedEncodingError
+
+    match error:
+        case HTTPError():
+            return f"{error.response.status_code} {error.response.reason}"
+        case Timeout():
+            return f"no answer within {TIMEOUT} seconds"
+        case ChunkedEncodingError():
+            return "broke off"
+        case ConnectionError():
+            return "can't be reached"
+    return type(error).__name__
 
 
 def check(file: DataFile, path: Path) -> None:

@@ -100,13 +100,14 @@ def make_current(planned: dict[str, dict[str, Any]], values: dict, jobs: int) ->
     with only_one():
         commit = head()
         check_working_copy(commit)
-        dvc("repro", "--quiet", "prepare")  # raw and prepared data are made once, and shared through DVC's cache
         kept, waiting = kept_experiments(commit), []
         for name, overrides in planned.items():
             if name in kept and is_current(kept[name], with_overrides(values, overrides, name)):
                 print(f"{name}: up to date")
             else:
                 waiting.append(Experiment(name, overrides))
+        if waiting:
+            dvc("repro", "--quiet", "prepare")  # raw and prepared data are made once, and shared through DVC's cache
         outdated = [experiment.name for experiment in waiting if experiment.name in kept]
         if outdated:
             dvc("exp", "remove", "--quiet", *outdated)  # DVC gives a name once; its --force would run every stage again
@@ -129,13 +130,16 @@ def pipeline_params(values: dict) -> dict:
 
 
 def save_comparison(results: list[Result]) -> None:
-    from fashion.figures import compare_losses, save_figure
-
+    """Write the table and the picture, where they are not there already, and show the table."""
     table = pd.DataFrame([result.summary() for result in results])
+    before = TABLE.read_bytes() if TABLE.exists() else None
     write_csv(TABLE, table)
-    title = f"{results[0].data['name']}: loss on training and validation images"
-    save_figure(compare_losses({result.name: result.history for result in results}, title), PICTURE)
-    print(f"\n{markdown(pd.read_csv(TABLE))}\n\nWritten: {TABLE}, {PICTURE}")
+    if TABLE.read_bytes() != before or not PICTURE.exists():
+        from fashion.figures import compare_losses, save_figure  # slow, so only where it is needed
+
+        title = f"{results[0].data['name']}: loss on training and validation images"
+        save_figure(compare_losses({result.name: result.history for result in results}, title), PICTURE)
+    print(f"\n{markdown(pd.read_csv(TABLE))}\n\nTable: {TABLE}, picture: {PICTURE}")
 
 
 def save_seeds(results: dict[str, Result]) -> None:
@@ -144,7 +148,7 @@ def save_seeds(results: dict[str, Result]) -> None:
         for name, result in results.items()
     ]
     write_csv(SEEDS_TABLE, pd.DataFrame(rows))
-    print(f"\nMean and standard deviation over seeds:\n\n{markdown(pd.read_csv(SEEDS_TABLE))}\n\nWritten: {SEEDS_TABLE}")
+    print(f"\nMean and standard deviation over seeds:\n\n{markdown(pd.read_csv(SEEDS_TABLE))}\n\nTable: {SEEDS_TABLE}")
 
 
 if __name__ == "__main__":

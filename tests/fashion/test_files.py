@@ -2,12 +2,13 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from fashion.files import sha256, write_csv, write_json, written_whole
+from fashion.files import named_in_errors, sha256, write_csv, write_json, written_whole
 
 
 def names(folder):
@@ -118,3 +119,10 @@ def test_sha256_of_published_examples(tmp_path, content, digest):
     path = tmp_path / "a"
     path.write_bytes(content)
     assert sha256(path) == digest
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+def test_a_full_disk_is_told_with_the_name_of_the_file():
+    with pytest.raises(OSError, match="No space left on device") as error, named_in_errors(Path("metrics/test.json")):
+        Path("/dev/full").write_text("x")
+    assert error.value.filename == "metrics/test.json"
