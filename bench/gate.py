@@ -21,9 +21,10 @@ from joblib import cpu_count
 from fashion.errors import UserError, reported
 from fashion.files import write_csv
 from stages.params import read_values
+from tools.check import judge_all
 from tools.dvc import dvc
 from tools.experiments import make_current, positive
-from tools.gate import REGRESSION, judge, tolerance
+from tools.gate import REGRESSION
 from tools.git import git
 from tools.noise import NOISE, number_metrics
 from tools.params import Check, read_tool_params
@@ -121,24 +122,17 @@ def summary(kind: str, runs: list[dict], unchanged: list[dict], noise: dict, che
         "mean_accuracy": accuracy.mean(),
         "loss_of_accuracy": before.mean() - accuracy.mean(),
         "pairs": len(pairs),
-        "by_accuracy_alone": share(pairs, noise, only_accuracy, 1, 1),
-        "by_all_metrics": share(pairs, noise, check, 1, 1),
+        "by_accuracy_alone": share(pairs, noise, only_accuracy),
+        "by_all_metrics": share(pairs, noise, check),
         "groups": len(means),
-        "by_means": share(means, noise, check, noise["runs"], TOGETHER),
+        "by_means": share(means, noise, check, runs_before=noise["runs"], runs_now=TOGETHER),
     }
 
 
-def share(pairs: Iterable[tuple[dict, dict]], noise: dict, check: Check, runs_before: int, runs_now: int) -> float:
-    """The share of the pairs that `check` calls a regression."""
-    allowed = {
-        name: tolerance(noise["metrics"][name]["deviation"], check.sigmas, runs_before, runs_now) for name in check.metrics
-    }
+def share(pairs: Iterable[tuple[dict, dict]], noise: dict, check: Check, **runs: int) -> float:
+    """The share of the pairs that `check` calls a regression; `runs` says of how many runs the two are means."""
     verdicts = [
-        any(
-            judge(name, old[name], new.get(name), allowed[name], **rule.model_dump()).verdict == REGRESSION
-            for name, rule in check.metrics.items()
-        )
-        for old, new in pairs
+        any(row.verdict == REGRESSION for row in judge_all(before, now, noise, check, **runs)) for before, now in pairs
     ]
     return sum(verdicts) / len(verdicts)
 

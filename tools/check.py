@@ -31,7 +31,7 @@ from tools.experiments import make_current, pipeline_params, positive
 from tools.gate import HOLDS, REGRESSION, UNKNOWN, Row, judge, tolerance
 from tools.git import experiments, git, git_bytes
 from tools.noise import NOISE, number_metrics
-from tools.params import ToolParams, read_tool_params
+from tools.params import Check, ToolParams, read_tool_params
 
 ENVIRONMENT = Path("metrics/environment.json")
 PREDICTIONS, HISTORY = "plots/predictions.csv", "plots/history.csv"
@@ -174,12 +174,18 @@ def metrics_of(revision: str | None) -> dict[str, Any]:
 
 
 def compare(baseline: str, params: ToolParams) -> list[Row]:
-    noise = read_noise(baseline)
-    before, now = metrics_of(baseline), metrics_of(None)
+    """One run against one run: the metrics of the workspace against those of the baseline."""
+    return judge_all(metrics_of(baseline), metrics_of(None), read_noise(baseline), params.check)
+
+
+def judge_all(before: dict, now: dict, noise: dict, check: Check, **runs: int) -> list[Row]:
+    """Judge every gated metric; `runs` says of how many runs the two are means."""
     rows = []
-    for name, rule in params.check.metrics.items():
-        measured = noise["metrics"].get(name)
-        allowed = tolerance(measured["deviation"], params.check.sigmas) if measured else None
+    for name, rule in check.metrics.items():
+        deviation = noise["metrics"].get(name, {}).get("deviation")
+        allowed = None
+        if deviation is not None:
+            allowed = tolerance(deviation, noise["runs"], check.sigmas, metrics=len(check.metrics), **runs)
         rows.append(judge(name, before.get(name), now.get(name), allowed, **rule.model_dump()))
     return rows
 
@@ -194,14 +200,14 @@ def compare_means(baseline: str, params: ToolParams, seeds: int) -> list[Row]:
         raise CannotJudge(f"{NOISE} of {baseline[:7]} was measured for other params than it has. {ANOTHER}")
     values = read_values()
     planned = {f"check-seed-{seed}": {"seed": seed} for seed in range(values["seed"], values["seed"] + seeds)}
-    now = pd.DataFrame([number_metrics(result) for result in make_current(planned, values, cpu_count()).values()]).mean()
+    now = (
+        pd.DataFrame([number_metrics(result) for result in make_current(planned, values, cpu_count()).values()])
+        .mean()
+        .to_dict()
+    )
     dvc("exp", "remove", "--quiet", *planned)
-    rows = []
-    for name, rule in params.check.metrics.items():
-        measured = noise["metrics"].get(name)
-        allowed = tolerance(measured["deviation"], params.check.sigmas, noise["runs"], seeds) if measured else None
-        rows.append(judge(name, measured and measured["mean"], now.get(name), allowed, **rule.model_dump()))
-    return rows
+    means = {name: measured["mean"] for name, measured in noise["metrics"].items()}
+    return judge_all(means, now, noise, params.check, runs_before=noise["runs"], runs_now=seeds)
 
 
 def read_noise(baseline: str) -> dict:
@@ -277,10 +283,9 @@ def report(baseline: str, rows: list[Row], problems: list[str], remarks: list[st
             f"Of the test images {paired['lost']} went from right to wrong and {paired['won']} from wrong to right"
             f" (McNemar's exact test: p = {paired['p']:.2g})."
         )
-        parts += [
-            f"- {name}: {test['lost']} lost, {test['won']} won (p = {test['p']:.2g})"
-            for name, test in paired["classes"].items()
-        ]
+        if paired["classes"]:
+            lines = [f"- {name}: {test['lost']} lost, {test['won']} won" for name, test in paired["classes"].items()]
+            parts.append("Classes in which the change stands out:\n" + "\n".join(lines))
     if problems:
         parts.append("Results that do not belong to what is here:\n" + "\n".join(f"- {problem}" for problem in problems))
     return "\n\n".join([*parts, *remarks]) + "\n"

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from scipy.stats import norm, t
+
 HOLDS, REGRESSION, UNKNOWN = "holds", "regression", "can't judge"
 
 
@@ -20,13 +22,18 @@ class Row:
     reason: str = ""
 
 
-def tolerance(deviation: float, sigmas: float, runs_before: int = 1, runs_now: int = 1) -> float:
-    """How far the means of two groups of runs may lie apart: `sigmas` standard deviations of their difference.
+def tolerance(
+    deviation: float, measured: int, sigmas: float, *, metrics: int = 1, runs_before: int = 1, runs_now: int = 1
+) -> float:
+    """How far the means of two groups of runs may lie apart before chance can't explain it.
 
-    `deviation` is the standard deviation of one run over seeds. The difference of two independent means has the variances
-    of both: deviation² / runs_before + deviation² / runs_now.
+    `deviation` is the standard deviation of one run over seeds, estimated from `measured` runs. The difference of two means
+    has the variances of both: deviation² / runs_before + deviation² / runs_now. `sigmas` times its root would do for one
+    metric whose deviation is known. As it is estimated, Student's t takes the place of the normal distribution; as several
+    `metrics` are looked at, each gets its share of the probability of a false alarm (Bonferroni).
     """
-    return sigmas * deviation * math.sqrt(1 / runs_before + 1 / runs_now)
+    quantile = float(t.isf(norm.sf(sigmas) / metrics, measured - 1))
+    return quantile * deviation * math.sqrt(1 / runs_before + 1 / runs_now)
 
 
 def judge(
@@ -41,7 +48,9 @@ def judge(
 ) -> Row:
     """Judge one metric; `allowed` is its tolerance. Exactly on the bound still holds. Nothing odd passes for good."""
 
-    def row(verdict: str, reason: str, change: float | None = None) -> Row:
+    change = now - baseline if _is_number(now) and _is_number(baseline) else None
+
+    def row(verdict: str, reason: str = "") -> Row:
         return Row(metric, baseline, now, change, allowed, verdict, reason)
 
     if now is None:
@@ -54,15 +63,14 @@ def judge(
         return row(REGRESSION, f"above its ceiling of {ceiling}")
     if baseline is None:
         return row(UNKNOWN, "new: the baseline does not have it")
-    if not _is_number(baseline):
+    if change is None:
         return row(UNKNOWN, "not a number in the baseline")
-    change = now - baseline
     if allowed is None:
-        return row(UNKNOWN, "its noise was not measured", change)
+        return row(UNKNOWN, "its noise was not measured")
     worse = -change if better == "higher" else change
     if worse > allowed and not math.isclose(worse, allowed, rel_tol=1e-9):
-        return row(REGRESSION, "worse than noise explains", change)
-    return row(HOLDS, "", change)
+        return row(REGRESSION, "worse than noise explains")
+    return row(HOLDS)
 
 
 def _is_number(value: Any) -> bool:

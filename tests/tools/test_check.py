@@ -42,16 +42,16 @@ def row(output: str, metric: str) -> list[str]:
 def test_unchanged_results_hold(gated):
     output = gated.python("tools.check", "--baseline", "HEAD")
     assert "holds" in output.splitlines()[0] and row(output, "accuracy")[5] == "✓ holds"
-    assert row(output, "accuracy")[4] == f"{3 * DEVIATION * 2**0.5:.4f}"
+    assert row(output, "accuracy")[4] == f"{4.8567 * DEVIATION * 2**0.5:.4f}"  # t, 9 degrees of freedom, 0.00135 / 3
 
 
 @pytest.mark.parametrize(
     ("metric", "difference", "status", "verdict"),
     [
-        ("accuracy", -0.05, 1, "✗ worse than noise explains"),
-        ("accuracy", -0.04, 0, "✓ holds"),
+        ("accuracy", -0.08, 1, "✗ worse than noise explains"),
+        ("accuracy", -0.06, 0, "✓ holds"),
         ("accuracy", +0.05, 0, "✓ holds"),
-        ("loss", +0.05, 1, "✗ worse than noise explains"),
+        ("loss", +0.08, 1, "✗ worse than noise explains"),
         ("loss", -0.05, 0, "✓ holds"),
         ("accuracy", float("nan"), 1, "✗ not a number now"),
         ("accuracy", None, 1, "✗ missing now"),

@@ -6,8 +6,20 @@ from tools.gate import judge, tolerance
 
 
 def test_the_tolerance_is_that_of_a_difference_of_two_means():
-    assert tolerance(0.005, 3) == pytest.approx(3 * 0.005 * math.sqrt(2))
-    assert tolerance(0.005, 3, runs_before=10, runs_now=5) == pytest.approx(3 * math.sqrt(0.005**2 / 10 + 0.005**2 / 5))
+    known = 10**6  # runs from which the deviation was measured: so many that it is as good as known
+    assert tolerance(0.005, known, 3) == pytest.approx(3 * 0.005 * math.sqrt(2), rel=1e-4)
+    means = tolerance(0.005, known, 3, runs_before=10, runs_now=5)
+    assert means == pytest.approx(3 * math.sqrt(0.005**2 / 10 + 0.005**2 / 5), rel=1e-4)
+
+
+def test_a_deviation_estimated_from_few_runs_needs_a_wider_tolerance():
+    """Student's t with 9 degrees of freedom: 2.262 where the normal distribution has 1.960 (published tables)."""
+    assert tolerance(1, 10, 1.95996) == pytest.approx(2.26216 * math.sqrt(2), rel=1e-5)
+
+
+def test_several_metrics_share_the_probability_of_a_false_alarm():
+    """Half of the upper 5 % tail with 9 degrees of freedom is the upper 2.5 % tail: 2.262 (published tables)."""
+    assert tolerance(1, 10, 1.644854, metrics=2) == pytest.approx(2.26216 * math.sqrt(2), rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,39 @@
 import json
 import statistics
 
+import pytest
 
-def test_noise_is_the_spread_over_seeds(repository):
-    repository.set_params("train.epochs=1")
+
+@pytest.fixture
+def measured(repository):
+    """A repository with the noise of two seeds, measured and committed."""
+    repository.set_params(
+        "train.epochs=1", "check={sigmas: 3.0, metrics: {accuracy: {better: higher}, loss: {better: lower}}}"
+    )
+    repository.dvc("repro")
     repository.commit("One epoch")
-    repository.dvc("repro", "train", "evaluate")
-    first = json.loads(repository.read("metrics/test.json"))["accuracy"]
-    repository.commit("Its results")
     repository.python("tools.noise", "--seeds", "2")
-    noise = json.loads(repository.read("metrics/noise.json"))
+    repository.commit("Its noise")
+    return repository
+
+
+def test_noise_is_the_spread_over_seeds(measured):
+    noise = json.loads(measured.read("metrics/noise.json"))
     assert noise["runs"] == 2 and noise["seeds"] == [42, 43]
     assert noise["params"]["train"]["epochs"] == 1 and "seed" not in noise["params"]
     assert "tensorflow" in noise["environment"]["packages"] and "settings" not in noise["environment"]
-    assert "noise-seed" not in repository.dvc("exp", "list")
+    assert "noise-seed" not in measured.dvc("exp", "list")
 
-    repository.dvc("exp", "run", "--set-param", "seed=43")
-    second = json.loads(repository.read("metrics/test.json"))["accuracy"]
-    assert abs(noise["metrics"]["accuracy"]["mean"] - statistics.mean([first, second])) < 1e-6
-    assert abs(noise["metrics"]["accuracy"]["deviation"] - statistics.stdev([first, second])) < 1e-6
+    first = json.loads(measured.read("metrics/test.json"))["accuracy"]
+    measured.dvc("exp", "run", "--set-param", "seed=43")
+    second = json.loads(measured.read("metrics/test.json"))["accuracy"]
+    assert noise["metrics"]["accuracy"]["mean"] == pytest.approx(statistics.mean([first, second]), abs=1e-6)
+    assert noise["metrics"]["accuracy"]["deviation"] == pytest.approx(statistics.stdev([first, second]), abs=1e-6)
+
+
+def test_check_compares_means_over_seeds(measured):
+    output = measured.python("tools.check", "--baseline", "HEAD", "--seeds", "2")
+    assert output.count("+0.0000") == 2 and "holds" in output.splitlines()[0]
+    measured.set_params("data.name=another")
+    measured.commit("A baseline whose noise was not measured")
+    assert "measured for other params" in measured.python("tools.check", "--baseline", "HEAD", "--seeds", "2", status=2)
