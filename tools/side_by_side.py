@@ -31,6 +31,7 @@ LOGS = Path(".dvc/tmp/experiments")
 WORKSPACES, RUN_FILES = Path(".dvc/tmp/exps/standalone"), [Path(".dvc/tmp/exps/run"), Path(".dvc/tmp/exps/standalone/run")]
 LOCK = Path(".dvc/tmp/experiments.lock")
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
+FULL = 2**20  # bytes free; with less, not even a log can be written
 PATIENCE = 15  # seconds that a stopped experiment has for tidying up, before it is killed
 
 STAGE = re.compile(r"Running stage '(\w+)'")
@@ -157,7 +158,8 @@ def run_side_by_side(experiments: list[Experiment], jobs: int) -> None:
 
 def _failure(experiment: Experiment) -> str:
     last = "\n".join(f"  | {line}" for line in experiment.lines if line.strip())
-    return f"{experiment.name} failed. Its last lines:\n{last}\n  The whole log: {experiment.log}"
+    full = "\n  The disk is full: make room, then run it again." if shutil.disk_usage(LOGS).free < FULL else ""
+    return f"{experiment.name} failed. Its last lines:\n{last}\n  The whole log: {experiment.log}{full}"
 
 
 class only_one:
