@@ -21,7 +21,6 @@ from tools.results import Result, for_people
 PAGE, TEMPLATE = Path("report.html"), Path(__file__).with_name("report.html")
 COLOURS = ["#3182bd", "#d95f02", "#1b9e77", "#cc79a7", "#b8860b", "#8c7ae6", "#e15759", "#76b7b2", "#9c755f", "#59a14f"]
 SHOWN_RUN = {"filter": "indexof(hidden, datum.run) < 0"}
-NEAREST = {"type": "point", "on": "pointerover", "clear": "pointerout", "nearest": True}
 HIDDEN = {"name": "hidden", "value": []}
 
 
@@ -107,7 +106,7 @@ def environments(results: list[Result]) -> pd.DataFrame:
 
 
 def curve_chart(results: list[Result], quantity: str, label: str, scale: dict) -> dict:
-    """Training and validation curves of all runs; hovering shows the values of the nearest point."""
+    """Training and validation curves of all runs; hovering a point shows its values."""
     rows = [
         {"run": result.name, "images": images, "epoch": int(row["epoch"]), "value": row[column]}
         for result in results
@@ -127,14 +126,13 @@ def curve_chart(results: list[Result], quantity: str, label: str, scale: dict) -
             "color": {"field": "run", "scale": scale, "legend": None},
             "strokeDash": {"field": "images", "scale": {"domain": ["training", "validation"], "range": [[1, 0], [5, 4]]},
                            "legend": {"orient": "top", "title": None, "symbolType": "stroke"}},
-            "tooltip": [{"field": "run"}, {"field": "images"}, {"field": "epoch"},
-                        {"field": "value", "title": label, "format": ".4f"}],
         },
         "layer": [
             {"mark": {"type": "line", "strokeWidth": 2}},
-            {"mark": {"type": "point", "filled": True, "size": 60},
-             "params": [{"name": "near", "select": NEAREST}],
-             "encoding": {"opacity": {"condition": {"param": "near", "empty": False, "value": 1}, "value": 0}}},
+            {"mark": {"type": "point", "filled": True, "size": 25, "opacity": 1}},
+            {"mark": {"type": "point", "filled": True, "size": 400, "opacity": 0},  # easier to hit
+             "encoding": {"tooltip": [{"field": "run"}, {"field": "images"}, {"field": "epoch"},
+                                      {"field": "value", "title": label, "format": ".4f"}]}},
         ],
     }  # fmt: skip
 

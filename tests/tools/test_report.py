@@ -74,12 +74,13 @@ def test_every_chart_is_drawn_with_its_series_and_nothing_is_loaded_from_elsewhe
 
 
 def test_hovering_shows_the_values(page):
-    chart = page.find_element(By.ID, "loss")
-    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", chart)
-    webdriver.ActionChains(page).move_to_element(chart).perform()
+    point = marks(page, "loss", "symbol")[-1]
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", point)
+    webdriver.ActionChains(page).move_to_element(point).perform()
     wait(page, lambda: page.find_elements(By.CSS_SELECTOR, "#vg-tooltip-element.visible"))
     text = page.find_element(By.ID, "vg-tooltip-element").text
     assert "run" in text and ("short" in text or "longer" in text) and "cross-entropy (nats)" in text
+    assert "undefined" not in text
 
 
 def test_a_run_can_be_switched_off_and_on(page):
