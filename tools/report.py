@@ -124,8 +124,8 @@ def curve_chart(results: list[Result], quantity: str, label: str, scale: dict) -
             "x": {"field": "epoch", "type": "quantitative", "axis": {"tickMinStep": 1}},
             "y": {"field": "value", "type": "quantitative", "title": label, "scale": {"zero": False}},
             "color": {"field": "run", "scale": scale, "legend": None},
-            "strokeDash": {"field": "images", "scale": {"domain": ["training", "validation"], "range": [[1, 0], [5, 4]]},
-                           "legend": {"orient": "top", "title": None, "symbolType": "stroke"}},
+            "strokeDash": {"field": "images", "legend": None,
+                           "scale": {"domain": ["training", "validation"], "range": [[1, 0], [5, 4]]}},
         },
         "layer": [
             {"mark": {"type": "line", "strokeWidth": 2}},
