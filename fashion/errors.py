@@ -1,6 +1,7 @@
 """Errors that speak to the person at the terminal."""
 
 import errno
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +18,12 @@ def reported(command: str) -> Iterator[None]:
     """End the program with one message and exit status 1, without a traceback, on whatever the user can mend."""
     try:
         yield
+        sys.stdout.flush()
     except UserError as error:
         sys.exit(f"{command}: {error}")
+    except BrokenPipeError:  # whoever reads our output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         if error.errno not in NO_ROOM_OR_ACCESS:
             raise

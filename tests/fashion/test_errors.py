@@ -1,0 +1,43 @@
+import subprocess
+import sys
+
+import pytest
+
+
+def run(body: str) -> subprocess.CompletedProcess:
+    """Run one statement under `reported` in a process of its own."""
+    code = f"from fashion.errors import UserError, reported\nwith reported('command'):\n    {body}"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise UserError('wrong, do that')", "command: wrong, do that\n"),
+        ("raise OSError(28, 'No space left on device', 'a.json')", "command: a.json: No space left on device. Make room"),
+        ("raise PermissionError(13, 'Permission denied', 'b.json')", "command: b.json: Permission denied. Make room"),
+        ("raise KeyboardInterrupt", "command: interrupted."),
+    ],
+)
+def test_what_the_user_can_mend_is_one_message_and_status_1(body, message):
+    result = run(body)
+    assert result.returncode == 1
+    assert result.stderr.startswith(message) and len(result.stderr.splitlines()) == 1
+
+
+def test_a_mistake_of_ours_keeps_its_traceback():
+    result = run("open('nowhere/at/all')")
+    assert result.returncode == 1 and "Traceback" in result.stderr
+
+
+def test_without_an_error_the_status_is_0():
+    assert (run("print('done')").returncode, run("print('done')").stdout) == (0, "done\n")
+
+
+@pytest.mark.parametrize("length", [1, 10**6])
+def test_a_reader_that_leaves_early_causes_no_traceback(length):
+    code = f"from fashion.errors import reported\nwith reported('command'):\n    input()\n    print('x' * {length})"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", code], **pipes)
+    process.stdout.close()
+    assert process.communicate(b"\n")[1] == b"" and process.returncode == 1
