@@ -34,7 +34,7 @@ FIRST_SEED = 1000  # far from those that metrics/noise.json was measured with
 GROUPS = 2000  # of runs that are judged by their mean; drawn at random where there are more
 TOGETHER = 5  # runs in such a group, as in `make check ARGS="--seeds 5"`
 
-BEFORE_WRITING, FIT = "    splits = {\n", "Batches(*training_data, batch_size, seed)"
+BEFORE_WRITING, FIT = "    splits = {\n", "batches(*training_data, batch_size=batch_size, seed=seed)"
 LOADED = 'predict(load_model(files["model.keras"]), images)'
 KINDS = {  # what goes wrong: other params, or texts in the code and what stands there instead
     "pixels not scaled": [("fashion/models.py", "Rescaling(1 / 255", "Rescaling(1.0")],
@@ -47,7 +47,7 @@ KINDS = {  # what goes wrong: other params, or texts in the code and what stands
     "2 epochs": {"train.epochs": 2},
     "learning rate 0.03": {"train.learning_rate": 0.03},
     "hidden units [16]": {"model.hidden_units": [16]},
-    "no shuffling": [("fashion/training.py", FIT, "Batches(*training_data, batch_size)")],
+    "no shuffling": [("fashion/training.py", FIT, "batches(*training_data, batch_size=batch_size)")],
     "test images shifted by 3 pixels": [
         ("stages/evaluate.py", LOADED, LOADED.replace("images)", "np.roll(images, 3, axis=2))")),
         ("stages/evaluate.py", "from fashion.backend", "import numpy as np\n\nfrom fashion.backend"),

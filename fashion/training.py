@@ -3,43 +3,39 @@
 import csv
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from fashion.backend import keras
+from fashion.backend import keras, tf
 from fashion.errors import UserError
 from fashion.files import named_in_errors
+from fashion.optimizers import FusedAdam
 
 COLUMNS = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
 STEPS_PER_EXECUTION = 64  # batches that TensorFlow takes at once; saves time in Python, does not change the weights
+CHUNK = 4096  # images that are read from the arrays at a time; Python's share is paid once for all of them
 SCORING_BATCH_SIZE = 1000  # images at a time where nothing is learned from them; bounds memory
 
 
-class Batches(keras.utils.PyDataset):
-    """Pairs of images and labels, `batch_size` at a time, read as they are needed.
+def batches(*arrays: np.ndarray, batch_size: int, seed: int | None = None) -> tf.data.Dataset:
+    """Tuples of `batch_size` items of each array, read as they are needed: memory-mapped arrays never stand in memory whole.
 
-    Memory-mapped arrays so never stand in memory whole. With a `seed` the order is a new one each epoch, else that of the
-    arrays.
+    With a `seed` the order is a new one each time through, else that of the arrays.
     """
+    items = len(arrays[0])
+    random = None if seed is None else np.random.default_rng(seed)
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, batch_size: int, seed: int | None = None):
-        super().__init__()
-        self.images, self.labels, self.batch_size = images, labels, batch_size
-        self.random = None if seed is None else np.random.default_rng(seed)
-        self.order = np.arange(len(labels))
-        self.on_epoch_end()
+    def chunks() -> Iterator[tuple[np.ndarray, ...]]:
+        order = np.arange(items) if random is None else random.permutation(items)
+        for start in range(0, items, CHUNK):
+            chosen = order[start : start + CHUNK]
+            yield tuple(array[chosen] for array in arrays)
 
-    def __len__(self) -> int:
-        return -(-len(self.labels) // self.batch_size)
-
-    def __getitem__(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
-        chosen = self.order[batch * self.batch_size : (batch + 1) * self.batch_size]
-        return self.images[chosen], self.labels[chosen]
-
-    def on_epoch_end(self) -> None:
-        if self.random is not None:
-            self.order = self.random.permutation(len(self.labels))
+    signature = tuple(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in arrays)
+    dataset = tf.data.Dataset.from_generator(chunks, output_signature=signature).rebatch(batch_size)
+    return dataset.apply(tf.data.experimental.assert_cardinality(-(-items // batch_size))).prefetch(1)
 
 
 def fit(
@@ -65,7 +61,7 @@ def fit(
     stops being a number.
     """
     model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate),
+        optimizer=FusedAdam(learning_rate),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
         steps_per_execution=STEPS_PER_EXECUTION,
@@ -76,9 +72,9 @@ def fit(
     if keep == "best":  # patience is never exhausted: all epochs run, then the best weights are put back
         callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=True))
     model.fit(
-        Batches(*training_data, batch_size, seed),
-        shuffle=False,  # Batches does
-        validation_data=Batches(*validation_data, SCORING_BATCH_SIZE),
+        batches(*training_data, batch_size=batch_size, seed=seed),
+        shuffle=False,  # batches does
+        validation_data=batches(*validation_data, batch_size=SCORING_BATCH_SIZE),
         epochs=epochs,
         callbacks=callbacks,
         verbose=1 if sys.stdout.isatty() else 0,
@@ -88,7 +84,7 @@ def fit(
 
 def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """Probabilities (items, classes), float32, of uint8 images (items, height, width)."""
-    return model.predict(Batches(images, np.zeros(len(images)), SCORING_BATCH_SIZE), verbose=0)
+    return model.predict(batches(images, batch_size=SCORING_BATCH_SIZE), verbose=0)
 
 
 class EpochLog(keras.callbacks.Callback):

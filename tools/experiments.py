@@ -111,7 +111,8 @@ def make_current(planned: dict[str, dict[str, Any]], values: dict, jobs: int) ->
         outdated = [experiment.name for experiment in waiting if experiment.name in kept]
         if outdated:
             dvc("exp", "remove", "--quiet", *outdated)  # DVC gives a name once; its --force would run every stage again
-        run_side_by_side(waiting, jobs)
+        longest_first = sorted(waiting, key=lambda one: -with_overrides(values, one.overrides, one.name)["train"]["epochs"])
+        run_side_by_side(longest_first, jobs)  # so that none is left alone at the end
     kept = kept_experiments(commit)
     return {name: Result(name, kept[name]) for name in planned}
 

@@ -3,9 +3,10 @@ import csv
 import numpy as np
 import pytest
 
+from fashion import training
 from fashion.backend import make_deterministic
 from fashion.models import build_mlp
-from fashion.training import Batches, EpochLog, fit, predict
+from fashion.training import EpochLog, batches, fit, predict
 
 HEADER = "epoch,loss,accuracy,val_loss,val_accuracy\n"
 RANDOM = np.random.default_rng(0)
@@ -14,12 +15,12 @@ TRAINING = RANDOM.integers(0, 256, (42, 4, 4), np.uint8), RANDOM.integers(0, 3, 
 VALIDATION = RANDOM.integers(0, 256, (30, 4, 4), np.uint8), RANDOM.integers(0, 3, 30).astype(np.uint8)
 
 
-def train(history, *, training=TRAINING, keep="last", seed=1, epochs=6, learning_rate=0.03):
+def train(history, *, data=TRAINING, keep="last", seed=1, epochs=6, learning_rate=0.03):
     """The trained model and the returned row. Initial weights are always the same."""
     make_deterministic(1)
     model = build_mlp((4, 4), [16], classes=3)
     kept = fit(
-        model, training, VALIDATION,
+        model, data, VALIDATION,
         epochs=epochs, batch_size=8, learning_rate=learning_rate, keep=keep, seed=seed, history=history,
     )  # fmt: skip
     return model, kept
@@ -111,7 +112,7 @@ def test_fit_takes_every_image_once_an_epoch_in_another_order_each_time(tmp_path
             taken.extend(chosen)
             return np.asarray(self)[chosen]
 
-    train(tmp_path / "history.csv", training=(TRAINING[0], TRAINING[1].view(Labels)), epochs=3)
+    train(tmp_path / "history.csv", data=(TRAINING[0], TRAINING[1].view(Labels)), epochs=3)
     epochs = np.reshape(taken[-3 * 42 :], (3, 42))  # before the first, Keras takes two batches to see their form
     np.testing.assert_array_equal(np.sort(epochs), [range(42)] * 3)
     assert len({tuple(order) for order in epochs}) == 3
@@ -140,14 +141,13 @@ def test_the_log_grows_with_each_epoch_and_replaces_an_older_one(tmp_path):
 def orders(batch_size, seed, epochs=2):
     """The order of 23 items in each epoch, as one list, and the sizes of the batches. Item i's image is full of i."""
     labels = np.arange(23, dtype=np.uint8)
-    batches = Batches(np.tile(labels[:, None, None], (1, 2, 2)), labels, batch_size, seed)
+    dataset = batches(np.tile(labels[:, None, None], (1, 2, 2)), labels, batch_size=batch_size, seed=seed)
     order, sizes = [], []
     for _ in range(epochs):
-        for images, chosen in (batches[batch] for batch in range(len(batches))):
+        for images, chosen in dataset.as_numpy_iterator():
             np.testing.assert_array_equal(images, np.tile(chosen[:, None, None], (1, 2, 2)))  # each with its label
             order += chosen.tolist()
             sizes.append(len(chosen))
-        batches.on_epoch_end()
     return order, sizes
 
 
@@ -175,9 +175,27 @@ def test_the_order_of_batches_depends_on_the_seed_alone():
     assert orders(10, seed=1)[0] == orders(7, seed=1)[0]
 
 
-def test_memory_mapped_images_are_read_batch_by_batch(tmp_path):
-    np.save(tmp_path / "images.npy", TRAINING[0])
-    images = np.load(tmp_path / "images.npy", mmap_mode="r")
-    mapped, whole = Batches(images, TRAINING[1], 8, seed=1), Batches(*TRAINING, 8, seed=1)
-    assert mapped.images is images
-    np.testing.assert_array_equal(mapped[5][0], whole[5][0])
+@pytest.mark.parametrize("chunk", [1, 7, 10, 23, 100])
+def test_how_many_items_are_read_at_a_time_changes_nothing(chunk, monkeypatch):
+    whole = orders(10, seed=1)
+    monkeypatch.setattr(training, "CHUNK", chunk)
+    assert orders(10, seed=1) == whole
+
+
+class Watched(np.memmap):
+    """A memory-mapped array that notes how many items are asked of it at a time."""
+
+    def __getitem__(self, chosen):
+        Watched.asked.append(len(chosen))
+        return super().__getitem__(chosen)
+
+
+def test_memory_mapped_images_are_read_a_chunk_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHUNK", 16)
+    (tmp_path / "images").write_bytes(TRAINING[0].tobytes())
+    Watched.asked = []
+    images = Watched(tmp_path / "images", np.uint8, "r", shape=TRAINING[0].shape)
+    together = list(batches(images, TRAINING[1], batch_size=8, seed=1).as_numpy_iterator())
+    assert Watched.asked == [16, 16, 10]
+    for (mapped, _), (whole, _) in zip(together, batches(*TRAINING, batch_size=8, seed=1).as_numpy_iterator(), strict=True):
+        np.testing.assert_array_equal(mapped, whole)

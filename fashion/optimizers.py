@@ -1,0 +1,27 @@
+"""Adam by TensorFlow's fused kernel: one pass over the weights where Keras' own takes a dozen."""
+
+from fashion.backend import keras, tf
+
+
+class FusedAdam(keras.optimizers.Adam):
+    """Keras' Adam with its update done by one operation a variable, `ResourceApplyAdam`; no other difference.
+
+    Both compute the update that ends section 2 of Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2015), with
+    its epsilon hat; they round differently in the last bits. There is no `amsgrad`, which that kernel does not know.
+    """
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        step = tf.cast(self.iterations + 1, tf.float32)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=tf.pow(self.beta_1, step),
+            beta2_power=tf.pow(self.beta_2, step),
+            lr=tf.cast(learning_rate, tf.float32),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
