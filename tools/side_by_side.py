@@ -1,7 +1,7 @@
 """DVC experiments side by side: several `dvc exp run --temp` at a time, watched, and cleaned up after.
 
 DVC makes a temporary workspace for each, which sees the files that Git tracks and shares the cache; its result is a Git
-reference. One training thread each is the most work per core; neither threads nor memory settings change the bytes.
+reference. One training thread each is the most work per core; the number of threads does not change the bytes.
 """
 
 import json
@@ -30,12 +30,7 @@ from tools.dvc import command, environment
 LOGS = Path(".dvc/tmp/experiments")
 WORKSPACES, RUN_FILES = Path(".dvc/tmp/exps/standalone"), [Path(".dvc/tmp/exps/run"), Path(".dvc/tmp/exps/standalone/run")]
 LOCK = Path(".dvc/tmp/experiments.lock")
-SETTINGS = {
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "MALLOC_TOP_PAD_": str(64 * 2**20),  # bytes; glibc then keeps freed memory instead of handing it back at every step
-}
+ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
 FULL = 2**20  # bytes free; with less, not even a log can be written
 PATIENCE = 15  # seconds that a stopped experiment has for tidying up, before it is killed
 
@@ -68,7 +63,7 @@ class Experiment:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command("exp", "run", "--temp", "--name", self.name, *arguments),
-                env=environment(**SETTINGS),
+                env=environment(**ONE_THREAD),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

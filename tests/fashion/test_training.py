@@ -3,7 +3,6 @@ import csv
 import numpy as np
 import pytest
 
-from fashion import training
 from fashion.backend import make_deterministic
 from fashion.models import build_mlp
 from fashion.training import EpochLog, batches, fit, predict
@@ -175,13 +174,6 @@ def test_the_order_of_batches_depends_on_the_seed_alone():
     assert orders(10, seed=1)[0] == orders(7, seed=1)[0]
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 10, 23, 100])
-def test_how_many_items_are_read_at_a_time_changes_nothing(chunk, monkeypatch):
-    whole = orders(10, seed=1)
-    monkeypatch.setattr(training, "CHUNK", chunk)
-    assert orders(10, seed=1) == whole
-
-
 class Watched(np.memmap):
     """A memory-mapped array that notes how many items are asked of it at a time."""
 
@@ -190,12 +182,11 @@ class Watched(np.memmap):
         return super().__getitem__(chosen)
 
 
-def test_memory_mapped_images_are_read_a_chunk_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "CHUNK", 16)
+def test_memory_mapped_images_are_read_a_batch_at_a_time(tmp_path):
     (tmp_path / "images").write_bytes(TRAINING[0].tobytes())
     Watched.asked = []
     images = Watched(tmp_path / "images", np.uint8, "r", shape=TRAINING[0].shape)
     together = list(batches(images, TRAINING[1], batch_size=8, seed=1).as_numpy_iterator())
-    assert Watched.asked == [16, 16, 10]
+    assert Watched.asked == [8, 8, 8, 8, 8, 2]
     for (mapped, _), (whole, _) in zip(together, batches(*TRAINING, batch_size=8, seed=1).as_numpy_iterator(), strict=True):
         np.testing.assert_array_equal(mapped, whole)

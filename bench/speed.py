@@ -1,0 +1,268 @@
+"""How fast, and against what?  `make bench` (`python -m bench.speed`)
+
+Measures what the README claims of speed, on the last commit and the real data, side by side: in every repetition each of
+two rivals has its turn, and a ratio is the median of the repetitions' ratios. Writes metrics/speed.json: the measured
+values and, made from them, the tables of the README. It takes an hour; `--only SECTION` leaves the others as they were.
+"""
+
+import argparse
+import gzip
+import itertools
+import json
+import os
+import statistics
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+import yaml
+
+from bench.tables import BATCH_SIZES, COUNTS, FACTORS, LOOPS, tables
+from fashion.environment import environment as machine
+from fashion.errors import UserError, reported
+from fashion.files import sha256, write_json
+from fashion.idx import read_idx
+from stages.params import read_params, read_values
+from tools.dvc import command, dvc, environment
+from tools.experiments import positive
+from tools.git import git
+from tools.side_by_side import LOGS, ONE_THREAD, Experiment
+
+RESULT = Path("metrics/speed.json")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__.split("\n")[0])
+    parser.add_argument("--only", metavar="SECTION", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--repetitions", metavar="N", type=positive, default=3)
+    arguments = parser.parse_args()
+    measured = json.loads(RESULT.read_text())["measured"] if RESULT.exists() else {}
+    for section in arguments.only:
+        with clone():
+            measured[section] = SECTIONS[section](arguments.repetitions)
+        made = tables(measured)
+        write_json(RESULT, {"environment": machine() | {"cores": os.cpu_count()}, "measured": measured, "tables": made})
+    for rows in made.values():
+        print(pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True), "\n")
+
+
+# Running things
+
+
+@contextmanager
+def clone() -> Iterator[None]:
+    """Work in a clone of the last commit with a cache of its own: nothing there has been trained, the data is prepared."""
+    data = Path("data/raw").resolve()
+    if not data.is_dir():
+        raise UserError(f"{data}: no data yet. `dvc repro` fetches it")
+    with TemporaryDirectory(prefix="bench-") as folder:
+        git("clone", "--quiet", ".", folder)
+        os.environ["FASHION_MNIST_DIR"] = str(data)
+        with chdir(folder):
+            dvc("repro", "--quiet", "prepare")
+            yield
+
+
+def run(*words: str, **variables: str) -> str:
+    """What a command prints. Raises UserError with its last lines when it fails."""
+    result = subprocess.run(words, env=environment(**variables), capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise UserError(f"{' '.join(words)} failed:\n{result.stderr[-2000:]}")
+    return result.stdout
+
+
+def python(module: str, *arguments: str, **variables: str) -> str:
+    return run(sys.executable, "-m", module, *arguments, **variables)
+
+
+def seconds(action: Callable) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def alternately(rivals: dict[str, Callable], repetitions: int) -> dict[str, list]:
+    """What each rival returns, a list of `repetitions` results each; who begins changes with every repetition."""
+    results = {name: [] for name in rivals}
+    for repetition in range(repetitions):
+        for name in list(rivals)[:: -1 if repetition % 2 else 1]:
+            results[name].append(rivals[name]())
+            print(f"{name}, {repetition + 1} of {repetitions}: {results[name][-1]}", flush=True)
+    return results
+
+
+# What is measured; every function returns seconds or what its docstring says, a list of repetitions each
+
+
+def end_to_end(repetitions: int) -> dict[str, list[float]]:
+    def ours() -> float:
+        with clone():
+            return seconds(lambda: python("tools.experiments"))
+
+    def plain() -> float:
+        with TemporaryDirectory() as folder:
+            return seconds(lambda: python("bench.plain", folder))
+
+    return alternately({"ours": ours, "plain": plain}, repetitions)
+
+
+def training(repetitions: int) -> dict[str, list[dict]]:
+    """By "LOOP BATCH_SIZE THREADS": what bench.rates prints."""
+    loops = [loop for loop in LOOPS if not loop.startswith("torch") or find_spec("torch")]
+
+    def rate(loop: str, batch_size: int, threads: int) -> dict:
+        settings = dict.fromkeys(ONE_THREAD, str(threads))
+        return json.loads(python("bench.rates", loop, str(batch_size), **settings).splitlines()[-1])
+
+    results = {}
+    for threads in sorted({1, os.cpu_count()}):
+        for size in BATCH_SIZES:
+            rivals = {f"{loop} {size} {threads}": lambda args=(loop, size, threads): rate(*args) for loop in loops}
+            results |= alternately(rivals, repetitions)
+    return results
+
+
+def nothing_to_do(repetitions: int) -> dict[str, list[float]]:
+    dvc("repro", "--quiet")
+    with TemporaryDirectory() as empty:
+        with chdir(empty):
+            run("git", "init", "--quiet")
+            dvc("init", "--quiet")
+
+        def status() -> float:
+            with chdir(empty):
+                return seconds(lambda: run(*command("status")))
+
+        return alternately({"repro": lambda: seconds(lambda: run(*command("repro"))), "status": status}, 5 * repetitions)
+
+
+def data(repetitions: int) -> dict[str, list[dict]]:
+    """By "STAGE FACTOR": seconds, and the most memory of its own in bytes, with the images repeated FACTOR times."""
+    values, project = read_values(), Path.cwd()
+    folders = {}
+    for factor in FACTORS:
+        folders[factor] = project / f"times-{factor}"
+        git("clone", "--quiet", ".", str(folders[factor]))
+        with chdir(folders[factor]):
+            repeat_data(project / "data/raw", factor)
+            values["train"] |= {"epochs": 1, "batch_size": 256}
+            values["prepare"]["validation_size"] = 6000 * factor
+            for name, file in values["data"]["files"].items():
+                path = Path("data/raw", file["name"])
+                values["data"]["files"][name] = file | {"bytes": path.stat().st_size, "sha256": sha256(path)}
+            Path("params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+
+    def stage(name: str, factor: int) -> dict:
+        with chdir(folders[factor]):
+            return watch(sys.executable, "-m", f"stages.{name}")
+
+    results = {}
+    for name in ("prepare", "train", "evaluate"):
+        rivals = {f"{name} {factor}": lambda args=(name, factor): stage(*args) for factor in FACTORS}
+        results |= alternately(rivals, repetitions)
+    return results
+
+
+def repeat_data(source: Path, factor: int) -> None:
+    """Write the four files with their items repeated: gzip files may be made of several parts, so one is packed once."""
+    Path("data/raw").mkdir(parents=True)
+    for name, file in read_params().data.files:
+        values = read_idx(source / file.name, (None, 28, 28) if "images" in name else (None,))
+        header = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", factor * len(values), *values.shape[1:])
+        body = gzip.compress(values.tobytes(), mtime=0)
+        Path("data/raw", file.name).write_bytes(gzip.compress(header, mtime=0) + factor * body)
+
+
+def watch(*words: str) -> dict[str, float]:
+    """Run a command; return its seconds and the largest memory of its own: without files that are mapped."""
+    most, start = 0, time.perf_counter()
+    with subprocess.Popen(words, env=environment(**ONE_THREAD), stdout=subprocess.DEVNULL) as process:
+        status = Path(f"/proc/{process.pid}/status")
+        while process.poll() is None:
+            lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+            most = max(most, 1024 * int(lines.get("RssAnon", "0 kB").split()[0]))
+            time.sleep(0.02)
+    if process.returncode:
+        raise UserError(f"{' '.join(words)} failed")
+    return {"seconds": time.perf_counter() - start, "memory": most}
+
+
+def experiments(_: int) -> dict[str, list[float]]:
+    """By number of experiments; they are short, and made once."""
+    values, results, seed = read_values(), {}, 1
+    for count in COUNTS:
+        short = {"train.epochs": 1, "train.batch_size": 256, "model.hidden_units": [8]}
+        values["experiments"] = {f"of-{count}-{i}": short | {"seed": seed + i} for i in range(count)}
+        seed += count
+        Path("params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+        git("-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "--quiet", "--all", "-m", f"{count}")
+        results |= alternately({str(count): lambda: seconds(lambda: python("tools.experiments"))}, 1)
+    return results
+
+
+def stages(repetitions: int) -> dict[str, list[float]]:
+    """The parts of one experiment, run-1 alone on one thread, in the order in which they come."""
+    results = []
+    for repetition in range(repetitions):
+        imports = {
+            name: seconds(lambda name=name: run(sys.executable, "-c", f"import stages.{name}", **ONE_THREAD))
+            for name in ("train", "evaluate", "plot")
+        }
+        results.append(parts(timeline(f"parts-{repetition}", seed=1000 + repetition), imports))
+        print(results[-1], flush=True)
+    return {part: [result[part] for result in results] for part in results[0]}
+
+
+def timeline(name: str, seed: int) -> list[tuple[str, float]]:
+    """What happens in an experiment, and when, in seconds."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    experiment = Experiment(name, read_values()["experiments"]["run-1"] | {"seed": seed})
+    experiment.start()
+    events, running = [("start", time.perf_counter())], True
+    while running:
+        running = experiment.running
+        events += [(news.split(",")[0], time.perf_counter()) for news in experiment.follow()]
+        if events[-1][0] == "plot" and any(line.startswith("Updating lock file") for line in experiment.lines):
+            events.append(("drawn", time.perf_counter()))
+        time.sleep(0.01)
+    return [*events, ("end", time.perf_counter())]
+
+
+def parts(events: list[tuple[str, float]], imports: dict[str, float]) -> dict[str, float]:
+    at = dict(events)
+    epochs = [moment for event, moment in events if event.startswith("epoch")]
+    epoch = statistics.median(later - earlier for earlier, later in itertools.pairwise(epochs))
+    return {
+        "DVC: start, workspace, what is up to date": at["train"] - at["start"],
+        "train: imports": imports["train"],
+        "train: data, compilation": epochs[0] - at["train"] - imports["train"] - epoch,
+        "train: epochs": epochs[-1] - epochs[0] + epoch,
+        "train: saving; DVC: hashing": at["evaluate"] - epochs[-1],
+        "evaluate: imports": imports["evaluate"],
+        "evaluate: scoring": at["plot"] - at["evaluate"] - imports["evaluate"],
+        "plot: imports": imports["plot"],
+        "plot: pictures": at["drawn"] - at["plot"] - imports["plot"],
+        "DVC: keep the result, tidy up": at["end"] - at["drawn"],
+    }
+
+
+SECTIONS = {
+    "end_to_end": end_to_end,
+    "training": training,
+    "nothing_to_do": nothing_to_do,
+    "data": data,
+    "experiments": experiments,
+    "stages": stages,
+}
+
+
+if __name__ == "__main__":
+    with reported("bench"):
+        main()

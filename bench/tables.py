@@ -1,0 +1,152 @@
+"""The README's tables of speed, made from what bench/speed.py has measured."""
+
+import itertools
+import statistics
+
+FACTORS = [1, 4, 16]  # times the data
+COUNTS = [3, 12, 48]  # of experiments
+BATCH_SIZES = [64, 128, 256]
+LOOPS = {"ours": "here", "keras": "`model.fit`", "torch": "PyTorch, eager", "torch-compiled": "PyTorch, compiled"}
+MOMENTS = 7  # arrays of the weights' size that Adam reads (gradient, weights, two moments) and writes (weights, moments)
+
+
+def goals_table(measured: dict) -> list[dict]:
+    """Each goal, what it is measured by, and whether it is reached."""
+    ends, nothing = measured["end_to_end"], measured["nothing_to_do"]
+    rates = {(row["batch size"], row["threads"]): row for row in rates_of(measured)}
+    rows = [
+        goal("three experiments, against the plain script", ratios(ends["ours"], ends["plain"]), "at most", 0.5),
+        *(
+            goal(f"training at batch 64, {threads} thread{'s' * (threads > 1)}, against `model.fit`",
+                 rates[size, threads]["over keras"], "at least", 1.5)
+            for size, threads in rates if size == 64
+        ),
+    ]  # fmt: skip
+    for size, threads in rates:
+        if "over torch" in rates[size, threads]:
+            what = f"training at batch {size}, {threads} thread{'s' * (threads > 1)}, against the faster PyTorch"
+            rows.append(goal(what, rates[size, threads]["over torch"], "at least", 1.0))
+    rows += [
+        goal(f"training at batch 256, {threads} thread{'s' * (threads > 1)}, of the machine's limit",
+             rates[size, threads]["of the limit"], "at least", 0.7)
+        for size, threads in rates if size == 256
+    ]  # fmt: skip
+    rows.append(goal("`dvc repro` with nothing to do, against `dvc status` in an empty repository",
+                     ratios(nothing["repro"], nothing["status"]), "at most", 1.3))  # fmt: skip
+    for name in ("prepare", "train", "evaluate"):
+        times = [statistics.median(run["seconds"] for run in measured["data"][f"{name} {factor}"]) for factor in FACTORS]
+        rows.append(goal(f"{name}: seconds a further image, from 4 to 16 times the data against 1 to 4",
+                         [growth(FACTORS, times)], "at most", 1.1))  # fmt: skip
+    total = [measured["experiments"][str(count)][0] for count in COUNTS]
+    rows.append(goal("seconds a further experiment, from 12 to 48 against 3 to 12", [growth(COUNTS, total)], "at most", 1.1))
+    return rows
+
+
+def goal(what: str, values: list[float], bound: str, limit: float) -> dict:
+    value = statistics.median(values)
+    reached = value <= limit if bound == "at most" else value >= limit
+    return {
+        "what": what,
+        "ratio": f"{value:.2f}" + (f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""),
+        "repetitions": str(len(values)),
+        "goal": f"{bound} {limit}",
+        "": "✓ reached" if reached else f"✗ missed by {abs(value - limit):.2f}",
+    }
+
+
+def ratios(ours: list[float], theirs: list[float]) -> list[float]:
+    return [our / their for our, their in zip(ours, theirs, strict=True)]
+
+
+def growth(sizes: list[int], values: list[float]) -> float:
+    """The slope of the later part of a curve of three points against that of its earlier part; 1 is linear."""
+    early, late = ((values[i + 1] - values[i]) / (sizes[i + 1] - sizes[i]) for i in (0, 1))
+    return late / early
+
+
+def rates_of(measured: dict) -> list[dict]:
+    """Images per second of every loop, and ratios between them, by batch size and threads."""
+    images, rows = 54_000, []
+    for threads in sorted({int(key.split()[2]) for key in measured["training"]}):
+        for size in BATCH_SIZES:
+            runs = {loop: measured["training"].get(f"{loop} {size} {threads}") for loop in LOOPS}
+            rate = {loop: [images / run["seconds"] for run in found] for loop, found in runs.items() if found}
+            row = {"batch size": size, "threads": threads}
+            row |= {loop: statistics.median(values) for loop, values in rate.items()}
+            row["over keras"] = ratios(rate["ours"], rate["keras"])
+            if "torch" in rate:
+                best = max(("torch", "torch-compiled"), key=lambda loop, row=row: row[loop])
+                row["over torch"] = ratios(rate["ours"], rate[best])
+            row["of the limit"] = [shortest_epoch(run, size) / run["seconds"] for run in runs["ours"]]
+            rows.append(row)
+    return rows
+
+
+def shortest_epoch(run: dict[str, float], batch_size: int) -> float:
+    """Seconds that the arithmetic of an epoch takes at the machine's best rates, were it not to wait for anything else.
+
+    Every weight takes part in two operations (multiply, add) an image in each of three products: forward, gradient of the
+    weights, gradient of the inputs, which the first layer does not need. Validation goes forward only.
+    """
+    train, validation, widths = 54_000, 6_000, [784, 784, 392, 196, 49, 10]
+    products = [inputs * outputs for inputs, outputs in itertools.pairwise(widths)]
+    operations = 2 * (train * (3 * sum(products) - products[0]) + validation * sum(products))
+    updates = -(-train // batch_size) * MOMENTS * 4 * (sum(products) + sum(widths[1:]))
+    return operations / run["flops"] + updates / run["bytes_per_second"]
+
+
+def training_table(measured: dict) -> list[dict]:
+    def spread(values: list[float]) -> str:
+        return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+    return [
+        {"batch size": str(row["batch size"]), "threads": str(row["threads"])}
+        | {title: f"{row[loop]:,.0f}" for loop, title in LOOPS.items() if loop in row}
+        | {"here / `model.fit`": spread(row["over keras"]), "of the machine's limit": spread(row["of the limit"])}
+        for row in rates_of(measured)
+    ]
+
+
+def growth_table(measured: dict) -> list[dict]:
+    rows = []
+    for name in ("prepare", "train", "evaluate"):
+        runs = {factor: measured["data"][f"{name} {factor}"] for factor in FACTORS}
+        row = {"stage": name}
+        row |= {
+            f"{factor}x: seconds": f"{statistics.median(run['seconds'] for run in runs[factor]):.1f}" for factor in FACTORS
+        }
+        row |= {
+            f"{factor}x: MB": f"{statistics.median(run['memory'] for run in runs[factor]) / 1e6:.0f}" for factor in FACTORS
+        }
+        rows.append(row)
+    return rows
+
+
+def experiments_table(measured: dict) -> list[dict]:
+    return [
+        {"experiments": count, "seconds": f"{times[0]:.0f}", "seconds each": f"{times[0] / int(count):.1f}"}
+        for count, times in measured["experiments"].items()
+    ]
+
+
+def stages_table(measured: dict) -> list[dict]:
+    medians = {part: statistics.median(values) for part, values in measured["stages"].items()}
+    total = sum(medians.values())
+    return [
+        {"part of run-1": part, "seconds": f"{value:.1f}", "share": f"{value / total:.0%}"}
+        for part, value in medians.items()
+    ] + [{"part of run-1": "all", "seconds": f"{total:.1f}", "share": "100%"}]
+
+
+TABLES = {
+    "goals": (goals_table, {"end_to_end", "training", "nothing_to_do", "data", "experiments"}),
+    "training": (training_table, {"training"}),
+    "growth": (growth_table, {"data"}),
+    "many": (experiments_table, {"experiments"}),
+    "parts": (stages_table, {"stages"}),
+}
+
+
+def tables(measured: dict) -> dict[str, list[dict]]:
+    """By name, those that the measured sections suffice for; rows of texts by title."""
+    return {name: make(measured) for name, (make, sections) in TABLES.items() if sections <= measured.keys()}
