@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all experiments report check noise readme reproduced demo test lint help
+.PHONY: all experiments report check noise bench readme reproduced demo test lint help
 
 all: $(BIN)/installed ## Rebuild whatever changed, then run and compare the experiments
 	$(BIN)/dvc repro
@@ -20,6 +20,9 @@ check: $(BIN)/installed ## Fail where metrics got worse than noise explains; ARG
 
 noise: $(BIN)/installed ## Measure how much metrics vary over seeds, for check
 	$(BIN)/python -m tools.noise $(ARGS)
+
+bench: $(BIN)/installed ## Measure the speed, against a plain script and PyTorch; takes an hour
+	$(BIN)/python -m bench.speed $(ARGS)
 
 readme: $(BIN)/installed ## Put the current numbers into README.md
 	$(BIN)/python -m tools.readme

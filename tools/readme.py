@@ -1,5 +1,6 @@
 """Put the current numbers into README.md, between its marks: `make readme`."""
 
+import json
 import re
 from pathlib import Path
 
@@ -15,15 +16,18 @@ TABLES = {  # by the name of the marks that each stands between
     "seeds": "metrics/seeds.csv",
     "gate": "metrics/gate.csv",
 }
+SPEED, SPEED_TABLES = "metrics/speed.json", ["goals", "training", "growth", "many", "parts"]
 
 
 def filled(text: str, project: Path = Path()) -> str:
-    """The text with every table between `<!-- NAME -->` and `<!-- /NAME -->` made anew from the project's CSV files."""
-    for name, path in TABLES.items():
+    """The text with every table between `<!-- NAME -->` and `<!-- /NAME -->` made anew from the project's metrics."""
+    contents = {name: markdown(pd.read_csv(project / path)) for name, path in TABLES.items()}
+    speed = json.loads((project / SPEED).read_text(encoding="utf-8"))["tables"]
+    contents |= {name: pd.DataFrame(speed[name]).to_markdown(index=False, disable_numparse=True) for name in SPEED_TABLES}
+    for name, content in contents.items():
         marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if len(marks.findall(text)) != 1:
             raise UserError(f"{README}: expected one block between <!-- {name} --> and <!-- /{name} -->")
-        content = markdown(pd.read_csv(project / path))
         text = marks.sub(lambda match, content=content: f"{match[1]}{content}\n{match[2]}", text)
     return text
 
