@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all experiments report check noise bench readme reproduced demo test lint help
+.PHONY: all experiments report check noise verify predict bench readme demo test lint help
 
 all: $(BIN)/installed ## Rebuild whatever changed, then run and compare the experiments
 	$(BIN)/dvc repro
@@ -21,14 +21,17 @@ check: $(BIN)/installed ## Fail where metrics got worse than noise explains; ARG
 noise: $(BIN)/installed ## Measure how much metrics vary over seeds, for check
 	$(BIN)/python -m tools.noise $(ARGS)
 
+verify: $(BIN)/installed ## Rebuild a commit in a clone, from the raw data, and compare every output; ARGS=REV
+	$(BIN)/python -m tools.verify $(ARGS)
+
+predict: $(BIN)/installed ## Name the garment in a picture; ARGS="shirt.jpg --plot chart.png" or ARGS="--test 0"
+	$(BIN)/python -m tools.predict $(ARGS)
+
 bench: $(BIN)/installed ## Measure the speed, against a plain script and PyTorch; takes an hour
 	$(BIN)/python -m bench.speed $(ARGS)
 
 readme: $(BIN)/installed ## Put the current numbers into README.md
 	$(BIN)/python -m tools.readme
-
-reproduced: $(BIN)/installed ## Compare the rebuild with what is committed
-	$(BIN)/python -m tools.reproduced
 
 demo: $(BIN)/installed ## The same pipeline on drawn garments, where the real data is out of reach
 	$(BIN)/python -m tools.demo

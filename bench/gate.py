@@ -11,6 +11,7 @@ import itertools
 import json
 import random
 import shutil
+import subprocess
 from collections.abc import Iterable
 from contextlib import chdir
 from pathlib import Path
@@ -22,7 +23,7 @@ from fashion.errors import UserError, reported
 from fashion.files import write_csv
 from stages.params import read_values
 from tools.check import judge_all
-from tools.dvc import dvc
+from tools.dvc import command, dvc
 from tools.experiments import make_current, positive
 from tools.gate import REGRESSION
 from tools.git import git
@@ -75,7 +76,8 @@ def make_clone() -> None:
     """A clone of the last commit, with our cache: data is not made again, and a second call finds its runs there."""
     shutil.rmtree(CLONE, ignore_errors=True)
     git("clone", "--quiet", ".", str(CLONE))
-    dvc("cache", "dir", "--local", str(Path(".dvc/cache").resolve()), folder=CLONE)
+    cache = subprocess.run(command("cache", "dir"), capture_output=True, text=True, check=True).stdout.strip()
+    dvc("cache", "dir", "--local", cache, folder=CLONE)
     dvc("checkout", "--quiet", folder=CLONE)
 
 

@@ -1,5 +1,6 @@
 """The pictures. Every function returns a matplotlib Figure; equal arguments give equal pixels."""
 
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -132,6 +133,26 @@ def predictions(images: np.ndarray, table: pd.DataFrame, title: str) -> Figure:
         _show(axes, image)
         verdict = f"✓ {row.predicted}" if right else f"✗ {row.predicted} (is {row.actual})"
         axes.set_title(f"{verdict}\n{row.confidence:.1%} sure", fontsize=8, color=RIGHT if right else WRONG)
+    return figure
+
+
+def top_classes(shown: list[tuple[np.ndarray, str, dict[str, float]]]) -> Figure:
+    """Pictures, a row each, beside the probabilities of their likeliest classes.
+
+    Each is pixels (height, width) uint8, a title, and probabilities in [0, 1] by class, the likeliest first.
+    """
+    figure = Figure(figsize=(8, 1.9 * len(shown)), layout="constrained")
+    grid = figure.subplots(len(shown), 2, squeeze=False, gridspec_kw={"width_ratios": [1, 3]})
+    for (left, right), (pixels, title, probabilities) in zip(grid, shown, strict=True):
+        left.axis("off")
+        _show(left, pixels)
+        names, values = list(probabilities), list(probabilities.values())
+        bars = right.barh(names, values, color=TRAINING, height=0.6)
+        right.bar_label(bars, [f"{value:.1%}" for value in values], padding=4, fontsize=9)
+        right.set(xlim=(0, 1.15), xticks=[])
+        right.set_title(textwrap.fill(title, 80), loc="left", fontsize=9)
+        right.invert_yaxis()
+        right.spines[["top", "right", "bottom"]].set_visible(False)
     return figure
 
 

@@ -6,6 +6,7 @@
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 from fashion.errors import UserError
@@ -15,6 +16,7 @@ from stages.pipeline import Files, run
 
 VARIABLE = "FASHION_MNIST_DIR"
 TIMEOUT = 20  # seconds without a byte from a web address
+SLOWEST = 50_000  # bytes a second; a web address that is slower over the whole file is given up
 
 
 class SourceError(Exception):
@@ -68,36 +70,48 @@ def copy(file: DataFile, folder: str, target: Path) -> None:
 
 
 def download(file: DataFile, url: str, target: Path) -> None:
-    """Download from a web address, with a progress bar on a terminal."""
-    import pooch
+    """Download from a web address, with a progress bar on a terminal, and not a byte or a minute more than `file` needs."""
     import requests
+    import urllib3
+    from tqdm import tqdm
 
-    pooch.get_logger().setLevel("ERROR")
-    fetcher = pooch.HTTPDownloader(
-        progressbar=sys.stderr.isatty(),
-        timeout=TIMEOUT,
-        headers={"Accept-Encoding": "identity"},  # the file as it is, not unpacked on the way
-    )
+    deadline = time.monotonic() + TIMEOUT + file.bytes / SLOWEST
+    as_it_is = {"Accept-Encoding": "identity"}  # not unpacked on the way
     try:
-        fetcher(url, target, None)
-    except requests.RequestException as error:
+        with (
+            requests.get(url, stream=True, timeout=TIMEOUT, headers=as_it_is) as response,
+            target.open("wb") as out,
+            tqdm(total=file.bytes, unit="B", unit_scale=True, desc=file.name, disable=not sys.stderr.isatty()) as bar,
+        ):
+            response.raise_for_status()
+            while chunk := response.raw.read1(2**16):  # what has arrived: read() would wait for all of it
+                bar.update(out.write(chunk))
+                if out.tell() > file.bytes:
+                    raise SourceError(f"long: more than {file.bytes:,} bytes")
+                if time.monotonic() > deadline:
+                    raise SourceError(
+                        f"too slow: {out.tell():,} of {file.bytes:,} bytes in {TIMEOUT + file.bytes / SLOWEST:.0f} s"
+                    )
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise SourceError(_in_short(error)) from None
     check(file, target)
 
 
 def _in_short(error: Exception) -> str:
-    from requests import ConnectionError, HTTPError, Timeout
-    from requests.exceptions import ChunkedEncodingError
+    from requests import ConnectionError, HTTPError, Timeout, TooManyRedirects
+    from urllib3.exceptions import ProtocolError, TimeoutError
 
     match error:
         case HTTPError():
             return f"{error.response.status_code} {error.response.reason}"
-        case Timeout():
+        case Timeout() | TimeoutError():
             return f"no answer within {TIMEOUT} seconds"
-        case ChunkedEncodingError():
-            return "broke off"
+        case TooManyRedirects():
+            return "redirects without end"
         case ConnectionError():
             return "can't be reached"
+        case ProtocolError():
+            return "broke off"
     return type(error).__name__
 
 

@@ -29,7 +29,8 @@ from stages.params import PARAMS, read_values
 from tools.dvc import command, dvc, environment
 from tools.experiments import make_current, pipeline_params, positive
 from tools.gate import HOLDS, REGRESSION, UNKNOWN, Row, judge, tolerance
-from tools.git import experiments, git, git_bytes
+from tools.git import git, git_bytes
+from tools.git import resolve as git_resolve
 from tools.noise import NOISE, number_metrics
 from tools.params import Check, ToolParams, read_tool_params
 
@@ -78,11 +79,9 @@ def main() -> int:
 def resolve(revision: str) -> str:
     """The commit that an experiment, branch, tag or hash stands for."""
     try:
-        kept = experiments(git("rev-parse", "HEAD").strip())
-        return kept.get(revision) or git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").strip()
-    except UserError:
-        hint = SHALLOW if is_shallow() else "`git log` and `dvc exp list` show what there is"
-        raise CannotJudge(f"there is no revision {revision} here. {hint}") from None
+        return git_resolve(revision)
+    except UserError as error:
+        raise CannotJudge(f"{error}. {SHALLOW}" if is_shallow() else str(error)) from None
 
 
 def default_baseline() -> str:

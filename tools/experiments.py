@@ -114,6 +114,11 @@ def make_current(planned: dict[str, dict[str, Any]], values: dict, jobs: int) ->
         longest_first = sorted(waiting, key=lambda one: -with_overrides(values, one.overrides, one.name)["train"]["epochs"])
         run_side_by_side(longest_first, jobs)  # so that none is left alone at the end
     kept = kept_experiments(commit)
+    if planned.keys() - kept.keys():
+        raise UserError(
+            f"the commit changed while the experiments ran, so that not all are kept with {commit[:7]}. Run it again: what"
+            " has been trained is not trained twice"
+        )
     return {name: Result(name, kept[name]) for name in planned}
 
 

@@ -33,6 +33,25 @@ def head() -> str:
         ) from None
 
 
+def resolve(revision: str) -> str:
+    """The commit that an experiment, branch, tag or hash stands for; of experiments of that name, the newest.
+
+    Those of the current commit come before branches and tags, and these before other commits' experiments.
+    """
+    commit = git("rev-parse", "--quiet", "--verify", "HEAD^{commit}").strip()
+    if revision in (kept := experiments(commit)):
+        return kept[revision]
+    try:
+        return git("rev-parse", "--quiet", "--verify", f"{revision}^{{commit}}").strip()
+    except UserError:
+        lines = git("for-each-ref", "--sort=-creatordate", "--format=%(objectname) %(refname:lstrip=4)", "refs/exps")
+        for line in lines.splitlines():
+            found, _, name = line.partition(" ")
+            if name == revision:
+                return found
+    raise UserError(f"there is no revision {revision} here. `git log` and `dvc exp list --all-commits` show what there is")
+
+
 def experiments(commit: str) -> dict[str, str]:
     """The experiments that DVC keeps with a commit: revision by name. They are Git references, refs/exps/COMMIT/NAME."""
     prefix = f"refs/exps/{commit[:2]}/{commit[2:]}/"

@@ -1,4 +1,4 @@
-"""Put the current numbers into README.md, between its marks: `make readme`."""
+"""Put the current numbers into README.md, between its marks, and write the model card: `make readme`."""
 
 import json
 import re
@@ -8,6 +8,7 @@ import pandas as pd
 
 from fashion.errors import UserError, reported
 from fashion.files import written_whole
+from tools.card import CARD, card
 from tools.results import markdown
 
 README = Path("README.md")
@@ -33,5 +34,7 @@ def filled(text: str, project: Path = Path()) -> str:
 
 
 if __name__ == "__main__":
-    with reported("readme"), written_whole(README) as part:
-        part.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
+    with reported("readme"):
+        for path, content in ((README, filled(README.read_text(encoding="utf-8"))), (CARD, card())):
+            with written_whole(path) as part:
+                part.write_text(content, encoding="utf-8")

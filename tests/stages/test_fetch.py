@@ -2,11 +2,14 @@ import hashlib
 import http.server
 import os
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from fashion.errors import UserError
+from stages import fetch
 from stages.fetch import fetch_file
 from stages.params import DataFile
 
@@ -118,3 +121,58 @@ def test_a_relative_folder_is_found_from_a_temporary_workspace(repository, drawi
     (repository.folder.parent / "shared").symlink_to(drawings)
     output = repository.dvc("exp", "run", "--temp", "--set-param", "data.sources=[../shared]")
     assert "from ../shared" in output and "Ran experiment" in output
+
+
+@pytest.fixture
+def lying_server():
+    """A web server on loopback that misbehaves in the way that `/KIND/NAME` says."""
+    stopped = threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            kind = self.path.split("/")[1]
+            if kind == "loop":
+                self.send_response(302)
+                self.send_header("Location", self.path)
+                return self.end_headers()
+            self.send_response(200)
+            self.end_headers()  # without a length: the body ends when the connection does
+            with suppress(ConnectionError):
+                while not stopped.is_set():
+                    if kind == "endless":
+                        self.wfile.write(CONTENT)
+                    elif kind == "drip":
+                        self.wfile.write(b"x")
+                        time.sleep(0.05)
+                    else:  # stalls
+                        time.sleep(0.05)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{web.server_port}"
+        stopped.set()
+        web.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("endless", f"long: more than {len(CONTENT):,} bytes"),
+        ("drip", "too slow"),
+        ("stall", "no answer within 1 seconds"),
+        ("loop", "redirects without end"),
+    ],
+)
+def test_a_lying_server_is_left_after_a_bounded_time(tmp_path, lying_server, kind, reason, capsys, monkeypatch):
+    monkeypatch.setattr(fetch, "TIMEOUT", 1)
+    monkeypatch.setattr(fetch, "SLOWEST", 1_000_000)
+    sources = [f"{lying_server}/{kind}", folder_with(tmp_path, "whole", CONTENT)]
+    begun = time.monotonic()
+    fetch_file(FILE, sources, tmp_path / "raw" / NAME)
+    assert time.monotonic() - begun < 10
+    assert f"not from {sources[0]}: {reason}" in capsys.readouterr().err
+    assert (tmp_path / "raw" / NAME).read_bytes() == CONTENT
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == [NAME]

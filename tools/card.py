@@ -1,0 +1,74 @@
+"""The model card, models/README.md, from the tracked params and metrics; `make readme` writes it."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+CARD, TEMPLATE = Path("models/README.md"), "model_card.md.j2"
+CERTAIN = 0.99  # confidence from which a contradiction of the label is counted
+COMMONEST = 5  # confusions shown
+
+
+def card(project: Path = Path()) -> str:
+    """The card's text, for the model that the project's dvc.lock names."""
+    params, pipeline, lock = (
+        yaml.safe_load((project / name).read_text(encoding="utf-8")) for name in ("params.yaml", "dvc.yaml", "dvc.lock")
+    )
+    data, test, noise, environment = (
+        json.loads((project / f"metrics/{name}.json").read_text()) for name in ("data", "test", "noise", "environment")
+    )
+    (artifact, model), classes = next(iter(pipeline["artifacts"].items())), params["data"]["class_names"]
+    height, width = params["data"]["image_shape"]
+    widths = [height * width, *params["model"]["hidden_units"], len(classes)]
+    predictions = pd.read_csv(project / "plots/predictions.csv", keep_default_na=False)
+    per_class = pd.read_csv(project / "metrics/per_class.csv", keep_default_na=False)
+    wrong = predictions[predictions["actual"] != predictions["predicted"]]
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    return templates.get_template(TEMPLATE).render(
+        artifact=artifact,
+        path=model["path"],
+        shape=f"{height}x{width}",
+        shape_text=f"{height}, {width}",
+        classes=classes,
+        units=params["model"]["hidden_units"],
+        parameters=sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(widths)),
+        train=params["train"],
+        seed=params["seed"],
+        environment=environment,
+        data=data,
+        files=markdown(pd.DataFrame(params["data"]["files"].values())[["name", "bytes", "sha256"]]),
+        wrong=len(wrong),
+        sure=int((wrong["confidence"] >= CERTAIN).sum()),
+        results=markdown(results(test, noise)),
+        noise=noise,
+        per_class=markdown(per_class, floatfmt=".3f"),
+        confusions=markdown(confusions(wrong)),
+        weakest=per_class.loc[per_class["f1"].idxmin()],
+        md5=next(out["md5"] for out in lock["stages"]["train"]["outs"] if out["path"] == model["path"]),
+    )
+
+
+def results(test: dict, noise: dict) -> pd.DataFrame:
+    low, high = test["accuracy_interval"]
+    rows = []
+    for name in ("accuracy", "macro_f1", "loss", "expected_calibration_error"):
+        spread = noise["metrics"][name]
+        this = f"{test[name]:.4f}" + (f" ({low:.4f} to {high:.4f})" if name == "accuracy" else "")
+        rows.append({"": name.replace("_", " "), "this model": this,
+                     "mean ± standard deviation": f"{spread['mean']:.4f} ± {spread['deviation']:.4f}"})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def confusions(wrong: pd.DataFrame) -> pd.DataFrame:
+    counts = wrong.groupby(["actual", "predicted"]).size().sort_values(ascending=False, kind="stable").head(COMMONEST)
+    return counts.rename("images").reset_index()
+
+
+def markdown(table: pd.DataFrame, **options) -> str:
+    return table.to_markdown(index=False, **options)

@@ -1,0 +1,171 @@
+"""Name the garment in pictures, or in a test image: `make predict ARGS="shirt.jpg"`.
+
+It uses the model in the workspace, or with `--rev` that of a commit or experiment, and starts no stage. Photographs are not
+what the model knows: each is made grey, small and light on dark first, and it says what was done.
+"""
+
+import argparse
+import io
+import json
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import yaml
+from rich.bar import Bar
+from rich.console import Console
+from rich.table import Table
+
+from fashion.errors import UserError, reported
+from fashion.photographs import as_garment, read_picture
+from stages.params import PARAMS, Params, check_params, read_params
+from tools.git import git, resolve
+from tools.params import ToolParams
+
+MODEL = Path("models/model.keras")
+TEST_IMAGES, TEST_LABELS = Path("data/prepared/test_images.npy"), Path("data/prepared/test_labels.npy")
+TOGETHER = 1000  # pictures in memory at a time
+DRAWN = 24  # pictures in the file of --plot
+LONGEST_INPUT = 200_000_000  # bytes read from standard input
+
+
+@dataclass
+class Garment:
+    """A picture as the network sees it, uint8 (height, width), and what is known of it."""
+
+    name: str
+    pixels: np.ndarray
+    steps: list[str]
+    actual: str | None = None
+
+    @property
+    def title(self) -> str:
+        notes = [*self.steps, *([f"is {self.actual}"] if self.actual else [])]
+        return f"{self.name} ({', '.join(notes)})" if notes else self.name
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    params = params_of(arguments.rev) if arguments.rev else read_params()
+    model = load(arguments.rev)
+    class_names, shown, failed = params.data.class_names, [], []
+    if model.output_shape[-1] != len(class_names) or model.input_shape[1:] != tuple(params.data.image_shape):
+        raise UserError(f"{MODEL} does not belong to {PARAMS}: `dvc repro` trains one that does")
+    from fashion.training import predict
+
+    garments = read_all(arguments.images, arguments.test, params, failed)
+    while several := list(islice(garments, TOGETHER)):
+        for garment, probabilities in zip(several, predict(model, np.stack([one.pixels for one in several])), strict=True):
+            best = {class_names[i]: float(probabilities[i]) for i in np.argsort(-probabilities)[: arguments.top]}
+            show_json(garment, best) if arguments.json else show(garment, best)
+            if len(shown) < DRAWN:
+                shown.append((garment.pixels, garment.title, best))
+    if arguments.plot and shown:
+        from fashion.figures import save_figure, top_classes
+
+        save_figure(top_classes(shown), arguments.plot)
+    for message in failed:
+        print(f"predict: {message}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="predict", description=__doc__.split("\n")[0])
+    parser.add_argument("images", metavar="IMAGE", nargs="*", help="PNG or JPEG file; - for standard input")
+    parser.add_argument("--test", metavar="INDEX", type=int, nargs="+", default=[], help="test images, counted from 0")
+    parser.add_argument("--top", metavar="N", type=int, default=3, help="how many classes to show")
+    parser.add_argument(
+        "--plot", metavar="FILE", type=Path, help=f"draw the first {DRAWN} pictures beside their chart, as PNG"
+    )
+    parser.add_argument("--json", action="store_true", help="a JSON object a line, for programs")
+    parser.add_argument("--rev", metavar="REV", help="model of this commit, branch, tag or experiment")
+    arguments = parser.parse_args()
+    if not arguments.images and not arguments.test:
+        parser.error("name pictures, or a test image with --test INDEX")
+    if arguments.top < 1:
+        parser.error("--top must be at least 1")
+    return arguments
+
+
+def params_of(revision: str) -> Params:
+    return check_params(yaml.safe_load(git("show", f"{resolve(revision)}:{PARAMS}")), f"{revision}:{PARAMS}", ToolParams)
+
+
+def load(revision: str | None):
+    """The model in the workspace or of a revision, whose file DVC has in its cache."""
+    from fashion.models import load_model
+
+    if not revision:
+        return load_model(MODEL)
+    from dvc.api import read
+    from dvc.exceptions import DvcException
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, MODEL.name)
+        try:
+            file.write_bytes(read(str(MODEL), repo=".", rev=resolve(revision), mode="rb"))
+        except (DvcException, FileNotFoundError):
+            raise UserError(
+                f"the model of {revision} is not in DVC's cache. `dvc fetch --all-commits` brings it from a remote;"
+                f" `git checkout {revision}` and `dvc repro` make it again"
+            ) from None
+        return load_model(file)
+
+
+def read_all(names: list[str], tests: list[int], params: Params, failed: list[str]) -> Iterator[Garment]:
+    """The pictures one by one. What can't be read is left out, with a message for each added to `failed`."""
+    for name in names:
+        try:
+            with standard_input() if name == "-" else Path(name).open("rb") as file:
+                yield Garment(name, *as_garment(read_picture(file, name), tuple(params.data.image_shape)))
+        except OSError as error:
+            failed.append(f"{name}: {error.strerror or error}")
+        except UserError as error:
+            failed.append(str(error))
+    if tests:
+        yield from test_images(tests, params.data.class_names)
+
+
+def standard_input() -> io.BytesIO:
+    return io.BytesIO(sys.stdin.buffer.read(LONGEST_INPUT))
+
+
+def test_images(indices: Iterable[int], class_names: list[str]) -> Iterator[Garment]:
+    try:
+        images, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in (TEST_IMAGES, TEST_LABELS))
+    except (OSError, ValueError, EOFError):
+        raise UserError(f"{TEST_IMAGES.parent}: missing or damaged. `dvc repro prepare` makes it") from None
+    for index in indices:
+        if not 0 <= index < len(labels):
+            raise UserError(f"--test {index}: there are {len(labels):,} test images, counted from 0")
+        yield Garment(f"test image {index}", images[index], [], class_names[labels[index]])
+
+
+def show(garment: Garment, best: dict[str, float]) -> None:
+    """A small bar chart; the widest bar that a terminal of 60 columns has room for is 100 %."""
+    chart = Table.grid(padding=(0, 1))
+    chart.add_column(min_width=14)
+    chart.add_column(width=30)
+    chart.add_column(justify="right")
+    for name, probability in best.items():
+        chart.add_row(f"  {name}", Bar(1, 0, probability), f"{probability:.1%}")
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(garment.title)
+    console.print(chart)
+
+
+def show_json(garment: Garment, best: dict[str, float]) -> None:
+    content = {"image": garment.name, "steps": garment.steps}
+    if garment.actual:
+        content["actual"] = garment.actual
+    predictions = [{"class": name, "probability": round(probability, 6)} for name, probability in best.items()]
+    print(json.dumps(content | {"predictions": predictions}), flush=True)
+
+
+if __name__ == "__main__":
+    with reported("predict"):
+        sys.exit(main())

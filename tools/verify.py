@@ -1,0 +1,127 @@
+"""Rebuild a commit from the raw data, in a clone without any cache, and compare every output: `make verify`.
+
+Prints a table, output by output. Exit status 0 when all hashes are those in the commit's dvc.lock and the experiments' table
+is the committed one to the byte; 3 when some are not, but the environment is another than the recorded one and all metrics
+agree within the measured noise; 1 for anything else. Nothing in the working copy changes.
+"""
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+import yaml
+
+from fashion.errors import UserError, reported
+from stages.params import PARAMS, check_params
+from tools.dvc import dvc, environment
+from tools.gate import tolerance
+from tools.git import git, git_bytes, resolve
+from tools.params import Check, ToolParams
+
+LOCK, ENVIRONMENT, NOISE = "dvc.lock", "metrics/environment.json", "metrics/noise.json"
+METRICS, EXPERIMENTS = ["metrics/train.json", "metrics/test.json"], "metrics/experiments.csv"
+EQUAL, DIFFERENT, MISSING = "✓ equal", "✗ different", "✗ missing"
+WITHIN_NOISE = 3  # exit status
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="verify", description=__doc__.split("\n")[0])
+    parser.add_argument("revision", metavar="REV", nargs="?", default="HEAD", help="commit, branch or tag (default: HEAD)")
+    revision = parser.parse_args().revision
+    commit = resolve(revision)
+    with rebuilt(commit) as clone:
+        rows = compare(commit, clone)
+        print(f"\n{pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)}\n")
+        if all(row["verdict"] == EQUAL for row in rows):
+            print(f"{revision} ({commit[:7]}): all {len(rows)} outputs are equal to the byte.")
+            return 0
+        other, apart = other_environment(commit, clone), beyond_noise(commit, clone)
+    if other:
+        print("Another environment than the recorded one:", *other, sep="\n  ")
+    if apart:
+        print("Further apart than noise explains:", *apart, sep="\n  ")
+    if other and not apart:
+        print(f"{revision} ({commit[:7]}): same within noise, other environment.")
+        return WITHIN_NOISE
+    raise UserError(
+        f"{revision} ({commit[:7]}) was not reproduced"
+        + ("" if other else ": in the recorded environment every byte should be equal")
+    )
+
+
+@contextmanager
+def rebuilt(commit: str) -> Iterator[Path]:
+    """A clone of the commit in which everything has been made anew from the raw data."""
+    tmp = Path(".dvc/tmp")  # inside the project, so that relative data sources are found
+    tmp.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="verify-", dir=tmp) as folder:
+        clone = Path(folder).resolve()
+        git("clone", "--quiet", "--no-checkout", ".", str(clone))
+        git("-C", str(clone), "checkout", "--quiet", "--detach", commit)
+        dvc("cache", "dir", "--local", str(clone / ".dvc/cache"), folder=clone)  # also where a shared cache is configured
+        dvc("repro", "--force", folder=clone)
+        if subprocess.run([sys.executable, "-m", "tools.experiments"], cwd=clone, env=environment(), check=False).returncode:
+            raise UserError(f"the experiments of {commit[:7]} failed; the lines above say why")
+        yield clone
+
+
+def compare(commit: str, clone: Path) -> list[dict[str, str]]:
+    """A row for each output of the commit's dvc.lock, and one for the experiments' table."""
+    committed, now = hashes(git_bytes("show", f"{commit}:{LOCK}")), hashes((clone / LOCK).read_bytes())
+    rows = [row(path, stage, committed[path][1], now.get(path, ("", None))[1]) for path, (stage, _) in committed.items()]
+    before, after = git("rev-parse", f"{commit}:{EXPERIMENTS}").strip(), clone / EXPERIMENTS
+    return [*rows, row(EXPERIMENTS, "(experiments)", before, git("hash-object", str(after)).strip())]
+
+
+def row(path: str, stage: str, committed: str, now: str | None) -> dict[str, str]:
+    verdict = MISSING if now is None else EQUAL if now == committed else DIFFERENT
+    return {"output": path, "stage": stage, "committed": committed[:8], "rebuilt": (now or "")[:8], "verdict": verdict}
+
+
+def hashes(lock: bytes) -> dict[str, tuple[str, str]]:
+    """Stage and MD5 of every output in a dvc.lock, by path."""
+    stages = yaml.safe_load(lock)["stages"]
+    return {out["path"]: (name, out["md5"]) for name, stage in stages.items() for out in stage.get("outs", [])}
+
+
+def other_environment(commit: str, clone: Path) -> list[str]:
+    """What differs between the recorded environment and the one of the clone, leaving out threads: they change no bytes."""
+    before, now = (
+        pd.json_normalize(json.loads(content)).iloc[0]
+        for content in (git("show", f"{commit}:{ENVIRONMENT}"), (clone / ENVIRONMENT).read_text())
+    )
+    names = [name for name in before.index.union(now.index, sort=False) if not name.endswith("_THREADS")]
+    return [f"{name}: {before.get(name)} -> {now.get(name)}" for name in names if before.get(name) != now.get(name)]
+
+
+def beyond_noise(commit: str, clone: Path) -> list[str]:
+    """The metrics that differ, in either direction, by more than the measured noise of two runs explains."""
+    check: Check = check_params(yaml.safe_load(git("show", f"{commit}:{PARAMS}")), str(PARAMS), ToolParams).check
+    noise = json.loads(git("show", f"{commit}:{NOISE}"))
+    pairs = {}
+    for path in METRICS:
+        before, now = json.loads(git("show", f"{commit}:{path}")), json.loads((clone / path).read_text())
+        pairs |= {name: (name, before[name], now.get(name)) for name in check.metrics if name in before}
+    before, now = (
+        pd.read_csv(file, index_col="experiment")["accuracy"]
+        for file in (io.BytesIO(git_bytes("show", f"{commit}:{EXPERIMENTS}")), clone / EXPERIMENTS)
+    )
+    pairs |= {f"accuracy of {name}": ("accuracy", before[name], now.get(name)) for name in before.index}
+    apart = []
+    for title, (metric, old, new) in pairs.items():
+        allowed = tolerance(noise["metrics"][metric]["deviation"], noise["runs"], check.sigmas, metrics=len(pairs))
+        if new is None or not abs(new - old) <= allowed:
+            apart.append(f"{title}: {old:.4f} -> {new:.4f}, by noise at most {allowed:.4f}" if new is not None else title)
+    return apart
+
+
+if __name__ == "__main__":
+    with reported("verify"):
+        sys.exit(main())
