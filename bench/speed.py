@@ -211,11 +211,7 @@ def stages(repetitions: int) -> dict[str, list[float]]:
     """The parts of one experiment, run-1 alone on one thread, in the order in which they come."""
     results = []
     for repetition in range(repetitions):
-        imports = {
-            name: seconds(lambda name=name: run(sys.executable, "-c", f"import stages.{name}", **ONE_THREAD))
-            for name in ("train", "evaluate", "plot")
-        }
-        results.append(parts(timeline(f"parts-{repetition}", seed=1000 + repetition), imports))
+        results.append(parts(timeline(f"parts-{repetition}", seed=1000 + repetition)))
         print(results[-1], flush=True)
     return {part: [result[part] for result in results] for part in results[0]}
 
@@ -229,27 +225,21 @@ def timeline(name: str, seed: int) -> list[tuple[str, float]]:
     while running:
         running = experiment.running
         events += [(news.split(",")[0], time.perf_counter()) for news in experiment.follow()]
-        if events[-1][0] == "plot" and any(line.startswith("Updating lock file") for line in experiment.lines):
-            events.append(("drawn", time.perf_counter()))
         time.sleep(0.01)
     return [*events, ("end", time.perf_counter())]
 
 
-def parts(events: list[tuple[str, float]], imports: dict[str, float]) -> dict[str, float]:
+def parts(events: list[tuple[str, float]]) -> dict[str, float]:
     at = dict(events)
     epochs = [moment for event, moment in events if event.startswith("epoch")]
     epoch = statistics.median(later - earlier for earlier, later in itertools.pairwise(epochs))
     return {
         "DVC: start, workspace, what is up to date": at["train"] - at["start"],
-        "train: imports": imports["train"],
-        "train: data, compilation": epochs[0] - at["train"] - imports["train"] - epoch,
+        "train: imports, data, compilation": epochs[0] - at["train"] - epoch,
         "train: epochs": epochs[-1] - epochs[0] + epoch,
         "train: saving; DVC: hashing": at["evaluate"] - epochs[-1],
-        "evaluate: imports": imports["evaluate"],
-        "evaluate: scoring": at["plot"] - at["evaluate"] - imports["evaluate"],
-        "plot: imports": imports["plot"],
-        "plot: pictures": at["drawn"] - at["plot"] - imports["plot"],
-        "DVC: keep the result, tidy up": at["end"] - at["drawn"],
+        "evaluate": at["plot"] - at["evaluate"],
+        "plot; DVC: keep the result, tidy up": at["end"] - at["plot"],
     }
 
 

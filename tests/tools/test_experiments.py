@@ -203,6 +203,13 @@ def test_changes_that_are_not_committed_are_told_and_used(done):
     assert '"marked": 1' in done.run("git", "show", f"{revision(done, 'short')}:metrics/train.json")
 
 
+def test_the_longest_is_started_first(compared, tmp_path):
+    repository = compared(tmp_path)
+    lines = (repository.folder.parent / "output").read_text().splitlines()
+    begun = [line.split(":")[0] for line in lines if line.endswith((": train", ": starting", "epoch 1/3", "epoch 1/1"))]
+    assert begun[0] == "longer"
+
+
 def test_code_that_git_does_not_track_is_refused(repository):
     (repository.folder / "fashion/new.py").write_text("")
     assert "does not track fashion/new.py" in repository.python("tools.experiments", status=1)

@@ -1,0 +1,41 @@
+import json
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from tools.card import CARD, card, confusions
+
+PROJECT = Path(__file__).parents[2]
+
+
+def test_the_committed_card_belongs_to_the_committed_numbers():
+    assert (PROJECT / CARD).read_text(encoding="utf-8") == card(PROJECT), "`make readme` writes it anew"
+
+
+def test_it_says_what_the_model_is_and_how_good():
+    text = card(PROJECT)
+    test = json.loads((PROJECT / "metrics/test.json").read_text())
+    lock = yaml.safe_load((PROJECT / "dvc.lock").read_text())
+    assert "1,010,341 parameters" in text  # as `model.summary()` says
+    assert f"{test['accuracy']:.4f} (" in text
+    for out in lock["stages"]["train"]["outs"]:
+        if out["path"] == "models/model.keras":
+            assert out["md5"] in text
+    for file in yaml.safe_load((PROJECT / "params.yaml").read_text())["data"]["files"].values():
+        assert file["sha256"] in text
+
+
+def test_the_commonest_confusions_come_first():
+    wrong = pd.DataFrame({"actual": ["a", "b", "b", "a", "b"], "predicted": ["b", "a", "a", "c", "a"]})
+    assert confusions(wrong).to_dict("records")[0] == {"actual": "b", "predicted": "a", "images": 3}
+
+
+def test_it_changes_with_the_numbers(repository):
+    (repository.folder / "metrics/noise.json").write_bytes((PROJECT / "metrics/noise.json").read_bytes())
+    before = card(repository.folder)
+    assert "32 → 16" in before
+    scores = json.loads(repository.read("metrics/test.json"))
+    (repository.folder / "metrics/test.json").write_text(json.dumps(scores | {"accuracy": 0.1234}))
+    assert "0.1234" in card(repository.folder)
+    assert card(repository.folder) != before
