@@ -267,7 +267,7 @@ def report(baseline: str, rows: list[Row], problems: list[str], remarks: list[st
             "metric": [row.metric for row in rows],
             "baseline": [_text(row.baseline) for row in rows],
             "now": [_text(row.now) for row in rows],
-            "change": ["" if row.change is None else f"{row.change:+.4f}" for row in rows],
+            "change": ["" if row.change is None else f"{round(row.change, 4) + 0.0:+.4f}" for row in rows],
             "tolerance": ["" if row.tolerance is None else f"{row.tolerance:.4f}" for row in rows],
             "verdict": [f"{marks[row.verdict]} {row.reason or row.verdict}" for row in rows],
         }
