@@ -10,6 +10,7 @@ import gzip
 import itertools
 import json
 import os
+import re
 import statistics
 import struct
 import subprocess
@@ -211,35 +212,54 @@ def stages(repetitions: int) -> dict[str, list[float]]:
     """The parts of one experiment, run-1 alone on one thread, in the order in which they come."""
     results = []
     for repetition in range(repetitions):
-        results.append(parts(timeline(f"parts-{repetition}", seed=1000 + repetition)))
+        results.append(parts(*timeline(f"parts-{repetition}", seed=1000 + repetition)))
         print(results[-1], flush=True)
     return {part: [result[part] for result in results] for part in results[0]}
 
 
-def timeline(name: str, seed: int) -> list[tuple[str, float]]:
-    """What happens in an experiment, and when, in seconds."""
+def timeline(name: str, seed: int) -> tuple[list[tuple[str, float]], str]:
+    """What happens in an experiment and when, in seconds; and its log, in which Python tells what each import takes."""
     LOGS.mkdir(parents=True, exist_ok=True)
     experiment = Experiment(name, read_values()["experiments"]["run-1"] | {"seed": seed})
+    os.environ["PYTHONPROFILEIMPORTTIME"] = "1"
     experiment.start()
+    del os.environ["PYTHONPROFILEIMPORTTIME"]
     events, running = [("start", time.perf_counter())], True
     while running:
         running = experiment.running
         events += [(news.split(",")[0], time.perf_counter()) for news in experiment.follow()]
-        time.sleep(0.01)
-    return [*events, ("end", time.perf_counter())]
+        if events[-1][0] == "plot" and "Updating lock file" in of_stage("plot", experiment.log.read_text()):
+            events.append(("drawn", time.perf_counter()))
+        time.sleep(0.02)
+    return [*events, ("end", time.perf_counter())], experiment.log.read_text()
 
 
-def parts(events: list[tuple[str, float]]) -> dict[str, float]:
+def of_stage(name: str, log: str) -> str:
+    """What an experiment's log says from the start of a stage to that of the next."""
+    return log.partition(f"Running stage '{name}'")[2].partition("Running stage '")[0]
+
+
+def import_seconds(text: str) -> float:
+    """The sum of what imports took by themselves, in lines "import time: MICROSECONDS | CUMULATIVE | MODULE"."""
+    return sum(map(int, re.findall(r"^import time: +(\d+) \|", text, re.MULTILINE))) / 1e6
+
+
+def parts(events: list[tuple[str, float]], log: str) -> dict[str, float]:
     at = dict(events)
+    imports = {name: import_seconds(of_stage(name, log)) for name in ("train", "evaluate", "plot")}
     epochs = [moment for event, moment in events if event.startswith("epoch")]
     epoch = statistics.median(later - earlier for earlier, later in itertools.pairwise(epochs))
     return {
-        "DVC: start, workspace, what is up to date": at["train"] - at["start"],
-        "train: imports, data, compilation": epochs[0] - at["train"] - epoch,
+        "DVC: start-up, workspace, what is up to date": at["train"] - at["start"],
+        "train: imports": imports["train"],
+        "train: Python's start-up, data, compilation": epochs[0] - at["train"] - imports["train"] - epoch,
         "train: epochs": epochs[-1] - epochs[0] + epoch,
         "train: saving; DVC: hashing": at["evaluate"] - epochs[-1],
-        "evaluate": at["plot"] - at["evaluate"],
-        "plot; DVC: keep the result, tidy up": at["end"] - at["plot"],
+        "evaluate: imports": imports["evaluate"],
+        "evaluate: scoring": at["plot"] - at["evaluate"] - imports["evaluate"],
+        "plot: imports": imports["plot"],
+        "plot: pictures": at["drawn"] - at["plot"] - imports["plot"],
+        "DVC: keep the result, tidy up": at["end"] - at["drawn"],
     }
 
 

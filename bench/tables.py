@@ -1,6 +1,7 @@
 """The README's tables of speed, made from what bench/speed.py has measured."""
 
 import itertools
+import math
 import statistics
 
 FACTORS = [1, 4, 16]  # times the data
@@ -36,22 +37,23 @@ def goals_table(measured: dict) -> list[dict]:
     for name in ("prepare", "train", "evaluate"):
         times = [min(run["seconds"] for run in measured["data"][f"{name} {factor}"]) for factor in FACTORS]
         rows.append(goal(f"{name}: seconds a further image, quickest runs, from 4 to 16 times the data against 1 to 4",
-                         [growth(FACTORS, times)], "at most", 1.1))  # fmt: skip
+                         [growth(FACTORS, times)], "at most", 1.1, len(measured["data"][f"{name} 1"])))  # fmt: skip
     memory = [statistics.median(run["memory"] for run in measured["data"][f"train {factor}"]) for factor in FACTORS]
     what = "train: further MB of its own memory at 16 times the data (a batch as numbers is 0.8)"
-    rows.append(goal(what, [(memory[-1] - memory[0]) / 1e6], "at most", 0.8))
+    rows.append(goal(what, [(memory[-1] - memory[0]) / 1e6], "at most", 0.8, len(measured["data"]["train 1"])))
     total = [measured["experiments"][str(count)][0] for count in COUNTS]
     rows.append(goal("seconds a further experiment, from 12 to 48 against 3 to 12", [growth(COUNTS, total)], "at most", 1.1))
     return rows
 
 
-def goal(what: str, values: list[float], bound: str, limit: float) -> dict:
+def goal(what: str, values: list[float], bound: str, limit: float, repetitions: int | None = None) -> dict:
+    """A row of the table. `repetitions` where they are not the values: where one was chosen from them."""
     value = statistics.median(values)
     reached = value <= limit if bound == "at most" else value >= limit
     return {
         "what": what,
         "measured": f"{value:.2f}" + (f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""),
-        "repetitions": str(len(values)),
+        "repetitions": str(repetitions or len(values)),
         "goal": f"{bound} {limit}",
         "": "✓ reached" if reached else f"✗ missed by {abs(value - limit):.2f}",
     }
@@ -64,7 +66,7 @@ def ratios(ours: list[float], theirs: list[float]) -> list[float]:
 def growth(sizes: list[int], values: list[float]) -> float:
     """The slope of the later part of a curve of three points against that of its earlier part; 1 is linear."""
     early, late = ((values[i + 1] - values[i]) / (sizes[i + 1] - sizes[i]) for i in (0, 1))
-    return late / early
+    return late / early if early > 0 else math.inf  # nothing can be said of a curve that falls
 
 
 def rates_of(measured: dict) -> list[dict]:

@@ -43,6 +43,7 @@ def test_a_goal_is_judged_by_the_median_and_shows_the_range():
 def test_growth_is_1_on_a_line_and_more_on_a_parabola():
     assert growth([1, 4, 16], [5.0, 8.0, 20.0]) == 1
     assert growth([1, 4, 16], [1.0, 16.0, 256.0]) == 4  # 240 / 12 against 15 / 3
+    assert growth([1, 4, 16], [5.0, 4.9, 9.0]) == math.inf  # more data in less time is noise, and no goal reached
 
 
 def test_ratios_are_of_repetitions_that_ran_together():
