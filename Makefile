@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all experiments report check noise verify predict bench readme demo test lint help
+.PHONY: all experiments report check noise verify fsck predict bench readme demo test lint audit help
 
 all: $(BIN)/installed ## Rebuild whatever changed, then run and compare the experiments
+	$(BIN)/python -m tools.fsck
 	$(BIN)/dvc repro
 	$(BIN)/python -m tools.experiments
 
@@ -23,6 +24,9 @@ noise: $(BIN)/installed ## Measure how much metrics vary over seeds, for check
 
 verify: $(BIN)/installed ## Rebuild a commit in a clone, from the raw data, and compare every output; ARGS=REV
 	$(BIN)/python -m tools.verify $(ARGS)
+
+fsck: $(BIN)/installed ## Find and remove what is damaged in DVC's cache; ARGS="--all" reads the whole of it
+	$(BIN)/python -m tools.fsck $(ARGS)
 
 predict: $(BIN)/installed ## Name the garment in a picture; ARGS="shirt.jpg --plot chart.png" or ARGS="--test 0"
 	$(BIN)/python -m tools.predict $(ARGS)
@@ -42,6 +46,9 @@ test: $(BIN)/installed ## Run the tests
 lint: $(BIN)/installed ## Check style and common mistakes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+audit: $(BIN)/installed ## Look the pinned packages up among known vulnerabilities
+	$(BIN)/python -m tools.audit
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -3,6 +3,7 @@
 The sections for the tools around the pipeline are checked by tools/params.py.
 """
 
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -22,7 +23,7 @@ class Section(BaseModel):
 
 
 class DataFile(Section):
-    name: Name
+    name: Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]  # of a file, hence nowhere else than in data/raw
     bytes: PositiveInt
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
@@ -83,7 +84,7 @@ def read_values(path: Path = PARAMS) -> dict:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. `git checkout {path}` restores it") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also: not text, no such date, nested without end
         raise UserError(f"{path}: not YAML: {error}") from None
 
 
@@ -101,4 +102,4 @@ def _sentence(problem: dict) -> str:
         return f"{name} is not a known param. Check its spelling; stages/params.py lists all"
     if problem["type"] == "missing":
         return f"{name} is missing"
-    return f"{name} is {problem['input']!r}. {problem['msg']}"
+    return f"{name} is {reprlib.repr(problem['input'])}. {problem['msg']}"

@@ -2,78 +2,17 @@
 
 import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-import yaml
 from filelock import FileLock
 
+from bench.repository import PROJECT, Repository, small_project
 from stages.params import read_params
-from tools.demo import describe_data_set, draw_data_set
-from tools.dvc import environment
-
-PROJECT = Path(__file__).parents[1]
-IDENTITY = {
-    f"GIT_{role}_{part}": value
-    for role in ("AUTHOR", "COMMITTER")
-    for part, value in (("NAME", "Test"), ("EMAIL", "test@example.com"))
-}
-
-
-class Repository:
-    """A Git and DVC repository in a temporary folder, used by commands, as a person would."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def run(self, *words: str, status: int | None = 0, **variables: str) -> str:
-        """Run a command; return what it printed, standard error included. `status` is what it must exit with."""
-        result = subprocess.run(
-            words,
-            cwd=self.folder,
-            env=environment(**IDENTITY) | {"FASHION_MNIST_DIR": ""} | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert status in (None, result.returncode), f"{' '.join(words)} exited with {result.returncode}:\n{result.stdout}"
-        return result.stdout
-
-    def python(self, module: str, *arguments: str, **keywords) -> str:
-        return self.run(sys.executable, "-m", module, *arguments, **keywords)
-
-    def dvc(self, *arguments: str, **keywords) -> str:
-        return self.python("dvc", *arguments, **keywords)
-
-    def commit(self, message: str = "change") -> None:
-        self.run("git", "add", "--all")
-        self.run("git", "commit", "--quiet", "--message", message)
-
-    def read(self, path: str) -> bytes:
-        return (self.folder / path).read_bytes()
-
-    def set_params(self, *assignments: str) -> None:
-        """Change params.yaml: "train.epochs=3"."""
-        path = self.folder / "params.yaml"
-        params = yaml.safe_load(path.read_text())
-        for assignment in assignments:
-            name, _, value = assignment.partition("=")
-            *sections, key = name.split(".")
-            section = params
-            for part in sections:
-                section = section[part]
-            section[key] = yaml.safe_load(value)
-        path.write_text(yaml.safe_dump(params, sort_keys=False))
-
-    def results(self) -> dict[str, bytes]:
-        """Every file that the pipeline's outputs consist of, and dvc.lock, by path."""
-        folders = ("data", "models", "metrics", "plots")
-        files = [path for folder in folders for path in (self.folder / folder).rglob("*") if path.is_file()]
-        return {str(path.relative_to(self.folder)): path.read_bytes() for path in (*files, self.folder / "dvc.lock")}
+from tools.demo import draw_data_set
 
 
 def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
@@ -101,23 +40,7 @@ def built(tmp_path_factory, drawings) -> Path:
     """The project on the drawings, small enough for a test, its pipeline run and all of it committed."""
 
     def build(folder: Path) -> None:
-        repository = Repository(folder)
-        listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        names = subprocess.run(listing, cwd=PROJECT, capture_output=True, check=True).stdout
-        for name in os.fsdecode(names).rstrip("\0").split("\0"):
-            if (PROJECT / name).is_file() and not name.startswith(("metrics/", "plots/", "dvc.lock")):
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(PROJECT / name, folder / name)
-        repository.set_params(
-            *describe_data_set(read_params(PROJECT / "params.yaml").data.files, drawings),
-            f"data.sources=['{drawings}']",
-            "prepare.validation_size=200",
-            "model.hidden_units=[32, 16]",
-            "train.epochs=2",
-            "train.batch_size=32",
-        )
-        repository.run("git", "init", "--quiet", "--initial-branch=main")
-        repository.commit("The project")
+        repository = small_project(folder, drawings)
         repository.dvc("repro")
         repository.commit("Its results")
 
@@ -129,8 +52,7 @@ def compared(built, tmp_path_factory) -> Callable[[Path], Repository]:
     """Copies of a repository in which `experiments` has run two small experiments, short and longer."""
 
     def compare(folder: Path) -> None:
-        shutil.copytree(built, folder / "project", symlinks=True)
-        repository = Repository(folder / "project")
+        repository = Repository(built).copy(folder / "project")
         repository.set_params("experiments={short: {train.epochs: 1}, longer: {train.epochs: 3, train.batch_size: 64}}")
         repository.commit("Two small experiments")
         (folder / "output").write_text(repository.python("tools.experiments"))
@@ -147,6 +69,20 @@ def compared(built, tmp_path_factory) -> Callable[[Path], Repository]:
 @pytest.fixture
 def repository(built, tmp_path) -> Repository:
     """A built repository of the test's own."""
-    folder = tmp_path / "project"
-    shutil.copytree(built, folder, symlinks=True)
-    return Repository(folder)
+    return Repository(built).copy(tmp_path / "project")
+
+
+@pytest.fixture
+def memory_below() -> Callable[[int], AbstractContextManager[None]]:
+    """A block in which Python and NumPy may take so many bytes at most."""
+
+    @contextmanager
+    def below(limit: int) -> Iterator[None]:
+        tracemalloc.start()
+        try:
+            yield
+            assert tracemalloc.get_traced_memory()[1] < limit  # the peak
+        finally:
+            tracemalloc.stop()
+
+    return below

@@ -28,6 +28,7 @@ from fashion.files import written_whole
 from stages.params import PARAMS, read_values
 from tools.dvc import command, dvc, environment
 from tools.experiments import make_current, pipeline_params, positive
+from tools.fsck import look_again
 from tools.gate import HOLDS, REGRESSION, UNKNOWN, Row, judge, tolerance
 from tools.git import git, git_bytes
 from tools.git import resolve as git_resolve
@@ -108,6 +109,7 @@ def is_shallow() -> bool:
 
 def integrity() -> list[str]:
     """What `dvc status` finds: results that do not belong to code, params and data, or were changed by hand."""
+    look_again()
     result = subprocess.run(command("status", "--json"), env=environment(), capture_output=True, text=True, check=False)
     if result.returncode:
         raise CannotJudge(f"`dvc status` fails: {result.stderr.strip()}")

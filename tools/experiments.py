@@ -16,6 +16,7 @@ from fashion.errors import UserError, reported
 from fashion.files import write_csv
 from stages.params import PARAMS, read_values
 from tools.dvc import dvc
+from tools.fsck import look_again
 from tools.git import experiments as kept_experiments
 from tools.git import git, head, same
 from tools.params import read_tool_params, with_overrides
@@ -107,6 +108,7 @@ def make_current(planned: dict[str, dict[str, Any]], values: dict, jobs: int) ->
             else:
                 waiting.append(Experiment(name, overrides))
         if waiting:
+            look_again()  # experiments get their data from DVC's cache
             dvc("repro", "--quiet", "prepare")  # raw and prepared data are made once, and shared through DVC's cache
         outdated = [experiment.name for experiment in waiting if experiment.name in kept]
         if outdated:

@@ -10,7 +10,7 @@ def test_images_are_counted_by_the_name_of_their_class_in_order():
 
 
 def test_mean_and_std_agree_with_numpy_on_scaled_pixels():
-    images = np.random.default_rng(0).integers(0, 256, (50, 28, 28), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (2500, 7, 4), np.uint8)
     scaled = images / 255
     assert pixel_mean_and_std(images) == pytest.approx((scaled.mean(), scaled.std()), rel=1e-12)
 

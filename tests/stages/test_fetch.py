@@ -1,13 +1,11 @@
 import hashlib
-import http.server
 import os
-import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from bench.lying_server import lying_server
 from fashion.errors import UserError
 from stages import fetch
 from stages.fetch import fetch_file
@@ -26,26 +24,8 @@ def folder_with(tmp_path: Path, name: str, content: bytes) -> str:
 
 @pytest.fixture
 def server():
-    """A web server on loopback, answering `/KIND/NAME` in the way that KIND says."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            kind = self.path.split("/")[1]
-            body = {"good": CONTENT, "altered": bytes(len(CONTENT)), "page": b"<html>Sign in</html>", "cut": CONTENT}.get(
-                kind
-            )
-            self.send_response(200 if body else 404)
-            self.send_header("Content-Length", str(len(body or b"")))
-            self.end_headers()
-            self.wfile.write((body or b"")[: 1000 if kind == "cut" else None])
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as web:
-        threading.Thread(target=web.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{web.server_port}"
-        web.shutdown()
+    with lying_server({NAME: CONTENT}) as address:
+        yield address
 
 
 def test_a_folder_gives_the_file_unchanged(tmp_path):
@@ -123,40 +103,6 @@ def test_a_relative_folder_is_found_from_a_temporary_workspace(repository, drawi
     assert "from ../shared" in output and "Ran experiment" in output
 
 
-@pytest.fixture
-def lying_server():
-    """A web server on loopback that misbehaves in the way that `/KIND/NAME` says."""
-    stopped = threading.Event()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            kind = self.path.split("/")[1]
-            if kind == "loop":
-                self.send_response(302)
-                self.send_header("Location", self.path)
-                return self.end_headers()
-            self.send_response(200)
-            self.end_headers()  # without a length: the body ends when the connection does
-            with suppress(ConnectionError):
-                while not stopped.is_set():
-                    if kind == "endless":
-                        self.wfile.write(CONTENT)
-                    elif kind == "drip":
-                        self.wfile.write(b"x")
-                        time.sleep(0.05)
-                    else:  # stalls
-                        time.sleep(0.05)
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as web:
-        threading.Thread(target=web.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{web.server_port}"
-        stopped.set()
-        web.shutdown()
-
-
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
@@ -166,10 +112,10 @@ def lying_server():
         ("loop", "redirects without end"),
     ],
 )
-def test_a_lying_server_is_left_after_a_bounded_time(tmp_path, lying_server, kind, reason, capsys, monkeypatch):
+def test_a_lying_server_is_left_after_a_bounded_time(tmp_path, server, kind, reason, capsys, monkeypatch):
     monkeypatch.setattr(fetch, "TIMEOUT", 1)
     monkeypatch.setattr(fetch, "SLOWEST", 1_000_000)
-    sources = [f"{lying_server}/{kind}", folder_with(tmp_path, "whole", CONTENT)]
+    sources = [f"{server}/{kind}", folder_with(tmp_path, "whole", CONTENT)]
     begun = time.monotonic()
     fetch_file(FILE, sources, tmp_path / "raw" / NAME)
     assert time.monotonic() - begun < 10

@@ -1,7 +1,12 @@
+import copy
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fashion.errors import UserError
 from stages.params import read_params
@@ -50,6 +55,7 @@ def test_the_committed_params_are_those_of_run_1():
         ("seed", 2**32, "seed is 4294967296"),
         ("data.image_shape", [28], "data.image_shape"),
         ("data.class_names", ["one"], "data.class_names"),
+        ("data.files.test_labels.name", "../labels.gz", "data.files.test_labels.name is '../labels.gz'"),
         ("data.files.test_labels.sha256", "67DA", "data.files.test_labels.sha256 is '67DA'"),
     ],
 )
@@ -67,7 +73,13 @@ def test_every_wrong_param_is_named_at_once(tmp_path):
     assert "train.epochs" in str(error.value) and "train.batch_size" in str(error.value)
 
 
-@pytest.mark.parametrize("content", [b"train: [", b"\xff\xfe\x00", b"", b"- 1\n"])
+LAUGHS = "a0: &a0 [ha, ha, ha, ha]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"train: [", b"\xff\xfe\x00", b"", b"- 1\n", b"seed: 2026-13-32\n", b"[" * 10_000, f"{LAUGHS}seed: *a9\n".encode()],
+)
 def test_what_is_no_params_file_is_refused(tmp_path, content):
     (tmp_path / "params.yaml").write_bytes(content)
     with pytest.raises(UserError, match=r"params\.yaml"):
@@ -83,3 +95,53 @@ def test_a_stage_stops_with_status_1_and_one_message(repository):
     repository.set_params("train.epochs=many")
     output = repository.python("stages.train", status=1)
     assert output == "train: params.yaml: train.epochs is 'many'. Input should be a valid integer\n"
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=3))
+STRANGE = st.binary(max_size=99) | st.text(max_size=99).map(str.encode) | st.text("&*!|>%@-?:{}[],#' \n0aT.").map(str.encode)
+
+
+def places(section: Any, path: tuple = ()) -> list[tuple]:
+    """Where every value of a params file stands, as keys and positions."""
+    items = section.items() if isinstance(section, dict) else enumerate(section) if isinstance(section, list) else []
+    return [place for key, inner in items for place in [(*path, key), *places(inner, (*path, key))]]
+
+
+PARAMS = {
+    name: section for name, section in yaml.safe_load(COMMITTED.read_text()).items() if name not in ("experiments", "check")
+}
+
+
+@settings(max_examples=1000, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(places(PARAMS)), st.sampled_from(["set", "delete", "add"]), VALUES, st.text(max_size=9))
+def test_generated_params_are_refused_or_taken_as_they_are(tmp_path, memory_below, place, action, value, name):
+    """Never another error than UserError, never a value that was turned into another, never a GiB of memory, never 2 s."""
+    params = copy.deepcopy(PARAMS)
+    section = params
+    for key in place[:-1]:
+        section = section[key]
+    if action == "delete":
+        del section[place[-1]]
+    elif action == "set" or isinstance(section, list):
+        section[place[-1]] = value
+    else:
+        section[name] = value
+    text = yaml.dump(params, Dumper=yaml.CSafeDumper, allow_unicode=True)
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    with memory_below(2**30):
+        try:
+            read = read_params(tmp_path / "params.yaml")
+        except UserError as error:
+            assert "params.yaml: " in str(error)
+        else:
+            taken = read.model_dump(mode="json", exclude_none=True)
+            assert json.dumps(taken, sort_keys=True) == json.dumps(params, sort_keys=True)
+
+
+@settings(max_examples=1000, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(STRANGE)
+def test_generated_text_is_no_params_file(tmp_path, content):
+    (tmp_path / "params.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=r"params\.yaml"):
+        read_params(tmp_path / "params.yaml")

@@ -1,0 +1,102 @@
+"""A small copy of this project on drawn garments, used by commands, as a person would; for tests and for bench/faults.py."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from stages.params import PARAMS, read_params
+from tools.demo import describe_data_set
+from tools.dvc import environment
+
+PROJECT = Path(__file__).parents[1]
+IDENTITY = {
+    f"GIT_{role}_{part}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for part, value in (("NAME", "Test"), ("EMAIL", "test@example.com"))
+}
+
+
+class Repository:
+    """A Git and DVC repository in a folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def run(self, *words: str, status: int | None = 0, **variables: str) -> str:
+        """Run a command; return what it printed, standard error included. `status` is what it must exit with."""
+        result = subprocess.run(
+            words,
+            cwd=self.folder,
+            env=self.environment(**variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert status in (None, result.returncode), f"{' '.join(words)} exited with {result.returncode}:\n{result.stdout}"
+        return result.stdout
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        return environment(**IDENTITY) | {"FASHION_MNIST_DIR": ""} | variables
+
+    def python(self, module: str, *arguments: str, **keywords) -> str:
+        return self.run(sys.executable, "-m", module, *arguments, **keywords)
+
+    def dvc(self, *arguments: str, **keywords) -> str:
+        return self.python("dvc", *arguments, **keywords)
+
+    def commit(self, message: str = "change") -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+    def copy(self, folder: Path) -> "Repository":
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Repository(folder)
+
+    def read(self, path: str) -> bytes:
+        return (self.folder / path).read_bytes()
+
+    def set_params(self, *assignments: str) -> None:
+        """Change params.yaml: "train.epochs=3"."""
+        path = self.folder / PARAMS
+        params = yaml.safe_load(path.read_text())
+        for assignment in assignments:
+            name, _, value = assignment.partition("=")
+            *sections, key = name.split(".")
+            section = params
+            for part in sections:
+                section = section[part]
+            section[key] = yaml.safe_load(value)
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def results(self) -> dict[str, bytes]:
+        """Every file that the pipeline's outputs consist of, and dvc.lock, by path."""
+        folders = ("data", "models", "metrics", "plots")
+        files = [path for folder in folders for path in (self.folder / folder).rglob("*") if path.is_file()]
+        return {str(path.relative_to(self.folder)): path.read_bytes() for path in (*files, self.folder / "dvc.lock")}
+
+
+def small_project(folder: Path, drawings: Path) -> Repository:
+    """The project as it is in the working copy, without results, with small params for the drawn data; committed."""
+    repository = Repository(folder)
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listing, cwd=PROJECT, capture_output=True, check=True).stdout
+    for name in os.fsdecode(names).rstrip("\0").split("\0"):
+        if (PROJECT / name).is_file() and not name.startswith(("metrics/", "plots/", "dvc.lock")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, folder / name)
+    repository.set_params(
+        *describe_data_set(read_params(PROJECT / PARAMS).data.files, drawings),
+        f"data.sources=['{drawings}']",
+        "prepare.validation_size=200",
+        "model.hidden_units=[32, 16]",
+        "train.epochs=2",
+        "train.batch_size=32",
+    )
+    repository.run("git", "init", "--quiet", "--initial-branch=main")
+    repository.commit("The project")
+    return repository
