@@ -11,22 +11,62 @@ from fashion.files import written_whole
 EPOCH_OF_ZIP = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip entry can carry
 
 
-def build_mlp(image_shape: tuple[int, int], hidden_units: list[int], classes: int) -> keras.Sequential:
+def build_mlp(
+    image_shape: tuple[int, int],
+    hidden_units: list[int],
+    classes: int,
+    *,
+    batch_normalization: bool = False,
+    dropout: float = 0.0,
+) -> keras.Sequential:
     """A fully connected network: uint8 images (batch, height, width) in, probabilities (batch, classes) out, float32.
 
-    Pixels are scaled from 0..255 to [0, 1] inside, so that nobody who uses the saved model can forget to. Layers have names
-    of their own, since Keras' automatic ones depend on what else was built before.
+    `batch_normalization` comes before each ReLU; `dropout` is the share of each hidden layer's outputs that training leaves
+    out. Pixels are scaled from 0..255 to [0, 1] inside, so that nobody who uses the saved model can forget to. Layers have
+    names of their own, since Keras' automatic ones depend on what else was built before.
     """
-    return keras.Sequential(
-        [
-            keras.Input(image_shape, dtype="uint8", name="pixels"),
-            keras.layers.Rescaling(1 / 255, name="scale"),
-            keras.layers.Flatten(name="flatten"),
-            *(keras.layers.Dense(units, activation="relu", name=f"hidden_{i}") for i, units in enumerate(hidden_units, 1)),
-            keras.layers.Dense(classes, activation="softmax", name="probabilities"),
-        ],
-        name="mlp",
-    )
+    layers = [keras.layers.Rescaling(1 / 255, name="scale"), keras.layers.Flatten(name="flatten")]
+    for i, units in enumerate(hidden_units, 1):
+        if batch_normalization:
+            layers += [
+                keras.layers.Dense(units, use_bias=False, name=f"hidden_{i}"),
+                keras.layers.BatchNormalization(name=f"normalize_{i}"),
+                keras.layers.ReLU(name=f"relu_{i}"),
+            ]
+        else:
+            layers.append(keras.layers.Dense(units, activation="relu", name=f"hidden_{i}"))
+        if dropout:
+            layers.append(keras.layers.Dropout(dropout, name=f"dropout_{i}"))
+    return _classifier("mlp", image_shape, layers, classes)
+
+
+def build_cnn(image_shape: tuple[int, int], filters: list[int], classes: int, *, dropout: float = 0.0) -> keras.Sequential:
+    """A convolutional network, with the same input and output as `build_mlp`.
+
+    Each of `filters` is a block: two 3x3 convolutions of so many channels with batch normalization and ReLU, then, except
+    after the last block, 2x2 max pooling. The mean over the image of each channel of the last block, with `dropout`, goes
+    into the classifier.
+    """
+    layers = [keras.layers.Rescaling(1 / 255, name="scale"), keras.layers.Reshape((*image_shape, 1), name="channel")]
+    for i, channels in enumerate(filters, 1):
+        for half in "ab":
+            layers += [
+                keras.layers.Conv2D(channels, 3, padding="same", use_bias=False, name=f"convolve_{i}{half}"),
+                keras.layers.BatchNormalization(name=f"normalize_{i}{half}"),
+                keras.layers.ReLU(name=f"relu_{i}{half}"),
+            ]
+        if i < len(filters):
+            layers.append(keras.layers.MaxPooling2D(name=f"pool_{i}"))
+    layers.append(keras.layers.GlobalAveragePooling2D(name="mean"))
+    if dropout:
+        layers.append(keras.layers.Dropout(dropout, name="dropout"))
+    return _classifier("cnn", image_shape, layers, classes)
+
+
+def _classifier(name: str, image_shape: tuple[int, int], layers: list, classes: int) -> keras.Sequential:
+    pixels = keras.Input(image_shape, dtype="uint8", name="pixels")
+    probabilities = keras.layers.Dense(classes, activation="softmax", name="probabilities")
+    return keras.Sequential([pixels, *layers, probabilities], name=name)
 
 
 def save_model(model: keras.Model, path: Path) -> None:

@@ -53,30 +53,50 @@ def fit(
     keep: str,
     seed: int,
     history: Path,
+    learning_rate_schedule: str = "constant",
+    weight_decay: float = 0.0,
+    label_smoothing: float = 0.0,
+    augmentation: str = "none",
+    weight_averaging: bool = False,
+    early_stopping: int | None = None,
 ) -> dict[str, float]:
     """Fit `model` in place with Adam on sparse categorical cross-entropy.
 
     Data are pairs of images, (items, height, width) uint8, and labels, (items,) integers. `keep` says which epoch's
     weights the model has at the end: "last", or "best", that of the lowest validation loss. `seed` sets the order of the
-    batches. A row of COLUMNS is appended to the CSV file `history` as each epoch ends.
+    batches. A row of COLUMNS is appended to the CSV file `history` as each epoch ends. stages/params.py says what the other
+    settings mean.
 
-    Returns the kept epoch's row: the epoch, counted from 1, losses in nats, accuracies in [0, 1]. Training loss and
-    accuracy are Keras' running means over the epoch, taken while the weights still move. Raises UserError when the loss
-    stops being a number.
+    Returns the kept epoch's row: the epoch, counted from 1, losses in nats, accuracies in [0, 1]. Losses are of the labels
+    as they are, without smoothing. Training loss and accuracy are Keras' running means over the epoch, taken while the
+    weights still move. Raises UserError when the loss stops being a number.
     """
+    steps = epochs * -(-len(training_data[0]) // batch_size)
     model.compile(
-        optimizer=FusedAdam(learning_rate),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+        optimizer=optimizer(learning_rate, learning_rate_schedule, steps, weight_decay, weight_averaging),
+        loss=smoothed(label_smoothing) if label_smoothing else "sparse_categorical_crossentropy",
+        metrics=[
+            "accuracy",
+            *([keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy")] if label_smoothing else []),
+        ],
         steps_per_execution=STEPS_PER_EXECUTION,
         jit_compile=False,
     )
+    training = batches(*training_data, batch_size=batch_size, seed=seed)
+    if augmentation != "none":
+        augment = augmenter(augmentation, training_data[0].shape[1:], seed)
+        training = training.map(lambda images, labels: (augment(images, training=True), labels)).prefetch(2)
     log = EpochLog(history, epochs)
     callbacks = [log]
-    if keep == "best":  # patience is never exhausted: all epochs run, then the best weights are put back
-        callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=True))
+    if weight_averaging:
+        callbacks.insert(0, keras.callbacks.SwapEMAWeights())
+    if keep == "best" or early_stopping:
+        best = keras.callbacks.EarlyStopping(
+            "val_loss", patience=early_stopping or epochs, restore_best_weights=keep == "best"
+        )
+        callbacks.append(best)
     model.fit(
-        batches(*training_data, batch_size=batch_size, seed=seed),
+        training,
         shuffle=False,  # batches does
         validation_data=batches(*validation_data, batch_size=SCORING_BATCH_SIZE),
         epochs=epochs,
@@ -84,6 +104,42 @@ def fit(
         verbose=1 if sys.stdout.isatty() else 0,
     )
     return min(log.rows, key=lambda row: row["val_loss"]) if keep == "best" else log.rows[-1]
+
+
+def optimizer(
+    learning_rate: float, schedule: str, steps: int, weight_decay: float, weight_averaging: bool
+) -> keras.optimizers.Optimizer:
+    """Adam, with decoupled weight decay of all but biases and normalization (AdamW) where that is not 0."""
+    rate = learning_rate
+    if schedule == "cosine":
+        warm_up = steps // 20
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0, max(1, steps - warm_up), warmup_target=learning_rate, warmup_steps=warm_up
+        )
+    adam = FusedAdam(rate, weight_decay=weight_decay or None, use_ema=weight_averaging, ema_momentum=0.999)
+    if weight_decay:
+        adam.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return adam
+
+
+def smoothed(label_smoothing: float):
+    """Cross-entropy with labels of which a share is spread evenly over all classes."""
+
+    def loss(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+        one_hot = keras.ops.one_hot(keras.ops.reshape(labels, (-1,)), probabilities.shape[-1])
+        return keras.losses.categorical_crossentropy(one_hot, probabilities, label_smoothing=label_smoothing)
+
+    return loss
+
+
+def augmenter(augmentation: str, image_shape: tuple[int, int], seed: int) -> keras.Sequential:
+    """Layers that mirror images (batch, height, width) at random; with "flip_shift" they also move each by up to a pixel."""
+    height, width = image_shape
+    layers = [keras.layers.Reshape((height, width, 1)), keras.layers.RandomFlip("horizontal", seed=seed)]
+    if augmentation == "flip_shift":
+        whole_pixels = {"fill_mode": "constant", "interpolation": "nearest"}
+        layers.append(keras.layers.RandomTranslation(1 / height, 1 / width, seed=seed, **whole_pixels))
+    return keras.Sequential([keras.Input(image_shape), *layers, keras.layers.Reshape(image_shape)])
 
 
 def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
@@ -104,6 +160,8 @@ class EpochLog(keras.callbacks.Callback):
             csv.writer(file, lineterminator="\n").writerow(COLUMNS)
 
     def on_epoch_end(self, epoch, logs=None):
+        for prefix in ("", "val_"):  # where labels are smoothed, Keras' own loss is another
+            logs[f"{prefix}loss"] = logs.get(f"{prefix}cross_entropy", logs[f"{prefix}loss"])
         row = {"epoch": epoch + 1} | {name: float(logs[name]) for name in COLUMNS[1:]}
         if not all(map(math.isfinite, row.values())):
             raise UserError(f"training diverged: the loss is not a number in epoch {epoch + 1}. Lower train.learning_rate")

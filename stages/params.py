@@ -49,13 +49,23 @@ class Prepare(Section):
 
 
 class Model(Section):
-    hidden_units: list[PositiveInt]  # of each dense layer, from input to output
+    name: Literal["mlp", "cnn"]
+    hidden_units: list[PositiveInt]  # mlp: of each dense layer, from input to output
+    batch_normalization: bool  # mlp: before each ReLU; the cnn always has it
+    filters: Annotated[list[PositiveInt], Field(min_length=1)]  # cnn: channels of each block of two convolutions
+    dropout: Annotated[float, Field(ge=0, lt=1)]  # share left out: after each hidden layer, or before the cnn's classifier
 
 
 class Train(Section):
     epochs: PositiveInt
     batch_size: PositiveInt
     learning_rate: Annotated[float, Field(gt=0, le=1)]
+    learning_rate_schedule: Literal["constant", "cosine"]  # cosine: up within the first 5 % of steps, then down to 0
+    weight_decay: Annotated[float, Field(ge=0, lt=1)]  # share of each weight taken off at a step, times the learning rate
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]  # share of each label spread over all classes
+    augmentation: Literal["none", "flip", "flip_shift"]  # of training images: mirrored, and moved by a pixel at most
+    weight_averaging: bool  # the weights' exponential moving average is what is validated and kept
+    early_stopping: PositiveInt | None  # epochs without a lower validation loss after which training ends; null: never
     keep: Literal["last", "best"]  # weights of the last epoch, or of the lowest validation loss
 
 
@@ -67,6 +77,7 @@ class Params(Section):
     train: Train
 
     experiments: Any = None  # for tools
+    experiment_groups: Any = None
     check: Any = None
 
 

@@ -3,10 +3,10 @@
 `python -m stages.train`, run by `dvc repro`.
 """
 
-from fashion.backend import make_deterministic
+from fashion.backend import keras, make_deterministic
 from fashion.environment import environment
 from fashion.files import write_json
-from fashion.models import build_mlp, save_model
+from fashion.models import build_cnn, build_mlp, save_model
 from fashion.training import fit
 from stages.params import Params
 from stages.pipeline import Files, load_split, run
@@ -17,18 +17,9 @@ def train(params: Params, files: Files) -> None:
     validation_data = load_split(files, "validation")
 
     make_deterministic(params.seed)
-    model = build_mlp(params.data.image_shape, params.model.hidden_units, classes=len(params.data.class_names))
-    kept = fit(
-        model,
-        training_data,
-        validation_data,
-        epochs=params.train.epochs,
-        batch_size=params.train.batch_size,
-        learning_rate=params.train.learning_rate,
-        keep=params.train.keep,
-        seed=params.seed,
-        history=files["history.csv"],
-    )
+    model = build(params)
+    settings = params.train.model_dump()
+    kept = fit(model, training_data, validation_data, **settings, seed=params.seed, history=files["history.csv"])
 
     save_model(model, files["model.keras"])
     write_json(
@@ -43,6 +34,14 @@ def train(params: Params, files: Files) -> None:
         },
     )
     write_json(files["environment.json"], environment())
+
+
+def build(params: Params) -> keras.Model:
+    shape, classes, model = params.data.image_shape, len(params.data.class_names), params.model
+    if model.name == "cnn":
+        return build_cnn(shape, model.filters, classes, dropout=model.dropout)
+    normalized = model.batch_normalization
+    return build_mlp(shape, model.hidden_units, classes, batch_normalization=normalized, dropout=model.dropout)
 
 
 if __name__ == "__main__":

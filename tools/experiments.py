@@ -1,7 +1,8 @@
 """Run the experiments of params.yaml side by side and compare them: `make experiments`.
 
 Each becomes a DVC experiment of its name, kept with the current commit. One that is there already, from the same code and
-params, is not run again. It ends with a table, metrics/experiments.csv and plots/experiments.png.
+params, is not run again. It ends with a table, metrics/experiments.csv, and a picture, plots/experiments.png; with
+`--group models`, of experiment_groups, with metrics/models.csv and plots/models.png.
 """
 
 import argparse
@@ -19,17 +20,18 @@ from tools.dvc import dvc
 from tools.fsck import look_again
 from tools.git import experiments as kept_experiments
 from tools.git import git, head, same
-from tools.params import read_tool_params, with_overrides
+from tools.params import Experiments, ToolParams, read_tool_params, with_overrides
 from tools.results import Result, markdown
 from tools.side_by_side import Experiment, only_one, run_side_by_side
 
 PIPELINE = ["dvc.yaml", "stages", "fashion"]  # what makes the results, beside params.yaml and the data
-TABLE, SEEDS_TABLE, PICTURE = Path("metrics/experiments.csv"), Path("metrics/seeds.csv"), Path("plots/experiments.png")
+PLAIN = "experiments"  # the section of params.yaml that runs where no group is named
 
 
 def main() -> None:
     arguments = parse_arguments()
-    configured, values = read_tool_params().experiments, read_values()
+    group, values = arguments.group, read_values()
+    configured = group_of(read_tool_params(), group)
     chosen = choose(configured, arguments.only)
     planned = {}
     for name in chosen:
@@ -37,15 +39,16 @@ def main() -> None:
 
     results = make_current(planned, values, arguments.jobs)
     if set(chosen) != set(configured):
-        print(f"Only {', '.join(chosen)}: {TABLE} and {PICTURE} are left as they were.\n")
+        print(f"Only {', '.join(chosen)}: metrics/{group}.csv and plots/{group}.png are left as they were.\n")
         return print(markdown(pd.DataFrame([result.summary() for result in results.values()])))
-    save_comparison([results[name] for name in chosen])
+    save_comparison([results[name] for name in chosen], group)
     if arguments.seeds > 1:
-        save_seeds(results)
+        save_seeds(results, Path("metrics/seeds.csv" if group == PLAIN else f"metrics/{group}_seeds.csv"))
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="experiments", description=__doc__.split("\n")[0])
+    parser.add_argument("--group", metavar="NAME", default=PLAIN, help=f"of experiment_groups; default: {PLAIN}")
     parser.add_argument("--only", metavar="NAME", nargs="+", help="run these, not all")
     parser.add_argument(
         "--seeds", metavar="N", type=positive, default=1, help="run each with N seeds, from the one in params.yaml"
@@ -60,6 +63,14 @@ def positive(text: str) -> int:
     if int(text) < 1:
         raise ValueError
     return int(text)
+
+
+def group_of(params: ToolParams, group: str) -> Experiments:
+    """The experiments of a group. Raises UserError on one that is not there."""
+    groups = {PLAIN: params.experiments} | params.experiment_groups
+    if group not in groups:
+        raise UserError(f"no group {group} in {PARAMS}: experiment_groups. There are: {', '.join(groups)}")
+    return groups[group]
 
 
 def choose(configured: dict[str, dict], only: list[str] | None) -> list[str]:
@@ -137,26 +148,26 @@ def pipeline_params(values: dict) -> dict:
     return {name: value for name, value in values.items() if name in sections}
 
 
-def save_comparison(results: list[Result]) -> None:
+def save_comparison(results: list[Result], group: str = PLAIN) -> None:
     """Write the table and the picture, where they are not there already, and show the table."""
-    table = pd.DataFrame([result.summary() for result in results])
-    before = TABLE.read_bytes() if TABLE.exists() else None
-    write_csv(TABLE, table)
-    if TABLE.read_bytes() != before or not PICTURE.exists():
+    path, picture = Path(f"metrics/{group}.csv"), Path(f"plots/{group}.png")
+    before = path.read_bytes() if path.exists() else None
+    write_csv(path, pd.DataFrame([result.summary() for result in results]))
+    if path.read_bytes() != before or not picture.exists() or not same("HEAD", str(picture)):
         from fashion.figures import compare_losses, save_figure  # slow, so only where it is needed
 
         title = f"{results[0].data['name']}: loss on training and validation images"
-        save_figure(compare_losses({result.name: result.history for result in results}, title), PICTURE)
-    print(f"\n{markdown(pd.read_csv(TABLE))}\n\nTable: {TABLE}, picture: {PICTURE}")
+        save_figure(compare_losses({result.name: result.history for result in results}, title), picture)
+    print(f"\n{markdown(pd.read_csv(path))}\n\nTable: {path}, picture: {picture}")
 
 
-def save_seeds(results: dict[str, Result]) -> None:
+def save_seeds(results: dict[str, Result], path: Path) -> None:
     rows = [
         {"experiment": name.split("-seed-")[0], "seed": result.params["seed"]} | dict(list(result.summary().items())[1:])
         for name, result in results.items()
     ]
-    write_csv(SEEDS_TABLE, pd.DataFrame(rows))
-    print(f"\nMean and standard deviation over seeds:\n\n{markdown(pd.read_csv(SEEDS_TABLE))}\n\nTable: {SEEDS_TABLE}")
+    write_csv(path, pd.DataFrame(rows))
+    print(f"\nMean and standard deviation over seeds:\n\n{markdown(pd.read_csv(path))}\n\nTable: {path}")
 
 
 if __name__ == "__main__":

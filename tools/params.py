@@ -22,8 +22,12 @@ class Check(Section):
     metrics: Annotated[dict[Name, MetricRule], Field(min_length=1)]  # by name, as `dvc metrics show` has them
 
 
+Experiments = dict[ExperimentName, dict[Name, Any]]  # by name: which params it sets, "train.epochs", to what
+
+
 class ToolParams(Params):
-    experiments: dict[ExperimentName, dict[Name, Any]]  # by name: which params it sets, "train.epochs", to what
+    experiments: Experiments
+    experiment_groups: dict[ExperimentName, Experiments] = Field(default_factory=dict)
     check: Check
 
 

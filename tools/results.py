@@ -37,7 +37,7 @@ class Result:
 
     def summary(self) -> dict:
         """A row of metrics/experiments.csv. Losses are cross-entropies in nats; the interval is Wilson's, 95 %."""
-        epochs, batch_size = self.params["train"]["epochs"], self.params["train"]["batch_size"]
+        epochs, batch_size = len(self.history), self.params["train"]["batch_size"]
         best = self.history.loc[self.history["val_loss"].idxmin()]
         low, high = self.test["accuracy_interval"]
         return {
@@ -49,6 +49,7 @@ class Result:
             "best_val_loss": best["val_loss"],
             "last_val_loss": self.history["val_loss"].iloc[-1],
             "last_loss_gap": self.history["val_loss"].iloc[-1] - self.history["loss"].iloc[-1],
+            "val_accuracy": self.train["val_accuracy"],
             "accuracy": self.test["accuracy"],
             "accuracy_low": low,
             "accuracy_high": high,
@@ -88,7 +89,7 @@ def _seeds(table: pd.DataFrame) -> pd.DataFrame:
     """Mean and sample standard deviation over the seeds of each experiment."""
     groups = table.groupby("experiment", sort=False)
     columns = {"best validation loss": "best_val_loss", "last validation loss": "last_val_loss", "gap": "last_loss_gap",
-               "test accuracy": "accuracy", "macro F1": "macro_f1"}  # fmt: skip
+               "validation accuracy": "val_accuracy", "test accuracy": "accuracy", "macro F1": "macro_f1"}  # fmt: skip
     spread = {
         title: [
             f"{mean:.4f} ± {deviation:.4f}"
