@@ -156,5 +156,43 @@ def top_classes(shown: list[tuple[np.ndarray, str, dict[str, float]]]) -> Figure
     return figure
 
 
+def parallel_coordinates(
+    trials: pd.DataFrame, metric: str, logarithmic: set[str], shares: dict[str, float], title: str
+) -> Figure:
+    """Trials of a search: a line each across an axis per param to the `metric`, the better the darker; the best in red.
+
+    `trials` has a row per trial, the best first, with the columns of `shares`: the params, and how much of the metric's
+    variance each explains, in [0, 1], which stands under its axis. Axes of `logarithmic` params are so.
+    """
+    columns = [*shares, metric]
+    figure = Figure(figsize=(1.9 * len(columns) + 0.8, 4.2), layout="constrained")
+    axes = figure.subplots()
+    heights = {}
+    for i, column in enumerate(columns):
+        values = trials[column]
+        if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+            values = values.map({choice: place for place, choice in enumerate(sorted(values.unique(), key=str))})
+        values = np.log(values) if column in logarithmic else values.astype(float)
+        low, high = values.min(), values.max()
+        heights[column] = (values - low) / (high - low) if high > low else values * 0 + 0.5
+        axes.axvline(i, color="0.6", linewidth=1)
+        for place in dict.fromkeys((heights[column].idxmin(), heights[column].idxmax())):
+            value = trials[column][place]
+            text = f"{value:.4g}" if isinstance(value, float) else str(value)
+            axes.annotate(
+                text, (i, heights[column][place]), (5, 0), textcoords="offset points", fontsize=8, va="center", zorder=9,
+                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
+            )  # fmt: skip
+    for rank in reversed(range(len(trials))):
+        line = [heights[column].iloc[rank] for column in columns]
+        alpha = 0.8 - 0.7 * rank / len(trials)
+        axes.plot(line, **({"color": TRAINING, "alpha": alpha} if rank else {"color": WRONG, "linewidth": 2.5}))
+    names = [f"{name}\nexplains {share:.0%}" for name, share in shares.items()]
+    axes.set_xticks(range(len(columns)), [*names, metric], fontsize=9)
+    axes.set(yticks=[], xlim=(-0.1, len(columns) - 0.6), title=title)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
 def _show(axes, image: np.ndarray) -> None:
     axes.imshow(image, cmap="gray", vmin=0, vmax=255)

@@ -58,7 +58,7 @@ def fit(
     label_smoothing: float = 0.0,
     augmentation: str = "none",
     weight_averaging: bool = False,
-    early_stopping: int | None = None,
+    early_stopping: int = 0,
 ) -> dict[str, float]:
     """Fit `model` in place with Adam on sparse categorical cross-entropy.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, StringConstraints, ValidationError
 
 from fashion.errors import UserError
 
@@ -65,7 +65,7 @@ class Train(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]  # share of each label spread over all classes
     augmentation: Literal["none", "flip", "flip_shift"]  # of training images: mirrored, and moved by a pixel at most
     weight_averaging: bool  # the weights' exponential moving average is what is validated and kept
-    early_stopping: PositiveInt | None  # epochs without a lower validation loss after which training ends; null: never
+    early_stopping: NonNegativeInt  # epochs without a lower validation loss after which training ends; 0: never
     keep: Literal["last", "best"]  # weights of the last epoch, or of the lowest validation loss
 
 
@@ -79,6 +79,7 @@ class Params(Section):
     experiments: Any = None  # for tools
     experiment_groups: Any = None
     check: Any = None
+    sweep: Any = None
 
 
 Schema = TypeVar("Schema", bound=Params)

@@ -6,6 +6,7 @@ params, is not run again. It ends with a table, metrics/experiments.csv, and a p
 """
 
 import argparse
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,12 @@ def is_current(revision: str, values: dict) -> bool:
     """Whether an experiment was made from the code as it is now, and from these params."""
     before = yaml.safe_load(git("show", f"{revision}:{PARAMS}"))
     return pipeline_params(before) == pipeline_params(values) and same(revision, *PIPELINE)
+
+
+def pipeline_code() -> str:
+    """A fingerprint of the code that makes the results, as it is in the working copy."""
+    trees, changes = git("rev-parse", *(f"HEAD:{path}" for path in PIPELINE)), git("diff", "HEAD", "--", *PIPELINE)
+    return hashlib.sha256((trees + changes).encode()).hexdigest()
 
 
 def pipeline_params(values: dict) -> dict:

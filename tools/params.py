@@ -1,12 +1,14 @@
 """The sections of params.yaml that are for the tools, and other values for the pipeline's."""
 
 from copy import deepcopy
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, PositiveInt, StringConstraints, model_validator
+from ruamel.yaml import YAML
 
 from fashion.errors import UserError
-from stages.params import PARAMS, Name, Params, Section, check_params, read_values
+from fashion.files import written_whole
+from stages.params import PARAMS, Name, Params, Section, Seed, check_params, read_values
 
 ExperimentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
@@ -25,10 +27,41 @@ class Check(Section):
 Experiments = dict[ExperimentName, dict[Name, Any]]  # by name: which params it sets, "train.epochs", to what
 
 
+class Range(Section):
+    """The values that a sweep tries for a param: `choices`, or all from `low` to `high`; whole numbers where both are."""
+
+    choices: list[Any] | None = Field(default=None, min_length=1)
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False  # evenly over the logarithms
+
+    @model_validator(mode="after")
+    def is_one_of_both(self) -> Self:
+        if self.choices is None and (self.low is None or self.high is None or not self.low < self.high):
+            raise ValueError("It needs choices, or a low and a higher high")
+        if self.choices is not None and (self.low is not None or self.high is not None or self.log):
+            raise ValueError("It has choices, so it can't have low, high or log")
+        if self.log and self.low <= 0:
+            raise ValueError("With log, low must be greater than 0")
+        return self
+
+
+class Sweep(Section):
+    name: ExperimentName
+    metric: Literal["val_accuracy", "val_loss"]
+    trials: PositiveInt
+    seed: Seed
+    sampler: Literal["tpe", "random"]
+    prune: bool  # end a trial early that is worse than the median of the others at the same epoch
+    fixed: dict[Name, Any] = Field(default_factory=dict)  # params that all trials set
+    space: Annotated[dict[Name, Range], Field(min_length=1)]
+
+
 class ToolParams(Params):
     experiments: Experiments
     experiment_groups: dict[ExperimentName, Experiments] = Field(default_factory=dict)
     check: Check
+    sweep: Sweep | None = None
 
 
 def read_tool_params() -> ToolParams:
@@ -49,3 +82,18 @@ def with_overrides(values: dict, overrides: dict[str, Any], source: str) -> dict
         section[key] = value
     check_params(changed, source, ToolParams)
     return changed
+
+
+def write_params(overrides: dict[str, Any]) -> None:
+    """Set params in the params file, and leave the rest of it as it is, comments and all."""
+    yaml = YAML()
+    yaml.width = 1000
+    values = yaml.load(PARAMS)
+    for name, value in overrides.items():
+        *sections, key = name.split(".")
+        section = values
+        for part in sections:
+            section = section[part]
+        section[key] = value
+    with written_whole(PARAMS) as part:
+        yaml.dump(values, part)

@@ -20,6 +20,7 @@ from tools.results import Result, for_people
 
 PAGE, TEMPLATE = Path("report.html"), Path(__file__).with_name("report.html")
 COLOURS = ["#3182bd", "#d95f02", "#1b9e77", "#cc79a7", "#b8860b", "#8c7ae6", "#e15759", "#76b7b2", "#9c755f", "#59a14f"]
+SHOWN_TRIALS = 5
 SHOWN_RUN = {"filter": "indexof(hidden, datum.run) < 0"}
 HIDDEN = {"name": "hidden", "value": []}
 
@@ -30,7 +31,7 @@ def main() -> None:
         "revisions",
         metavar="REVISION",
         nargs="*",
-        help="experiments, branches, tags or commits; by default all experiments of this commit",
+        help="experiments, branches, tags or commits; by default all experiments of this commit but a sweep's trials",
     )
     results = find_results(parser.parse_args().revisions)
     with written_whole(PAGE) as part:
@@ -41,6 +42,8 @@ def main() -> None:
 def find_results(names: list[str]) -> list[Result]:
     """The results of the named experiments or revisions, or of all experiments that belong to this commit."""
     kept = experiments(head())
+    if not names:
+        kept = {name: revision for name, revision in kept.items() if not name.startswith("sweep-")}
     if not names and not kept:
         raise UserError("this commit has no experiments yet. `make experiments` runs them, or name revisions to compare")
     revisions = {
@@ -76,6 +79,7 @@ def page(results: list[Result]) -> str:
         summary=html_table(for_people(pd.DataFrame([result.summary() for result in results]))),
         params=html_table(differing_params(results)),
         samples=picture(results[0], "plots/samples.png"),
+        sweeps=sweeps(),
         environment=html_table(environments(results)),
         vega=Markup(vl_convert.javascript_bundle().replace("</script", "<\\/script")),
         charts=Markup(json.dumps(charts).replace("</", "<\\/")),
@@ -84,6 +88,18 @@ def page(results: list[Result]) -> str:
 
 def picture(result: Result, path: str) -> str:
     return "data:image/png;base64," + base64.b64encode(result.file_bytes(path)).decode()
+
+
+def sweeps() -> list[dict]:
+    """Name, picture and best trials of each sweep in the workspace."""
+    return [
+        {
+            "name": path.stem.removeprefix("sweep-"),
+            "picture": "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode(),
+            "best": html_table(pd.read_csv(f"metrics/{path.stem}.csv").head(SHOWN_TRIALS)),
+        }
+        for path in sorted(Path("plots").glob("sweep-*.png"))
+    ]
 
 
 def html_table(table: pd.DataFrame) -> Markup:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,8 +35,9 @@ ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP
 FULL = 2**20  # bytes free; with less, not even a log can be written
 PATIENCE = 15  # seconds that a stopped experiment has for tidying up, before it is killed
 
+ENDS = ("done", "failed", "given up")
 STAGE = re.compile(r"Running stage '(\w+)'")
-EPOCH = re.compile(r"epoch (\d+)/(\d+) .*val_accuracy ([\d.]+)")
+EPOCH = re.compile(r"epoch (\d+)/(\d+) .*val_loss ([\d.]+) val_accuracy ([\d.]+)")
 
 
 @dataclass
@@ -50,6 +52,8 @@ class Experiment:
     epoch: int = 0
     epochs: int = 0
     val_accuracy: str = ""
+    curve: list[dict[str, float]] = field(default_factory=list)  # of each epoch
+    given_up: bool = False  # stopped on purpose
     started: float = 0.0
     training_since: float = 0.0
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=12))
@@ -81,10 +85,11 @@ class Experiment:
                 self.stage, self.training_since = match[1], time.monotonic()
                 news.append(self.stage)
             elif match := EPOCH.match(line):
-                self.epoch, self.epochs, self.val_accuracy = int(match[1]), int(match[2]), match[3]
+                self.epoch, self.epochs, self.val_accuracy = int(match[1]), int(match[2]), match[4]
+                self.curve.append({"val_loss": float(match[3]), "val_accuracy": float(match[4])})
                 news.append(f"epoch {self.epoch}/{self.epochs}, validation accuracy {self.val_accuracy}")
-        if self.running is False and self.stage not in ("done", "failed"):
-            self.stage = "failed" if self.failed else "done"
+        if self.running is False and self.stage not in ENDS:
+            self.stage = "given up" if self.given_up else "failed" if self.failed else "done"
             news.append(f"{self.stage} after {time.monotonic() - self.started:.0f} s")
         return news
 
@@ -101,7 +106,7 @@ class Experiment:
 
     @property
     def failed(self) -> bool:
-        return bool(self.process and self.process.returncode)
+        return bool(self.process and self.process.returncode) and not self.given_up
 
     @property
     def time_left(self) -> str:
@@ -123,35 +128,42 @@ def stop(experiments: list[Experiment]) -> None:
                 experiment.process.wait(deadline and max(0, deadline - time.monotonic()))
 
 
-def run_side_by_side(experiments: list[Experiment], jobs: int) -> None:
+def run_side_by_side(
+    experiments: Iterable[Experiment], jobs: int, watch: Callable[[Experiment], None] = lambda experiment: None
+) -> None:
     """Run the experiments, `jobs` at a time. Raises UserError when some failed, after all have ended.
 
+    An iterator is asked for the next one when its turn comes. `watch` is called after each piece of news from one.
     Whatever ends this, the experiments that still run are stopped and no temporary workspace is left.
     """
     LOGS.mkdir(parents=True, exist_ok=True)
     for number in (signal.SIGINT, signal.SIGTERM):  # both end like Ctrl-C, also where the shell has set them to be ignored
         signal.signal(number, signal.default_int_handler)
-    display = LiveDisplay(experiments) if sys.stdout.isatty() else PlainDisplay()
-    waiting = deque(experiments)
+    shown = list(experiments) if isinstance(experiments, list) else []
+    upcoming, started, more = iter(experiments), [], True
+    display = LiveDisplay(shown) if sys.stdout.isatty() else PlainDisplay()
     try:
         with display:
-            while waiting or any(experiment.running for experiment in experiments):
-                active = [experiment for experiment in experiments if experiment.running]
-                if waiting and len(active) < jobs and all(experiment.under_way for experiment in active):
-                    waiting.popleft().start()
-                for experiment in experiments:
-                    if experiment.process:
-                        display.show(experiment, experiment.follow())
+            while more or any(experiment.stage not in ENDS for experiment in started):
+                active = [experiment for experiment in started if experiment.running]
+                if more and len(active) < jobs and all(experiment.under_way for experiment in active):
+                    experiment = next(upcoming, None)
+                    more = experiment is not None
+                    if more:
+                        started.append(experiment)
+                        shown += [] if experiment in shown else [experiment]
+                        experiment.start()
+                for experiment in started:
+                    if experiment.stage not in ENDS and (news := experiment.follow()):
+                        display.show(experiment, news)
+                        watch(experiment)
                 time.sleep(0.1)
-            for experiment in experiments:
-                display.show(experiment, experiment.follow())
     finally:
-        stop(experiments)
-        for experiment in experiments:
-            if experiment.reader:
-                experiment.reader.close()
+        stop(started)
+        for experiment in started:
+            experiment.reader.close()
         remove_abandoned_workspaces()
-    failures = [experiment for experiment in experiments if experiment.failed]
+    failures = [experiment for experiment in started if experiment.failed]
     if failures:
         raise UserError("\n".join(_failure(experiment) for experiment in failures))
 
