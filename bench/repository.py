@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from stages.params import PARAMS, read_params
+from stages.params import PARAMS, parse_yaml, read_params
 from tools.demo import describe_data_set
 from tools.dvc import environment
 
@@ -63,15 +63,24 @@ class Repository:
     def set_params(self, *assignments: str) -> None:
         """Change params.yaml: "train.epochs=3"."""
         path = self.folder / PARAMS
-        params = yaml.safe_load(path.read_text())
+        params = parse_yaml(path.read_text())
         for assignment in assignments:
             name, _, value = assignment.partition("=")
             *sections, key = name.split(".")
             section = params
             for part in sections:
                 section = section[part]
-            section[key] = yaml.safe_load(value)
+            section[key] = parse_yaml(value)
         path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def stub_training(self, seconds: float = 0.0) -> None:
+        """Have bench/stub_training.py stand in for training, so many seconds an epoch, and end the pipeline there."""
+        stub = (PROJECT / "bench/stub_training.py").read_text()
+        (self.folder / "stages/train.py").write_text(stub.replace("SECONDS = 0.0", f"SECONDS = {seconds}"))
+        path = self.folder / "dvc.yaml"
+        pipeline = parse_yaml(path.read_text())
+        pipeline["stages"] = {name: pipeline["stages"][name] for name in ("fetch", "prepare", "train")}
+        path.write_text(yaml.safe_dump(pipeline, sort_keys=False))
 
     def results(self) -> dict[str, bytes]:
         """Every file that the pipeline's outputs consist of, and dvc.lock, by path."""

@@ -7,8 +7,8 @@ import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, StringConstraints, ValidationError
+from ruamel.yaml import YAML, YAMLError
 
 from fashion.errors import UserError
 
@@ -93,11 +93,16 @@ def read_params(path: Path = PARAMS) -> Params:
 def read_values(path: Path = PARAMS) -> dict:
     """The params file as it is, unchecked."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. `git checkout {path}` restores it") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also: not text, no such date, nested without end
+    except (YAMLError, ValueError, RecursionError) as error:  # also: not text, no such date, nested without end
         raise UserError(f"{path}: not YAML: {error}") from None
+
+
+def parse_yaml(text: str | bytes) -> Any:
+    """As DVC does, by YAML 1.2: 1e-5 is a number, `on` a word, and a key that stands there twice an error."""
+    return YAML(typ="safe").load(text)
 
 
 def check_params(values: dict, source: str, schema: type[Schema]) -> Schema:

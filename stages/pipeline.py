@@ -4,10 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from fashion.errors import UserError, reported
-from stages.params import Params, read_params
+from stages.params import Params, parse_yaml, read_params
 
 DECLARATIONS = Path("dvc.yaml")
 
@@ -19,7 +18,7 @@ class Files:
     """
 
     def __init__(self, stage: str):
-        definition = yaml.safe_load(DECLARATIONS.read_text(encoding="utf-8"))["stages"][stage]
+        definition = parse_yaml(DECLARATIONS.read_text(encoding="utf-8"))["stages"][stage]
         groups = [definition.get(kind, []) for kind in ("deps", "outs", "metrics", "plots")]
         groups.append(definition.get("meta", {}).get("records", []))
         entries = [entry for group in groups for entry in group]

@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 
 import pandas as pd
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from stages.params import parse_yaml
 
 CARD, TEMPLATE = Path("models/README.md"), "model_card.md.j2"
 CERTAIN = 0.99  # confidence from which a contradiction of the label is counted
@@ -16,7 +17,7 @@ COMMONEST = 5  # confusions shown
 def card(project: Path = Path()) -> str:
     """The card's text, for the model that the project's dvc.lock names."""
     params, pipeline, lock = (
-        yaml.safe_load((project / name).read_text(encoding="utf-8")) for name in ("params.yaml", "dvc.yaml", "dvc.lock")
+        parse_yaml((project / name).read_text(encoding="utf-8")) for name in ("params.yaml", "dvc.yaml", "dvc.lock")
     )
     data, test, noise, environment = (
         json.loads((project / f"metrics/{name}.json").read_text()) for name in ("data", "test", "noise", "environment")

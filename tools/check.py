@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from joblib import cpu_count
 from scipy.stats import binomtest
 
 from fashion.errors import UserError, reported
 from fashion.files import written_whole
-from stages.params import PARAMS, read_values
+from stages.params import PARAMS, parse_yaml, read_values
 from tools.dvc import command, dvc, environment
 from tools.experiments import make_current, pipeline_params, positive
 from tools.fsck import look_again
@@ -153,7 +152,7 @@ def refuse_unlike(baseline: str) -> None:
 
 def params_of(revision: str) -> dict:
     try:
-        return yaml.safe_load(git("show", f"{revision}:{PARAMS}"))
+        return parse_yaml(git("show", f"{revision}:{PARAMS}"))
     except UserError:
         raise CannotJudge(f"{revision[:7]} has no {PARAMS}. {ANOTHER}") from None
 

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from joblib import cpu_count
 
 from fashion.errors import UserError, reported
 from fashion.files import write_csv
-from stages.params import PARAMS, read_values
+from stages.params import PARAMS, parse_yaml, read_values
 from tools.dvc import dvc
 from tools.fsck import look_again
 from tools.git import experiments as kept_experiments
@@ -138,7 +137,7 @@ def make_current(planned: dict[str, dict[str, Any]], values: dict, jobs: int) ->
 
 def is_current(revision: str, values: dict) -> bool:
     """Whether an experiment was made from the code as it is now, and from these params."""
-    before = yaml.safe_load(git("show", f"{revision}:{PARAMS}"))
+    before = parse_yaml(git("show", f"{revision}:{PARAMS}"))
     return pipeline_params(before) == pipeline_params(values) and same(revision, *PIPELINE)
 
 
@@ -150,7 +149,7 @@ def pipeline_code() -> str:
 
 def pipeline_params(values: dict) -> dict:
     """The sections of a params file that stages read, as dvc.yaml declares."""
-    stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    stages = parse_yaml(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
     sections = {param.split(".")[0] for stage in stages for param in stage["params"]}
     return {name: value for name, value in values.items() if name in sections}
 

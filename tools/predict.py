@@ -15,14 +15,13 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import yaml
 from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 
 from fashion.errors import UserError, reported
 from fashion.photographs import as_garment, read_picture
-from stages.params import PARAMS, Params, check_params, read_params
+from stages.params import PARAMS, Params, check_params, parse_yaml, read_params
 from tools.git import git, resolve
 from tools.params import ToolParams
 
@@ -92,7 +91,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def params_of(revision: str) -> Params:
-    return check_params(yaml.safe_load(git("show", f"{resolve(revision)}:{PARAMS}")), f"{revision}:{PARAMS}", ToolParams)
+    return check_params(parse_yaml(git("show", f"{resolve(revision)}:{PARAMS}")), f"{revision}:{PARAMS}", ToolParams)
 
 
 def load(revision: str | None):

@@ -5,8 +5,8 @@ import json
 from functools import cached_property
 
 import pandas as pd
-import yaml
 
+from stages.params import parse_yaml
 from tools.git import git_bytes
 
 
@@ -15,7 +15,7 @@ class Result:
 
     def __init__(self, name: str, revision: str):
         self.name, self.revision = name, revision
-        self.params = yaml.safe_load(self.file_bytes("params.yaml"))
+        self.params = parse_yaml(self.file_bytes("params.yaml"))
         self.data, self.train, self.test, self.environment = (
             json.loads(self.file_bytes(f"metrics/{part}.json")) for part in ("data", "train", "test", "environment")
         )

@@ -16,10 +16,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
-import yaml
 
 from fashion.errors import UserError, reported
-from stages.params import PARAMS, check_params
+from stages.params import PARAMS, check_params, parse_yaml
 from tools.dvc import dvc, environment
 from tools.gate import tolerance
 from tools.git import git, git_bytes, resolve
@@ -87,7 +86,7 @@ def row(path: str, stage: str, committed: str, now: str | None) -> dict[str, str
 
 def hashes(lock: bytes) -> dict[str, tuple[str, str]]:
     """Stage and MD5 of every output in a dvc.lock, by path."""
-    stages = yaml.safe_load(lock)["stages"]
+    stages = parse_yaml(lock)["stages"]
     return {out["path"]: (name, out["md5"]) for name, stage in stages.items() for out in stage.get("outs", [])}
 
 
@@ -103,7 +102,7 @@ def other_environment(commit: str, clone: Path) -> list[str]:
 
 def beyond_noise(commit: str, clone: Path) -> list[str]:
     """The metrics that differ, in either direction, by more than the measured noise of two runs explains."""
-    check: Check = check_params(yaml.safe_load(git("show", f"{commit}:{PARAMS}")), str(PARAMS), ToolParams).check
+    check: Check = check_params(parse_yaml(git("show", f"{commit}:{PARAMS}")), str(PARAMS), ToolParams).check
     noise = json.loads(git("show", f"{commit}:{NOISE}"))
     pairs = {}
     for path in METRICS:

@@ -8,11 +8,13 @@ import pandas as pd
 import psutil
 import pytest
 
-SWEEP = (
-    "sweep={name: small, metric: val_accuracy, trials: 4, seed: 1, sampler: tpe, prune: false, fixed: {train.epochs: 1}, space: {"
-    "train.learning_rate: {low: 0.0001, high: 0.1, log: true}, train.batch_size: {choices: [32, 64]},"
-    " model.dropout: {low: 0.0, high: 0.5}}}"
-)
+SWEEP = """sweep={
+  name: small, metric: val_accuracy, trials: 4, seed: 1, sampler: tpe, prune: false, fixed: {train.epochs: 2},
+  space: {
+    train.learning_rate: {low: 0.0001, high: 0.1, log: true}, train.batch_size: {choices: [32, 64]},
+    model.dropout: {low: 0.0, high: 0.5},
+  },
+}"""
 
 
 def kept(repository) -> list[str]:
@@ -25,6 +27,7 @@ def table(repository) -> pd.DataFrame:
 
 
 def with_sweep(repository, *changes: str):
+    repository.stub_training()
     repository.set_params(SWEEP, *changes)
     repository.commit("A small sweep")
     return repository
@@ -83,7 +86,7 @@ def test_one_that_is_killed_goes_on_with_the_same_trials(swept, built, tmp_path)
     for victim in victims:
         victim.kill()
     output = repository.python("tools.sweep", "--jobs", "1")
-    assert "sweep-small-000: " not in output and "sweep-small-001: epoch 1/1" in output
+    assert "sweep-small-000: " not in output and "sweep-small-001: epoch 1/2" in output
     pd.testing.assert_frame_equal(table(repository), table(swept[0]))
 
 
@@ -93,21 +96,21 @@ def test_the_best_params_are_written_and_the_comments_stay(swept, tmp_path):
     best = pd.read_csv(repository.folder / "metrics/sweep-small.csv").iloc[0]
     assert repository.dvc("repro", "train") and repository.dvc("status", "train")
     text = repository.read("params.yaml").decode()
-    assert f"dropout: {best['model.dropout']}" in text and "epochs: 1\n" in text
+    assert f"dropout: {best['model.dropout']}" in text and "epochs: 2\n" in text
 
 
 def test_a_hopeless_trial_is_ended_early(repository):
     with_sweep(
         repository,
         "sweep.prune=true",
-        "sweep.trials=7",
-        "sweep.fixed={train.epochs: 60, model.hidden_units: [16]}",
-        "sweep.space={train.learning_rate: {choices: [0.003, 0.0000001]}}",
+        "sweep.trials=8",
+        "sweep.fixed={train.epochs: 20}",
+        "sweep.space={train.learning_rate: {choices: [0.001, 0.0000001]}}",
         "sweep.sampler=random",
     )
     output = repository.python("tools.sweep", "--jobs", "2")
     states = table(repository).groupby("train.learning_rate")["state"].agg(set)
-    assert "pruned" in states[1e-7] and states[0.003] == {"complete"}, output
+    assert "pruned" in states[1e-7] and states[0.001] == {"complete"}, output
     assert len(kept(repository)) == (table(repository)["state"] == "complete").sum()
 
 
