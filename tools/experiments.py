@@ -109,10 +109,10 @@ def make_current(planned: dict[str, dict[str, Any]], values: dict, jobs: int) ->
                 waiting.append(Experiment(name, overrides))
         if waiting:
             look_again()  # experiments get their data from DVC's cache
-            dvc("repro", "--quiet", "prepare")  # raw and prepared data are made once, and shared through DVC's cache
+            dvc("repro", "prepare")  # raw and prepared data are made once, and shared through DVC's cache
         outdated = [experiment.name for experiment in waiting if experiment.name in kept]
         if outdated:
-            dvc("exp", "remove", "--quiet", *outdated)  # DVC gives a name once; its --force would run every stage again
+            dvc("exp", "remove", *outdated)  # DVC gives a name once; its --force would run every stage again
         longest_first = sorted(waiting, key=lambda one: -with_overrides(values, one.overrides, one.name)["train"]["epochs"])
         run_side_by_side(longest_first, jobs)  # so that none is left alone at the end
     kept = kept_experiments(commit)

@@ -83,7 +83,8 @@ def test_each_becomes_an_experiment_with_the_same_bytes_as_by_hand(done):
 
 def test_data_is_not_made_again_for_an_experiment(done):
     output = (done.folder.parent / "output").read_text()
-    assert "longer: train" in output and "fetch" not in output and "prepare" not in output
+    assert "longer: train" in output and "fetch" in output
+    assert "Running stage" not in output and "longer: fetch" not in output and "longer: prepare" not in output
 
 
 def test_a_second_call_runs_nothing_and_changes_nothing(done):
