@@ -92,10 +92,19 @@ class Bench:
 
 
 def outcome(repository: Repository) -> dict[str, bytes]:
-    """All that a run leaves: the files, and each experiment as the hash of its Git tree, which holds its dvc.lock."""
-    references = repository.run("git", "for-each-ref", "--format=%(refname:lstrip=4) %(tree)", "refs/exps").splitlines()
-    trees = {name: tree.encode() for name, tree in (line.split(" ") for line in references) if len(name) < 40}
-    return repository.results() | trees
+    """All that a run leaves: the files, and those that Git keeps of each experiment, among them its dvc.lock.
+
+    Without the record of the environment, which no stage reads: an experiment taken from DVC's run cache has another.
+    """
+    found = repository.results()
+    for line in repository.run(
+        "git", "for-each-ref", "--format=%(objectname) %(refname:lstrip=4)", "refs/exps"
+    ).splitlines():
+        revision, experiment = line.split(" ")
+        for entry in repository.run("git", "ls-tree", "-r", revision).splitlines():
+            content, path = entry.split("\t")
+            found[f"{experiment}: {path}"] = content.encode()
+    return {name: content for name, content in found.items() if not name.endswith("metrics/environment.json")}
 
 
 def size(folder: Path) -> int:
@@ -106,8 +115,8 @@ def lost(repository: Repository, expected: dict[str, bytes], found: dict[str, by
     """What differs from an undisturbed run, and what lies about half-written or damaged."""
     different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     parts = [str(path) for path in repository.folder.rglob("*.part*") if ".venv" not in path.parts]
-    workspaces = [str(path) for path in (repository.folder / ".dvc/tmp/exps/standalone").glob("tmp*") if path.is_dir()]
-    return ", ".join([*different, *parts, *workspaces, *repository.python("tools.fsck", "--all").splitlines()])
+    clones = [str(path) for path in (repository.folder / ".dvc/tmp/experiments").glob("clone-*")]
+    return ", ".join([*different, *parts, *clones, *repository.python("tools.fsck", "--all").splitlines()])
 
 
 def completed(repository: Repository, words: list[str], expected: dict[str, bytes]) -> str:
