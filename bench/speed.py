@@ -34,7 +34,7 @@ from stages.params import read_params, read_values
 from tools.dvc import command, dvc, environment
 from tools.experiments import positive
 from tools.git import git
-from tools.side_by_side import LOGS, ONE_THREAD, Experiment
+from tools.side_by_side import ONE_THREAD, Experiment, cloned
 
 RESULT = Path("metrics/speed.json")
 
@@ -219,18 +219,18 @@ def stages(repetitions: int) -> dict[str, list[float]]:
 
 def timeline(name: str, seed: int) -> tuple[list[tuple[str, float]], str]:
     """What happens in an experiment and when, in seconds; and its log, in which Python tells what each import takes."""
-    LOGS.mkdir(parents=True, exist_ok=True)
     experiment = Experiment(name, read_values()["experiments"]["run-1"] | {"seed": seed})
     os.environ["PYTHONPROFILEIMPORTTIME"] = "1"
-    experiment.start()
-    del os.environ["PYTHONPROFILEIMPORTTIME"]
-    events, running = [("start", time.perf_counter())], True
-    while running:
-        running = experiment.running
-        events += [(news.split(",")[0], time.perf_counter()) for news in experiment.follow()]
-        if events[-1][0] == "plot" and "Updating lock file" in of_stage("plot", experiment.log.read_text()):
-            events.append(("drawn", time.perf_counter()))
-        time.sleep(0.02)
+    with cloned() as clone:
+        experiment.start(clone)
+        del os.environ["PYTHONPROFILEIMPORTTIME"]
+        events, running = [("start", time.perf_counter())], True
+        while running:
+            running = experiment.running
+            events += [(news.split(",")[0], time.perf_counter()) for news in experiment.follow()]
+            if events[-1][0] == "plot" and "Updating lock file" in of_stage("plot", experiment.log.read_text()):
+                events.append(("drawn", time.perf_counter()))
+            time.sleep(0.02)
     return [*events, ("end", time.perf_counter())], experiment.log.read_text()
 
 

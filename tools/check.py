@@ -205,7 +205,7 @@ def compare_means(baseline: str, params: ToolParams, seeds: int) -> list[Row]:
         .mean()
         .to_dict()
     )
-    dvc("exp", "remove", "--quiet", *planned)
+    dvc("exp", "remove", *planned)
     means = {name: measured["mean"] for name, measured in noise["metrics"].items()}
     return judge_all(means, now, noise, params.check, runs_before=noise["runs"], runs_now=seeds)
 

@@ -120,18 +120,14 @@ def make_current(planned: dict[str, dict[str, Any]], values: dict, jobs: int) ->
                 waiting.append(Experiment(name, overrides))
         if waiting:
             look_again()  # experiments get their data from DVC's cache
-            dvc("repro", "--quiet", "prepare")  # raw and prepared data are made once, and shared through DVC's cache
-        outdated = [experiment.name for experiment in waiting if experiment.name in kept]
-        if outdated:
-            dvc("exp", "remove", "--quiet", *outdated)  # DVC gives a name once; its --force would run every stage again
-        longest_first = sorted(waiting, key=lambda one: -with_overrides(values, one.overrides, one.name)["train"]["epochs"])
-        run_side_by_side(longest_first, jobs)  # so that none is left alone at the end
+            dvc("repro", "prepare")  # raw and prepared data are made once, and shared through DVC's cache
+            if head() != commit:
+                raise UserError("the commit changed while the data was prepared. Run it again")
+            epochs = {one.name: with_overrides(values, one.overrides, one.name)["train"]["epochs"] for one in waiting}
+            run_side_by_side(
+                sorted(waiting, key=lambda one: -epochs[one.name]), jobs
+            )  # so that none is left alone at the end
     kept = kept_experiments(commit)
-    if planned.keys() - kept.keys():
-        raise UserError(
-            f"the commit changed while the experiments ran, so that not all are kept with {commit[:7]}. Run it again: what"
-            " has been trained is not trained twice"
-        )
     return {name: Result(name, kept[name]) for name in planned}
 
 

@@ -27,7 +27,7 @@ def main() -> None:
 
 def look_again(whole_cache: bool = False) -> None:
     """Tell of each file that is not what its MD5 says, and have DVC bring it back at its next command."""
-    cache = cache_folder()
+    cache = cache_folder() / "files/md5"
     outputs = dict(outputs_of(LOCK, cache))
     kept = {path: path.parent.name + path.name for path in cache.glob("??/[0-9a-f]*")} if whole_cache else {}
     kept |= {cache / md5[:2] / md5[2:]: md5 for md5 in outputs.values()}
@@ -54,12 +54,12 @@ def outputs_of(lock: Path, cache: Path) -> Iterator[tuple[Path, str]]:
 
 
 def cache_folder() -> Path:
-    """Where DVC keeps files by their MD5: two digits as the folder, the others as the name."""
+    """DVC's cache, which may lie outside of the project. In files/md5 it has files by their MD5, whose start is a folder."""
     from dvc.exceptions import DvcException  # slow, so only where it is needed
     from dvc.repo import Repo
 
     try:
-        return Path(Repo().cache.local.path)
+        return Path(Repo().cache.local_cache_dir)
     except DvcException as error:
         raise UserError(str(error)) from None
 

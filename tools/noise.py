@@ -30,7 +30,7 @@ def main() -> None:
     seeds = range(values["seed"], values["seed"] + arguments.seeds)
     results = make_current({f"noise-seed-{seed}": {"seed": seed} for seed in seeds}, values, arguments.jobs)
     write_json(NOISE, describe(list(results.values()), values))
-    dvc("exp", "remove", "--quiet", *results)  # their numbers are kept; as experiments they would only be in the way
+    dvc("exp", "remove", *results)  # their numbers are kept; as experiments they would only be in the way
     print(NOISE.read_text())
 
 

@@ -17,6 +17,7 @@ TABLES = {  # by the name of the marks that each stands between
     "seeds": "metrics/seeds.csv",
     "gate": "metrics/gate.csv",
 }
+FAULTS = "metrics/faults.json"
 SPEED, SPEED_TABLES = "metrics/speed.json", ["goals", "training", "growth", "many", "parts"]
 
 
@@ -25,6 +26,9 @@ def filled(text: str, project: Path = Path()) -> str:
     contents = {name: markdown(pd.read_csv(project / path)) for name, path in TABLES.items()}
     speed = json.loads((project / SPEED).read_text(encoding="utf-8"))["tables"]
     contents |= {name: pd.DataFrame(speed[name]).to_markdown(index=False, disable_numparse=True) for name in SPEED_TABLES}
+    faults = json.loads((project / FAULTS).read_text(encoding="utf-8"))["sections"]
+    rows = [row for section in faults.values() for row in section]
+    contents["faults"] = pd.DataFrame(rows).to_markdown(index=False)
     for name, content in contents.items():
         marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if len(marks.findall(text)) != 1:

@@ -1,7 +1,9 @@
 """DVC experiments side by side: several `dvc exp run --temp` at a time, watched, and cleaned up after.
 
-DVC makes a temporary workspace for each, which sees the files that Git tracks and shares the cache; its result is a Git
-reference. One training thread each is the most work per core; the number of threads does not change the bytes.
+They run in a clone, since DVC changes params.yaml for a moment and stashes what is not committed: killed in that moment, it
+would leave your files so. DVC makes a temporary workspace for each, which sees the files that Git tracks and shares the
+cache; the result is a Git reference, and is fetched from the clone. One training thread each is the most work per core; the
+number of threads does not change the bytes.
 """
 
 import json
@@ -13,10 +15,11 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, TextIO
 
 import psutil
@@ -27,9 +30,10 @@ from rich.table import Table
 
 from fashion.errors import UserError
 from tools.dvc import command, environment
+from tools.fsck import cache_folder
+from tools.git import git, git_bytes
 
-LOGS = Path(".dvc/tmp/experiments")
-WORKSPACES, RUN_FILES = Path(".dvc/tmp/exps/standalone"), [Path(".dvc/tmp/exps/run"), Path(".dvc/tmp/exps/standalone/run")]
+LOGS = Path(".dvc/tmp/experiments")  # and clones
 LOCK = Path(".dvc/tmp/experiments.lock")
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
 FULL = 2**20  # bytes free; with less, not even a log can be written
@@ -46,6 +50,7 @@ class Experiment:
 
     name: str
     overrides: dict[str, Any]
+    clone: Path | None = None
     process: subprocess.Popen | None = None
     reader: TextIO | None = None
     stage: str = "waiting"
@@ -62,11 +67,12 @@ class Experiment:
     def log(self) -> Path:
         return LOGS / f"{self.name}.log"
 
-    def start(self) -> None:
+    def start(self, clone: Path) -> None:
         arguments = [f"--set-param={name}={json.dumps(value)}" for name, value in self.overrides.items()]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command("exp", "run", "--temp", "--name", self.name, *arguments),
+                cwd=clone,
                 env=environment(**ONE_THREAD),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -74,7 +80,7 @@ class Experiment:
                 start_new_session=True,  # so that it can be stopped with all that it started
             )
         self.reader = self.log.open(encoding="utf-8", errors="replace")
-        self.stage, self.started = "starting", time.monotonic()
+        self.clone, self.stage, self.started = clone, "starting", time.monotonic()
 
     def follow(self) -> list[str]:
         """Read what is new in the log; return what has happened, in words."""
@@ -90,6 +96,8 @@ class Experiment:
                 news.append(f"epoch {self.epoch}/{self.epochs}, validation accuracy {self.val_accuracy}")
         if self.running is False and self.stage not in ENDS:
             self.stage = "given up" if self.given_up else "failed" if self.failed else "done"
+            if self.stage == "done":
+                fetch_experiment(self.clone, self.name)
             news.append(f"{self.stage} after {time.monotonic() - self.started:.0f} s")
         return news
 
@@ -134,38 +142,71 @@ def run_side_by_side(
     """Run the experiments, `jobs` at a time. Raises UserError when some failed, after all have ended.
 
     An iterator is asked for the next one when its turn comes. `watch` is called after each piece of news from one.
-    Whatever ends this, the experiments that still run are stopped and no temporary workspace is left.
+    Whatever ends this, the experiments that still run are stopped and no clone is left.
     """
-    LOGS.mkdir(parents=True, exist_ok=True)
     for number in (signal.SIGINT, signal.SIGTERM):  # both end like Ctrl-C, also where the shell has set them to be ignored
         signal.signal(number, signal.default_int_handler)
     shown = list(experiments) if isinstance(experiments, list) else []
-    upcoming, started, more = iter(experiments), [], True
+    upcoming, started, more, clone = iter(experiments), [], True, None
     display = LiveDisplay(shown) if sys.stdout.isatty() else PlainDisplay()
-    try:
-        with display:
-            while more or any(experiment.stage not in ENDS for experiment in started):
-                active = [experiment for experiment in started if experiment.running]
-                if more and len(active) < jobs and all(experiment.under_way for experiment in active):
-                    experiment = next(upcoming, None)
-                    more = experiment is not None
-                    if more:
-                        started.append(experiment)
-                        shown += [] if experiment in shown else [experiment]
-                        experiment.start()
-                for experiment in started:
-                    if experiment.stage not in ENDS and (news := experiment.follow()):
-                        display.show(experiment, news)
-                        watch(experiment)
-                time.sleep(0.1)
-    finally:
-        stop(started)
-        for experiment in started:
-            experiment.reader.close()
-        remove_abandoned_workspaces()
+    with ExitStack() as stack:
+        try:
+            with display:
+                while more or any(experiment.stage not in ENDS for experiment in started):
+                    active = [experiment for experiment in started if experiment.running]
+                    if more and len(active) < jobs and all(experiment.under_way for experiment in active):
+                        experiment = next(upcoming, None)
+                        more = experiment is not None
+                        if more:
+                            started.append(experiment)
+                            shown += [] if experiment in shown else [experiment]
+                            clone = clone or stack.enter_context(cloned())
+                            experiment.start(clone)
+                    for experiment in started:
+                        if experiment.stage not in ENDS and (news := experiment.follow()):
+                            display.show(experiment, news)
+                            watch(experiment)
+                    time.sleep(0.1)
+        finally:
+            stop(started)
+            for experiment in started:
+                if experiment.reader:
+                    experiment.reader.close()
     failures = [experiment for experiment in started if experiment.failed]
     if failures:
         raise UserError("\n".join(_failure(experiment) for experiment in failures))
+
+
+@contextmanager
+def cloned() -> Iterator[Path]:
+    """A clone of the repository with the changes that are not committed; it shares DVC's cache and settings."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    folder = Path(mkdtemp(prefix="clone-", dir=LOGS)).resolve()
+    try:
+        git("clone", "--quiet", "--no-tags", ".", str(folder))
+        if changes := git_bytes("diff", "--binary", "HEAD"):
+            patch = folder / ".git/changes"
+            patch.write_bytes(changes)
+            git("-C", str(folder), "apply", str(patch))
+        for key in ("user.name", "user.email"):
+            if value := git("config", "--default", "", "--get", key).strip():
+                git("-C", str(folder), "config", key, value)
+        if (settings := Path(".dvc/config.local")).exists():
+            shutil.copy(settings, folder / settings)
+        from dvc.config import Config  # slow, so only where it is needed
+
+        with Config(str(folder / ".dvc")).edit("local") as config:
+            config["cache"]["dir"] = str(cache_folder())
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def fetch_experiment(clone: Path, name: str) -> None:
+    """Take an experiment over from the clone in which it ran, in the place of an older one of its name."""
+    commit = git("-C", str(clone), "rev-parse", "HEAD").strip()
+    reference = f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
+    git("fetch", "--quiet", "--no-tags", str(clone), f"+{reference}:{reference}")
 
 
 def _failure(experiment: Experiment) -> str:
@@ -184,24 +225,20 @@ class only_one:
             self.lock.acquire(timeout=0)
         except Timeout:
             raise UserError("experiments of this project are already running. Wait for them to end, or stop them") from None
-        remove_abandoned_workspaces()
+        remove_abandoned_clones()
 
     def __exit__(self, *_) -> None:
         LOCK.unlink(missing_ok=True)
         self.lock.release()
 
 
-def remove_abandoned_workspaces() -> None:
-    """Delete the temporary workspaces of experiments that were killed: those in which no process works any more."""
-    workspaces = [path for path in WORKSPACES.glob("tmp*") if path.is_dir()]
-    if workspaces:
-        folders = {process.info["cwd"] for process in psutil.process_iter(["cwd"])}
-        for workspace in workspaces:
-            if not any(folder and Path(folder).is_relative_to(workspace.resolve()) for folder in folders):
-                shutil.rmtree(workspace, ignore_errors=True)
-    for path in [file for folder in RUN_FILES for file in folder.glob("*/*.run")]:
-        if not Path(json.loads(path.read_text())["root_dir"]).exists():
-            shutil.rmtree(path.parent, ignore_errors=True)
+def remove_abandoned_clones() -> None:
+    """Delete the clones of a run that was killed: those in which no process works any more."""
+    clones = list(LOGS.glob("clone-*"))
+    folders = {process.info["cwd"] for process in psutil.process_iter(["cwd"])} if clones else set()
+    for clone in clones:
+        if not any(folder and Path(folder).is_relative_to(clone.resolve()) for folder in folders):
+            shutil.rmtree(clone, ignore_errors=True)
 
 
 class PlainDisplay:

@@ -51,8 +51,6 @@ class Trials:
             if revision and is_current(revision, with_overrides(self.values, overrides, name)):
                 self.finish(name, trial)  # stopped after its end, but before that was noted
                 continue
-            if revision:
-                dvc("exp", "remove", name)
             self.running[name] = trial
             yield Experiment(name, overrides)
 
@@ -89,8 +87,6 @@ class Trials:
     def give_up(self, experiment: Experiment, trial: optuna.Trial) -> None:
         experiment.given_up = True
         stop([experiment])
-        if experiment.name in kept_experiments(head()):  # it was quicker
-            dvc("exp", "remove", experiment.name)
         self.study.tell(trial.number, state=PRUNED)
         del self.running[experiment.name]
 

@@ -32,8 +32,8 @@ def revision(repository, name: str) -> str:
     return next(line.split()[0] for line in references(repository).splitlines() if line.endswith(f"/{name}"))
 
 
-def workspaces(repository) -> list:
-    return list((repository.folder / ".dvc/tmp/exps/standalone").glob("tmp*"))
+def clones(repository) -> list:
+    return list((repository.folder / ".dvc/tmp/experiments").glob("clone-*"))
 
 
 def processes(repository) -> list[psutil.Process]:
@@ -83,7 +83,8 @@ def test_each_becomes_an_experiment_with_the_same_bytes_as_by_hand(done):
 
 def test_data_is_not_made_again_for_an_experiment(done):
     output = (done.folder.parent / "output").read_text()
-    assert "longer: train" in output and "fetch" not in output and "prepare" not in output
+    assert "longer: train" in output and "fetch" in output
+    assert "Running stage" not in output and "longer: fetch" not in output and "longer: prepare" not in output
 
 
 def test_a_second_call_runs_nothing_and_changes_nothing(done):
@@ -152,7 +153,7 @@ def test_one_that_fails_is_told_with_its_log_and_leaves_the_others_running(repos
     assert "bad failed. Its last lines:" in output and "prepare.validation_size: 1200 of 1200" in output
     log = repository.folder / re.search(r"The whole log: (\S+)", output)[1]
     assert "1200 of 1200" in log.read_text() and "Traceback" not in output
-    assert kept(repository) == {"good"} and workspaces(repository) == []
+    assert kept(repository) == {"good"} and clones(repository) == []
 
 
 def test_a_killed_training_fails_alone_and_the_next_call_repairs_it(repository, running):
@@ -163,7 +164,7 @@ def test_a_killed_training_fails_alone_and_the_next_call_repairs_it(repository, 
     assert process.wait(120) == 1
     output = (repository.folder.parent / "output").read_text()
     assert "first failed" in output and kept(repository) == {"second", "third"}
-    assert workspaces(repository) == [] and processes(repository) == []
+    assert clones(repository) == [] and processes(repository) == []
     repository.set_params("experiments={first: {train.epochs: 3}, second: {train.epochs: 1}, third: {train.epochs: 2}}")
     output = repository.python("tools.experiments")
     assert kept(repository) == {"first", "second", "third"} and "second: up to date" in output
@@ -175,24 +176,24 @@ def test_stopping_it_stops_all_and_leaves_no_trace(repository, running, number):
     process.send_signal(number)
     assert process.wait(120) == 1
     assert "Traceback" not in (repository.folder.parent / "output").read_text()
-    assert processes(repository) == [] and workspaces(repository) == []
+    assert processes(repository) == [] and clones(repository) == []
     assert not (repository.folder / ".dvc/tmp/experiments.lock").exists()
     assert kept(repository) <= {"second", "third"}  # whatever had ended by then
     assert repository.results() == results_before and repository.run("git", "status", "--porcelain") == ""
     assert references_before.splitlines()[-1] in references(repository)
 
 
-def test_one_that_was_killed_leaves_workspaces_which_the_next_call_removes(repository, running):
+def test_one_that_was_killed_leaves_a_clone_which_the_next_call_removes(repository, running):
     process, _ = running
     assert "already running" in repository.python("tools.experiments", status=1) and process.poll() is None
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     for victim in processes(repository):
         victim.kill()
-    assert workspaces(repository) != []
+    assert clones(repository) != []
     repository.set_params("experiments={short: {train.epochs: 1}}")
     repository.python("tools.experiments")
-    assert "short" in kept(repository) and workspaces(repository) == []
+    assert "short" in kept(repository) and clones(repository) == []
 
 
 def test_changes_that_are_not_committed_are_told_and_used(done):
