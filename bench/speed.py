@@ -34,7 +34,7 @@ from stages.params import read_params, read_values
 from tools.dvc import command, dvc, environment
 from tools.experiments import positive
 from tools.git import git
-from tools.side_by_side import ONE_THREAD, Experiment, cloned
+from tools.side_by_side import ONE_THREAD, Clone, Experiment
 
 RESULT = Path("metrics/speed.json")
 
@@ -221,7 +221,7 @@ def timeline(name: str, seed: int) -> tuple[list[tuple[str, float]], str]:
     """What happens in an experiment and when, in seconds; and its log, in which Python tells what each import takes."""
     experiment = Experiment(name, read_values()["experiments"]["run-1"] | {"seed": seed})
     os.environ["PYTHONPROFILEIMPORTTIME"] = "1"
-    with cloned() as clone:
+    with Clone() as clone:
         experiment.start(clone)
         del os.environ["PYTHONPROFILEIMPORTTIME"]
         events, running = [("start", time.perf_counter())], True

@@ -80,6 +80,7 @@ class Params(Section):
     experiment_groups: Any = None
     check: Any = None
     sweep: Any = None
+    ray: Any = None
 
 
 Schema = TypeVar("Schema", bound=Params)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from joblib import cpu_count
 
 from fashion.errors import UserError, reported
 from fashion.files import write_csv
 from stages.params import PARAMS, parse_yaml, read_values
+from tools.cluster import Cluster
 from tools.dvc import dvc
 from tools.fsck import look_again
 from tools.git import experiments as kept_experiments
@@ -31,13 +31,15 @@ PLAIN = "experiments"  # the section of params.yaml that runs where no group is 
 def main() -> None:
     arguments = parse_arguments()
     group, values = arguments.group, read_values()
-    configured = group_of(read_tool_params(), group)
+    params = read_tool_params()
+    configured = group_of(params, group)
     chosen = choose(configured, arguments.only)
     planned = {}
     for name in chosen:
         planned |= with_seeds(name, configured[name], values, arguments.seeds)
 
-    results = make_current(planned, values, arguments.jobs)
+    place = Cluster(arguments.ray, params.ray) if arguments.ray else None
+    results = make_current(planned, values, arguments.jobs, place)
     if set(chosen) != set(configured):
         print(f"Only {', '.join(chosen)}: metrics/{group}.csv and plots/{group}.png are left as they were.\n")
         return print(markdown(pd.DataFrame([result.summary() for result in results.values()])))
@@ -54,8 +56,9 @@ def parse_arguments() -> argparse.Namespace:
         "--seeds", metavar="N", type=positive, default=1, help="run each with N seeds, from the one in params.yaml"
     )
     parser.add_argument(
-        "--jobs", metavar="N", type=positive, default=cpu_count(), help="how many at a time; by default, as many as cores"
+        "--jobs", metavar="N", type=positive, help="how many at a time; by default, as many as there are cores"
     )
+    parser.add_argument("--ray", metavar="ADDRESS", help="run them on this Ray cluster, HOST:PORT")
     return parser.parse_args()
 
 
@@ -104,7 +107,9 @@ def check_working_copy(commit: str) -> None:
         )
 
 
-def make_current(planned: dict[str, dict[str, Any]], values: dict, jobs: int) -> dict[str, Result]:
+def make_current(
+    planned: dict[str, dict[str, Any]], values: dict, jobs: int | None, place: Cluster | None = None
+) -> dict[str, Result]:
     """Run those of the planned experiments that are not there yet, as code and params are now; return all their results.
 
     `planned` has the params that each experiment sets, by its name; `values` is the params file that they start from.
@@ -121,6 +126,8 @@ def make_current(planned: dict[str, dict[str, Any]], values: dict, jobs: int) ->
         if waiting:
             look_again()  # experiments get their data from DVC's cache
             dvc("repro", "prepare")  # raw and prepared data are made once, and shared through DVC's cache
+            if place:
+                dvc("push")
             if head() != commit:
                 raise UserError("the commit changed while the data was prepared. Run it again")
             epochs = {one.name: with_overrides(values, one.overrides, one.name)["train"]["epochs"] for one in waiting}

@@ -57,11 +57,19 @@ class Sweep(Section):
     space: Annotated[dict[Name, Range], Field(min_length=1)]
 
 
+class Resources(Section):
+    """What a trial on a Ray cluster is given."""
+
+    cpus: Annotated[float, Field(gt=0)] = 1
+    gpus: Annotated[float, Field(ge=0)] = 0
+
+
 class ToolParams(Params):
     experiments: Experiments
     experiment_groups: dict[ExperimentName, Experiments] = Field(default_factory=dict)
     check: Check
     sweep: Sweep | None = None
+    ray: Resources = Field(default_factory=Resources)
 
 
 def read_tool_params() -> ToolParams:

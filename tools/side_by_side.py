@@ -15,8 +15,8 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
@@ -24,6 +24,7 @@ from typing import Any, TextIO
 
 import psutil
 from filelock import FileLock, Timeout
+from joblib import cpu_count
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -44,13 +45,69 @@ STAGE = re.compile(r"Running stage '(\w+)'")
 EPOCH = re.compile(r"epoch (\d+)/(\d+) .*val_loss ([\d.]+) val_accuracy ([\d.]+)")
 
 
+class Clone:
+    """Where experiments run on this machine: a clone of the repository with the changes that are not committed.
+
+    It shares DVC's cache and settings, and is gone when the block ends.
+    """
+
+    def __enter__(self) -> "Clone":
+        LOGS.mkdir(parents=True, exist_ok=True)
+        self.folder = Path(mkdtemp(prefix="clone-", dir=LOGS)).resolve()
+        git("clone", "--quiet", "--no-tags", ".", str(self.folder))
+        if changes := git_bytes("diff", "--binary", "HEAD"):
+            patch = self.folder / ".git/changes"
+            patch.write_bytes(changes)
+            self.git("apply", str(patch))
+        for key in ("user.name", "user.email"):
+            if value := git("config", "--default", "", "--get", key).strip():
+                self.git("config", key, value)
+        if (settings := Path(".dvc/config.local")).exists():
+            shutil.copy(settings, self.folder / settings)
+        from dvc.config import Config  # slow, so only where it is needed
+
+        with Config(str(self.folder / ".dvc")).edit("local") as config:
+            config["cache"]["dir"] = str(cache_folder())
+        return self
+
+    def __exit__(self, *_) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def git(self, *arguments: str) -> str:
+        return git("-C", str(self.folder), *arguments)
+
+    def start(self, name: str, settings: list[str], log: Path) -> subprocess.Popen:
+        with log.open("wb") as file:
+            return subprocess.Popen(
+                command("exp", "run", "--temp", "--name", name, *settings),
+                cwd=self.folder,
+                env=environment(**ONE_THREAD),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # so that it can be stopped with all that it started
+            )
+
+    def fetch(self, name: str) -> None:
+        """Take an experiment over, in the place of an older one of its name."""
+        commit = self.git("rev-parse", "HEAD").strip()
+        reference = f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
+        git("fetch", "--quiet", "--no-tags", str(self.folder), f"+{reference}:{reference}")
+
+    room = cpu_count()  # experiments at a time
+
+    @staticmethod
+    def stop(process: subprocess.Popen, number: signal.Signals) -> None:
+        os.killpg(process.pid, number)
+
+
 @dataclass
 class Experiment:
     """One experiment to run: its name, the params that it sets, and how far it has come."""
 
     name: str
     overrides: dict[str, Any]
-    clone: Path | None = None
+    place: Clone | None = None  # where it runs
     process: subprocess.Popen | None = None
     reader: TextIO | None = None
     stage: str = "waiting"
@@ -67,24 +124,15 @@ class Experiment:
     def log(self) -> Path:
         return LOGS / f"{self.name}.log"
 
-    def start(self, clone: Path) -> None:
-        arguments = [f"--set-param={name}={json.dumps(value)}" for name, value in self.overrides.items()]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command("exp", "run", "--temp", "--name", self.name, *arguments),
-                cwd=clone,
-                env=environment(**ONE_THREAD),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # so that it can be stopped with all that it started
-            )
+    def start(self, place: Clone) -> None:
+        settings = [f"--set-param={name}={json.dumps(value)}" for name, value in self.overrides.items()]
+        self.process = place.start(self.name, settings, self.log)
         self.reader = self.log.open(encoding="utf-8", errors="replace")
-        self.clone, self.stage, self.started = clone, "starting", time.monotonic()
+        self.place, self.stage, self.started = place, "starting", time.monotonic()
 
     def follow(self) -> list[str]:
         """Read what is new in the log; return what has happened, in words."""
-        news = []
+        news, ended = [], not self.running  # asked first, so that the last lines are read
         for line in self.reader:
             self.lines.append(line.rstrip("\n"))
             if match := STAGE.match(line):
@@ -92,12 +140,13 @@ class Experiment:
                 news.append(self.stage)
             elif match := EPOCH.match(line):
                 self.epoch, self.epochs, self.val_accuracy = int(match[1]), int(match[2]), match[4]
+                del self.curve[self.epoch - 1 :]  # begun again elsewhere
                 self.curve.append({"val_loss": float(match[3]), "val_accuracy": float(match[4])})
                 news.append(f"epoch {self.epoch}/{self.epochs}, validation accuracy {self.val_accuracy}")
-        if self.running is False and self.stage not in ENDS:
+        if ended and self.stage not in ENDS:
             self.stage = "given up" if self.given_up else "failed" if self.failed else "done"
             if self.stage == "done":
-                fetch_experiment(self.clone, self.name)
+                self.place.fetch(self.name)
             news.append(f"{self.stage} after {time.monotonic() - self.started:.0f} s")
         return news
 
@@ -129,7 +178,7 @@ def stop(experiments: list[Experiment]) -> None:
     for number, patience in ((signal.SIGINT, PATIENCE), (signal.SIGKILL, None)):
         running = [experiment for experiment in experiments if experiment.running]
         for experiment in running:
-            os.killpg(experiment.process.pid, number)
+            experiment.place.stop(experiment.process, number)
         deadline = patience and time.monotonic() + patience
         for experiment in running:
             with suppress(subprocess.TimeoutExpired):
@@ -137,9 +186,12 @@ def stop(experiments: list[Experiment]) -> None:
 
 
 def run_side_by_side(
-    experiments: Iterable[Experiment], jobs: int, watch: Callable[[Experiment], None] = lambda experiment: None
+    experiments: Iterable[Experiment],
+    jobs: int | None = None,
+    watch: Callable[[Experiment], None] = lambda experiment: None,
+    place: Clone | None = None,
 ) -> None:
-    """Run the experiments, `jobs` at a time. Raises UserError when some failed, after all have ended.
+    """Run the experiments, `jobs` at a time, by default as many as there is room for. Raises UserError when some failed, after all have ended.
 
     An iterator is asked for the next one when its turn comes. `watch` is called after each piece of news from one.
     Whatever ends this, the experiments that still run are stopped and no clone is left.
@@ -147,21 +199,25 @@ def run_side_by_side(
     for number in (signal.SIGINT, signal.SIGTERM):  # both end like Ctrl-C, also where the shell has set them to be ignored
         signal.signal(number, signal.default_int_handler)
     shown = list(experiments) if isinstance(experiments, list) else []
-    upcoming, started, more, clone = iter(experiments), [], True, None
+    upcoming, started, more, entered = iter(experiments), [], True, None
     display = LiveDisplay(shown) if sys.stdout.isatty() else PlainDisplay()
     with ExitStack() as stack:
         try:
             with display:
                 while more or any(experiment.stage not in ENDS for experiment in started):
                     active = [experiment for experiment in started if experiment.running]
-                    if more and len(active) < jobs and all(experiment.under_way for experiment in active):
+                    if (
+                        more
+                        and (not active or len(active) < (jobs or entered.room))
+                        and all(experiment.under_way for experiment in active)
+                    ):
                         experiment = next(upcoming, None)
                         more = experiment is not None
                         if more:
                             started.append(experiment)
                             shown += [] if experiment in shown else [experiment]
-                            clone = clone or stack.enter_context(cloned())
-                            experiment.start(clone)
+                            entered = entered or stack.enter_context(place or Clone())
+                            experiment.start(entered)
                     for experiment in started:
                         if experiment.stage not in ENDS and (news := experiment.follow()):
                             display.show(experiment, news)
@@ -175,38 +231,6 @@ def run_side_by_side(
     failures = [experiment for experiment in started if experiment.failed]
     if failures:
         raise UserError("\n".join(_failure(experiment) for experiment in failures))
-
-
-@contextmanager
-def cloned() -> Iterator[Path]:
-    """A clone of the repository with the changes that are not committed; it shares DVC's cache and settings."""
-    LOGS.mkdir(parents=True, exist_ok=True)
-    folder = Path(mkdtemp(prefix="clone-", dir=LOGS)).resolve()
-    try:
-        git("clone", "--quiet", "--no-tags", ".", str(folder))
-        if changes := git_bytes("diff", "--binary", "HEAD"):
-            patch = folder / ".git/changes"
-            patch.write_bytes(changes)
-            git("-C", str(folder), "apply", str(patch))
-        for key in ("user.name", "user.email"):
-            if value := git("config", "--default", "", "--get", key).strip():
-                git("-C", str(folder), "config", key, value)
-        if (settings := Path(".dvc/config.local")).exists():
-            shutil.copy(settings, folder / settings)
-        from dvc.config import Config  # slow, so only where it is needed
-
-        with Config(str(folder / ".dvc")).edit("local") as config:
-            config["cache"]["dir"] = str(cache_folder())
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def fetch_experiment(clone: Path, name: str) -> None:
-    """Take an experiment over from the clone in which it ran, in the place of an older one of its name."""
-    commit = git("-C", str(clone), "rev-parse", "HEAD").strip()
-    reference = f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
-    git("fetch", "--quiet", "--no-tags", str(clone), f"+{reference}:{reference}")
 
 
 def _failure(experiment: Experiment) -> str:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import optuna
 import pandas as pd
-from joblib import cpu_count
 
 from fashion.errors import UserError, reported
 from fashion.files import write_csv
 from stages.params import PARAMS, read_values
+from tools.cluster import Cluster
 from tools.dvc import dvc
 from tools.experiments import check_working_copy, is_current, pipeline_code, pipeline_params, positive
 from tools.fsck import look_again
@@ -98,25 +98,30 @@ class Trials:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="sweep", description=__doc__.split("\n")[0])
     parser.add_argument(
-        "--jobs", metavar="N", type=positive, default=cpu_count(), help="trials at a time; by default, as many as cores"
+        "--jobs", metavar="N", type=positive, help="trials at a time; by default, as many as there are cores"
     )
+    parser.add_argument("--ray", metavar="ADDRESS", help="run the trials on this Ray cluster, HOST:PORT")
     parser.add_argument("--apply", action="store_true", help="write the best trial's params into params.yaml")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    sweep, values = read_tool_params().sweep, read_values()
+    tool_params, values = read_tool_params(), read_values()
+    sweep = tool_params.sweep
     if sweep is None:
         raise UserError(f"{PARAMS} has no section sweep, which says what to search for")
     for params in ends_of(sweep):
         with_overrides(values, params, f"{PARAMS}: sweep")  # or refuse them
+    place = Cluster(arguments.ray, tool_params.ray) if arguments.ray else None
     with only_one():
         check_working_copy(head())
         trials = Trials(sweep, values)
         if trials.resumed or len(trials.study.trials) < sweep.trials:
             look_again()
             dvc("repro", "prepare")
+            if place:
+                dvc("push")
         try:
-            run_side_by_side(trials.experiments(), arguments.jobs, trials.watch)
+            run_side_by_side(trials.experiments(), arguments.jobs, trials.watch, place)
         finally:
             if any(trial.state == COMPLETE for trial in trials.study.trials):
                 show(trials.study, sweep, values["data"]["name"])
@@ -193,6 +198,8 @@ def table_of(study: optuna.Study, sweep: Sweep) -> pd.DataFrame:
         | trial.params
         for trial in study.get_trials(states=[COMPLETE, PRUNED, FAILED])
     ]
+    for row in rows:  # as they stand in params.yaml, all digits
+        row |= {name: json.dumps(row[name]) for name in sweep.space if isinstance(row.get(name), float)}
     best_first = pd.DataFrame(rows).sort_values(sweep.metric, ascending=sweep.metric == "val_loss", kind="stable")
     order = {"complete": 0, "pruned": 1, "fail": 2}
     return best_first.sort_values("state", key=lambda states: states.map(order), kind="stable")

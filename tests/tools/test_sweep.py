@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pandas as pd
 import psutil
@@ -84,7 +85,8 @@ def test_one_that_is_killed_goes_on_with_the_same_trials(swept, built, tmp_path)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     for victim in victims:
-        victim.kill()
+        with suppress(psutil.NoSuchProcess):
+            victim.kill()
     output = repository.python("tools.sweep", "--jobs", "1")
     assert "sweep-small-000: " not in output and "sweep-small-001: epoch 1/2" in output
     pd.testing.assert_frame_equal(table(repository), table(swept[0]))

@@ -1,0 +1,189 @@
+"""Experiments on a Ray cluster, in the place of this machine's cores: `--ray ADDRESS` of experiments and sweep.
+
+A task clones the project from its Git remote at the commit, works with the shared DVC remote and with a cache of its node's
+own, runs `dvc exp run`, and pushes the experiment; this machine, the head, fetches it. The nodes need the project's packages
+(requirements.txt, requirements-ray.txt), Git, and access to both remotes; they share no file system.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from fashion.errors import UserError
+from tools.dvc import dvc
+from tools.git import git, head
+from tools.params import Resources
+
+RETRIES = 3  # of a trial whose node has died
+PATIENCE = 10  # seconds to answer a connection
+REMOTE = "origin"
+
+# Runs a command in a session of its own, and ends all of it when the process that started this one is gone: Ray kills a
+# worker without a chance to tidy up, when its node or its driver dies.
+SUPERVISED = """
+import os, signal, subprocess, sys, time
+os.setsid()
+parent, process = os.getppid(), subprocess.Popen(sys.argv[1:])
+while process.poll() is None:
+    if os.getppid() != parent:
+        os.killpg(0, signal.SIGKILL)
+    time.sleep(0.2)
+sys.exit(process.returncode)
+"""
+
+
+class Cluster:
+    """Where experiments run: the tasks of a Ray cluster. Raises UserError before anything starts where they could not."""
+
+    def __init__(self, address: str, resources: Resources):
+        self.address, self.resources = address, resources
+        self.url, self.commit = check_remotes(), head()
+        check_address(address)
+
+    def __enter__(self) -> "Cluster":
+        import ray
+
+        ray.init(self.address, log_to_driver=False, logging_level="ERROR")
+        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # nodes have no copy of this module yet
+        limits = {"num_cpus": self.resources.cpus, "num_gpus": self.resources.gpus}
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
+        self.lines = ray.remote(num_cpus=0, scheduling_strategy=here)(Lines).remote()
+        self.task = ray.remote(max_retries=RETRIES, retry_exceptions=False, **limits)(run_on_node)
+        return self
+
+    def __exit__(self, *_) -> None:
+        import ray
+
+        ray.shutdown()  # which ends the tasks that still run
+
+    @property
+    def room(self) -> int:
+        """How many trials the cluster has room for at a time, at least one."""
+        import ray
+
+        found = ray.cluster_resources()
+        wanted = {"CPU": self.resources.cpus, "GPU": self.resources.gpus}
+        return max(1, *(int(found.get(kind, 0) // amount) for kind, amount in wanted.items() if amount))
+
+    def start(self, name: str, settings: list[str], log: Path) -> "Task":
+        log.write_bytes(b"")
+        words = ["exp", "run", "--pull", "--name", name, *settings]
+        return Task(self.task.remote(name, self.url, self.commit, words, self.lines), self.lines, name, log)
+
+    def fetch(self, name: str) -> None:
+        dvc("exp", "pull", "--force", REMOTE, name)
+
+    @staticmethod
+    def stop(task: "Task", number: signal.Signals) -> None:
+        task.cancel()
+
+
+class Task:
+    """A trial under way, watched like a process."""
+
+    def __init__(self, reference: Any, lines: Any, name: str, log: Path):
+        self.reference, self.lines, self.name, self.log = reference, lines, name, log
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        import ray
+
+        if self.returncode is None:
+            ended = bool(ray.wait([self.reference], timeout=0)[0])
+            with self.log.open("a", encoding="utf-8") as file:
+                file.writelines(ray.get(self.lines.take.remote(self.name)))
+            if ended:
+                self.returncode = self._result()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        return self.poll()
+
+    def cancel(self) -> None:
+        import ray
+
+        ray.cancel(self.reference, force=True)
+
+    def _result(self) -> int:
+        import ray
+
+        try:
+            return ray.get(self.reference)
+        except ray.exceptions.RayError as error:
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(f"{type(error).__name__}: {str(error).splitlines()[0]}\n")
+            return 1
+
+
+class Lines:
+    """What the tasks have printed and nobody has read yet; an actor of the cluster."""
+
+    def __init__(self):
+        self.kept: dict[str, list[str]] = {}
+
+    def add(self, name: str, line: str) -> None:
+        self.kept.setdefault(name, []).append(line)
+
+    def take(self, name: str) -> list[str]:
+        return self.kept.pop(name, [])
+
+
+def run_on_node(name: str, url: str, commit: str, words: list[str], lines: Any) -> int:
+    """Clone, run, push; returns the exit status. Runs on a node, which has nothing of the project yet."""
+    cache = Path.home() / ".cache/dvc-nodes" / url.strip("/").replace("/", "-").replace(":", "-")
+    dvc_here = [sys.executable, "-m", "dvc"]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    with TemporaryDirectory(prefix="trial-") as folder:
+        for step in (
+            ["git", "clone", "--quiet", url, "."],
+            ["git", "checkout", "--quiet", "--detach", commit],
+            [*dvc_here, "cache", "dir", "--local", str(cache)],
+            [sys.executable, "-c", SUPERVISED, *dvc_here, *words],
+            [*dvc_here, "exp", "push", "--force", REMOTE, name],
+        ):
+            pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+            with subprocess.Popen(step, cwd=folder, env=os.environ | {"PATH": path}, text=True, **pipes) as process:
+                for line in process.stdout:
+                    lines.add.remote(name, line)
+            if process.returncode:
+                return process.returncode
+    return 0
+
+
+def check_address(address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), PATIENCE).close()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no Ray cluster answers at {address} ({error}). `ray start --head` starts one and prints its address, HOST:PORT"
+        ) from None
+
+
+def check_remotes() -> str:
+    """The address of the Git remote. Raises UserError where nodes could not get this commit or give results."""
+    try:
+        url = git("remote", "get-url", REMOTE).strip()
+    except UserError:
+        raise UserError(
+            f"there is no Git remote {REMOTE}, from which the nodes would clone. `git remote add {REMOTE} URL`"
+        ) from None
+    git("fetch", "--quiet", REMOTE)
+    commit = head()
+    if not git("branch", "--remotes", "--contains", commit).strip():
+        raise UserError(f"{REMOTE} does not have commit {commit[:7]}, which the nodes would run. `git push` it")
+    if git("diff", "--name-only", "HEAD").strip():
+        raise UserError("there are changes that are not committed, which the nodes would not see. Commit and push them")
+    if not git("config", "--file", ".dvc/config", "--default", "", "--get", "core.remote").strip():
+        raise UserError(
+            ".dvc/config names no default DVC remote, through which the nodes share data and results."
+            " `dvc remote add --default NAME ADDRESS`, then commit and push"
+        )
+    return url
