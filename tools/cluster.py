@@ -40,6 +40,8 @@ sys.exit(process.returncode)
 class Cluster:
     """Where experiments run: the tasks of a Ray cluster. Raises UserError before anything starts where they could not."""
 
+    in_turn = False
+
     def __init__(self, address: str, resources: Resources):
         self.address, self.resources = address, resources
         self.url, self.commit = check_remotes(), head()

@@ -95,6 +95,7 @@ class Clone:
         git("fetch", "--quiet", "--no-tags", str(self.folder), f"+{reference}:{reference}")
 
     room = cpu_count()  # experiments at a time
+    in_turn = True  # DVC mixes up two that are started in the same moment
 
     @staticmethod
     def stop(process: subprocess.Popen, number: signal.Signals) -> None:
@@ -157,9 +158,8 @@ class Experiment:
     @property
     def under_way(self) -> bool:
         """Whether DVC has taken up this experiment, so that the next one can be handed to it."""
-        return not self.running or any(
-            line.startswith(("Reproducing experiment", "Stage", "Running")) for line in self.lines
-        )
+        begun = ("Reproducing experiment", "Stage", "Running")
+        return not self.place.in_turn or not self.running or any(line.startswith(begun) for line in self.lines)
 
     @property
     def failed(self) -> bool:
@@ -191,10 +191,11 @@ def run_side_by_side(
     watch: Callable[[Experiment], None] = lambda experiment: None,
     place: Clone | None = None,
 ) -> None:
-    """Run the experiments, `jobs` at a time, by default as many as there is room for. Raises UserError when some failed, after all have ended.
+    """Run the experiments, `jobs` at a time, by default as many as there is room for; here, or in another place.
 
-    An iterator is asked for the next one when its turn comes. `watch` is called after each piece of news from one.
-    Whatever ends this, the experiments that still run are stopped and no clone is left.
+    An iterator is asked for the next one when its turn comes. `watch` is called after each piece of news from one. Raises
+    UserError when some failed, after all have ended. Whatever ends this, the experiments that still run are stopped and no
+    clone is left.
     """
     for number in (signal.SIGINT, signal.SIGTERM):  # both end like Ctrl-C, also where the shell has set them to be ignored
         signal.signal(number, signal.default_int_handler)
@@ -206,11 +207,8 @@ def run_side_by_side(
             with display:
                 while more or any(experiment.stage not in ENDS for experiment in started):
                     active = [experiment for experiment in started if experiment.running]
-                    if (
-                        more
-                        and (not active or len(active) < (jobs or entered.room))
-                        and all(experiment.under_way for experiment in active)
-                    ):
+                    room = not active or len(active) < (jobs or entered.room)
+                    if more and room and all(experiment.under_way for experiment in active):
                         experiment = next(upcoming, None)
                         more = experiment is not None
                         if more:

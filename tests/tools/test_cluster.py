@@ -1,0 +1,177 @@
+"""Real Ray clusters of several nodes on this machine: each node has a home of its own, and so a cache of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench.repository import Repository
+
+RAY = Path(sys.executable).with_name("ray")
+GROUP = "experiments={a: {seed: 1}, b: {seed: 2}, c: {seed: 3}, d: {seed: 4}}"
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def end(process: psutil.Popen) -> None:
+    """Kill a node: all that `ray start` has started, at once, as a power cut would."""
+    with suppress(psutil.NoSuchProcess):
+        victims = [*process.children(recursive=True), process]
+        for victim in victims:
+            with suppress(psutil.NoSuchProcess):
+                victim.kill()
+    process.wait()
+
+
+@contextmanager
+def cluster(folder: Path, nodes: int):
+    """Address, and each node's process by its home."""
+    address, homes = f"127.0.0.1:{free_port()}", {}
+    with ExitStack() as stack:
+        for i in range(nodes):
+            home = folder / f"node-{i}"
+            home.mkdir()
+            role = (
+                [f"--port={address.split(':')[1]}", "--head", "--include-dashboard=false"]
+                if i == 0
+                else [f"--address={address}"]
+            )
+            words = [RAY, "start", *role, "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
+            log = stack.enter_context((folder / f"node-{i}.log").open("w"))
+            environment = os.environ | {"HOME": str(home), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
+            homes[home] = psutil.Popen(words, env=environment, stdout=log, stderr=log)
+            stack.callback(end, homes[home])
+            while "Ray runtime started" not in (folder / f"node-{i}.log").read_text():
+                assert homes[home].poll() is None, (folder / f"node-{i}.log").read_text()
+                time.sleep(0.1)
+        yield address, homes
+
+
+@pytest.fixture
+def team(repository, tmp_path):
+    """A project with stub training, pushed to a Git remote and with a DVC remote, each a folder."""
+    return pushed(repository, tmp_path)
+
+
+def pushed(repository: Repository, folder: Path, seconds: float = 0.0) -> Repository:
+    repository.stub_training(seconds)
+    repository.set_params(GROUP, "ray={cpus: 1, gpus: 0}")
+    repository.run("git", "init", "--quiet", "--bare", "--initial-branch=main", str(folder / "git"))
+    repository.run("git", "remote", "add", "origin", str(folder / "git"))
+    repository.dvc("remote", "add", "--default", "team", str(folder / "remote"))
+    repository.dvc("repro")
+    repository.commit("For the cluster")
+    repository.run("git", "push", "--quiet", "origin", "main")
+    return repository
+
+
+def experiments(repository: Repository) -> dict[str, str]:
+    """What Git keeps of each, but for the record of the environment."""
+    lines = repository.run("git", "for-each-ref", "--format=%(objectname) %(refname:lstrip=4)", "refs/exps").splitlines()
+    trees = {name: repository.run("git", "ls-tree", "-r", revision) for revision, name in map(str.split, lines)}
+    return {
+        name: "".join(line for line in tree.splitlines(keepends=True) if "environment.json" not in line)
+        for name, tree in trees.items()
+    }
+
+
+def trials(home: Path) -> bool:
+    """Whether a node has run any."""
+    return any((home / ".cache/dvc-nodes").glob("*/files/md5/*"))
+
+
+def test_trials_land_on_both_nodes_and_give_the_bytes_of_a_local_run(team, tmp_path):
+    here = team.copy(tmp_path / "here")
+    here.python("tools.experiments")
+    with cluster(tmp_path, nodes=2) as (address, homes):
+        output = team.python("tools.experiments", "--ray", address)
+        assert all(trials(home) for home in homes)
+    assert "a: epoch 2/2" in output and set(experiments(team)) == {"a", "b", "c", "d"}
+    assert experiments(team) == experiments(here)
+    for name in "abcd":
+        team.dvc("exp", "apply", "--quiet", name)  # with its model, which has come along
+        assert team.dvc("status").strip() == "Data and pipelines are up to date."
+
+
+def test_a_node_killed_in_the_middle_costs_only_time(repository, tmp_path):
+    team = pushed(repository, tmp_path, seconds=4)
+    here = team.copy(tmp_path / "here")
+    with cluster(tmp_path, nodes=3) as (address, homes), (tmp_path / "output").open("w") as log:
+        words = [sys.executable, "-m", "tools.experiments", "--ray", address]
+        process = subprocess.Popen(words, cwd=team.folder, env=team.environment(), stdout=log, stderr=log)
+        last = list(homes)[-1]
+        while not trials(last):
+            assert process.poll() is None, (tmp_path / "output").read_text()
+            time.sleep(0.1)
+        end(homes[last])
+        assert process.wait(180) == 0, (tmp_path / "output").read_text()
+    here.python("tools.experiments")
+    assert experiments(team) == experiments(here)
+
+
+def test_a_trial_that_fails_by_itself_is_told_and_not_tried_again(team, tmp_path):
+    path = team.folder / "stages/train.py"
+    path.write_text(path.read_text() + "\nif params['seed'] == 3:\n    raise SystemExit('train: not this seed')\n")
+    team.commit("It can't stand 3")
+    team.run("git", "push", "--quiet", "origin", "main")
+    with cluster(tmp_path, nodes=2) as (address, _):
+        output = team.python("tools.experiments", "--ray", address, status=1)
+    assert "c failed. Its last lines:" in output and output.count("| train: not this seed") == 1
+    assert set(experiments(team)) == {"a", "b", "d"}
+
+
+def test_ending_the_head_ends_the_tasks(repository, tmp_path):
+    team = pushed(repository, tmp_path, seconds=60)
+    with cluster(tmp_path, nodes=2) as (address, _), (tmp_path / "output").open("w") as log:
+        words = [sys.executable, "-m", "tools.experiments", "--ray", address]
+        process = subprocess.Popen(words, cwd=team.folder, env=team.environment(), stdout=log, stderr=log)
+        while "a: train" not in (tmp_path / "output").read_text():
+            assert process.poll() is None, (tmp_path / "output").read_text()
+            time.sleep(0.1)
+        assert trainings()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        deadline = time.monotonic() + 60
+        while trainings() and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert not trainings()
+
+
+def trainings() -> list[psutil.Process]:
+    """Processes that work in a trial's clone."""
+    return [one for one in psutil.process_iter(["cwd"]) if "/trial-" in (one.info["cwd"] or "")]
+
+
+def test_a_wrong_address_is_told_before_anything_starts(team):
+    output = team.python("tools.experiments", "--ray", f"127.0.0.1:{free_port()}", status=1)
+    assert output.startswith("experiments: no Ray cluster answers at 127.0.0.1:") and "ray start --head" in output
+    assert "no Ray cluster answers at nonsense" in team.python("tools.experiments", "--ray", "nonsense", status=1)
+
+
+@pytest.mark.parametrize(
+    ("commands", "message"),
+    [
+        (["git remote remove origin"], "there is no Git remote origin"),
+        (["git commit --quiet --allow-empty -m new"], "does not have commit"),
+        (["touch stages/new.py", "git add stages/new.py"], "changes that are not committed"),
+        (["git rm --quiet --cached dvc.lock", "git commit --quiet -m without", "git push --quiet origin main",
+          "git config --file .dvc/config --unset core.remote", "git commit --quiet -am x", "git push --quiet origin main"],
+         ".dvc/config names no default DVC remote"),
+    ],
+)  # fmt: skip
+def test_what_nodes_could_not_reach_is_told_before_anything_starts(team, commands, message):
+    for command in commands:
+        team.run(*command.split())
+    output = team.python("tools.experiments", "--ray", "127.0.0.1:1", status=1)
+    assert message in output and "Traceback" not in output
