@@ -30,6 +30,7 @@ from rich.live import Live
 from rich.table import Table
 
 from fashion.errors import UserError
+from fashion.files import FULL
 from tools.dvc import command, environment
 from tools.fsck import cache_folder
 from tools.git import git, git_bytes
@@ -37,7 +38,6 @@ from tools.git import git, git_bytes
 LOGS = Path(".dvc/tmp/experiments")  # and clones
 LOCK = Path(".dvc/tmp/experiments.lock")
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
-FULL = 2**20  # bytes free; with less, not even a log can be written
 PATIENCE = 15  # seconds that a stopped experiment has for tidying up, before it is killed
 
 ENDS = ("done", "failed", "given up")

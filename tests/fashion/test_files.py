@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 import subprocess
@@ -126,3 +127,15 @@ def test_a_full_disk_is_told_with_the_name_of_the_file():
     with pytest.raises(OSError, match="No space left on device") as error, named_in_errors(Path("metrics/test.json")):
         Path("/dev/full").write_text("x")
     assert error.value.filename == "metrics/test.json"
+
+
+def test_a_full_disk_is_told_also_where_numpy_does_not(tmp_path, monkeypatch):
+    class Full:
+        free = 0
+
+    with pytest.raises(OSError, match="1024 requested"), named_in_errors(tmp_path / "x.npy"):
+        raise OSError("1024 requested and 512 written")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Full)
+    with pytest.raises(OSError, match="No space left") as error, named_in_errors(tmp_path / "x.npy"):
+        raise OSError("1024 requested and 512 written")
+    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / "x.npy"))
