@@ -33,7 +33,7 @@ from bench.repository import Repository, small_project
 from fashion.environment import environment as machine
 from fashion.errors import UserError, reported
 from fashion.files import write_json
-from stages.params import read_params
+from stages.params import read_params, read_values
 from tools.demo import draw_data_set
 from tools.experiments import positive
 
@@ -64,11 +64,9 @@ class Bench:
         draw_data_set(read_params().data.files, self.drawings, training=1200, test=400)
         self.built = small_project(folder / "built", self.drawings)
         self.built.set_params("experiments={short: {train.epochs: 1}, longer: {train.epochs: 3, train.batch_size: 64}}")
-        self.needs = {}  # bytes that a stage writes
-        for stage in STAGES:
-            before = size(self.built.folder)
-            self.built.dvc("repro", stage)
-            self.needs[stage] = size(self.built.folder) - before
+        self.built.dvc("repro")
+        stages = read_values(self.built.folder / "dvc.lock")["stages"]
+        self.needs = {name: sum(out["size"] for out in stage["outs"]) for name, stage in stages.items()}  # bytes it writes
         self.built.commit("Its results")
         self.bare = Repository(folder / "bare")
         self.built.run("git", "clone", "--quiet", ".", str(self.bare.folder))
@@ -105,10 +103,6 @@ def outcome(repository: Repository) -> dict[str, bytes]:
             content, path = entry.split("\t")
             found[f"{experiment}: {path}"] = content.encode()
     return {name: content for name, content in found.items() if not name.endswith("metrics/environment.json")}
-
-
-def size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def lost(repository: Repository, expected: dict[str, bytes], found: dict[str, bytes]) -> str:
@@ -176,9 +170,9 @@ def kill_all(process: psutil.Popen, folder: Path) -> None:
 
 
 def full_disks(bench: Bench, times: int) -> list[Callable[[], Trial]]:
-    """A disk of which a stage finds only a part of what it needs."""
+    """A disk on which a stage finds at most half of the room that its outputs need."""
     chance = np.random.default_rng(1)
-    return [partial(fill, bench, stage, chance.random()) for stage in STAGES for _ in range(max(1, times // 10))]
+    return [partial(fill, bench, stage, chance.random() / 2) for stage in STAGES for _ in range(max(1, times // 10))]
 
 
 def fill(bench: Bench, stage: str, share: float) -> Trial:
