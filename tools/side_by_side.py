@@ -171,7 +171,8 @@ def cloned() -> Iterator[Path]:
     folder = Path(mkdtemp(prefix="clone-", dir=LOGS)).resolve()
     try:
         git("clone", "--quiet", "--no-tags", ".", str(folder))
-        if changes := git_bytes("diff", "--binary", "HEAD"):
+        as_a_patch = ["--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/"]
+        if changes := git_bytes("diff", *as_a_patch, "HEAD"):  # whatever the user has configured
             patch = folder / ".git/changes"
             patch.write_bytes(changes)
             git("-C", str(folder), "apply", str(patch))
