@@ -33,7 +33,7 @@ from bench.repository import Repository, small_project
 from fashion.environment import environment as machine
 from fashion.errors import UserError, reported
 from fashion.files import write_json
-from stages.params import read_params
+from stages.params import read_params, read_values
 from tools.demo import draw_data_set
 from tools.experiments import positive
 
@@ -64,11 +64,9 @@ class Bench:
         draw_data_set(read_params().data.files, self.drawings, training=1200, test=400)
         self.built = small_project(folder / "built", self.drawings)
         self.built.set_params("experiments={short: {train.epochs: 1}, longer: {train.epochs: 3, train.batch_size: 64}}")
-        self.needs = {}  # bytes that a stage writes
-        for stage in STAGES:
-            before = size(self.built.folder)
-            self.built.dvc("repro", stage)
-            self.needs[stage] = size(self.built.folder) - before
+        self.built.dvc("repro")
+        stages = read_values(self.built.folder / "dvc.lock")["stages"]
+        self.outs = {name: {out["path"]: out["size"] for out in stage["outs"]} for name, stage in stages.items()}
         self.built.commit("Its results")
         self.bare = Repository(folder / "bare")
         self.built.run("git", "clone", "--quiet", ".", str(self.bare.folder))
@@ -105,10 +103,6 @@ def outcome(repository: Repository) -> dict[str, bytes]:
             content, path = entry.split("\t")
             found[f"{experiment}: {path}"] = content.encode()
     return {name: content for name, content in found.items() if not name.endswith("metrics/environment.json")}
-
-
-def size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def lost(repository: Repository, expected: dict[str, bytes], found: dict[str, bytes]) -> str:
@@ -176,27 +170,27 @@ def kill_all(process: psutil.Popen, folder: Path) -> None:
 
 
 def full_disks(bench: Bench, times: int) -> list[Callable[[], Trial]]:
-    """A disk of which a stage finds only a part of what it needs."""
+    """A disk on which a stage finds at most half of the room that its outputs need."""
     chance = np.random.default_rng(1)
-    return [partial(fill, bench, stage, chance.random()) for stage in STAGES for _ in range(max(1, times // 10))]
+    return [partial(fill, bench, stage, chance.random() / 2) for stage in STAGES for _ in range(max(1, times // 10))]
 
 
 def fill(bench: Bench, stage: str, share: float) -> Trial:
-    fault = "disk full in a stage"
+    fault = f"disk full in {stage}"
     with mounted(bench, "-t", "tmpfs", "-o", "size=1g", "tmpfs") as disk:
         repository = before(bench, stage, disk)
+        for path in bench.outs[stage]:  # so that the stage must run, also where Git has brought its results
+            repository.run("rm", "-rf", path)
         filler = disk / "filler"
         with filler.open("wb") as file:
-            left = shutil.disk_usage(disk).free - int(share * bench.needs[stage])
+            left = shutil.disk_usage(disk).free - int(share * sum(bench.outs[stage].values()))
             while left > 0:
                 left -= file.write(bytes(min(left, 2**20)))
         output = repository.run(sys.executable, "-m", "dvc", "repro", stage, status=None)
         filler.unlink()
-        words = [sys.executable, "-m", "dvc", "repro"]
-        done = "Use `dvc push`" in output or "Data and pipelines are up to date" in output
-        ending = "went through" if done else "refused, then completed"
-        problem = "" if done else complaint(output, "No space left", "disk is full", "Make room")
-        return Trial(fault, ending, problem or completed(repository, words, bench.results))
+        problem = complaint(output, "No space left", "disk is full")
+        problem = problem or completed(repository, [sys.executable, "-m", "dvc", "repro"], bench.results)
+        return Trial(fault, "refused, then completed", problem)
 
 
 def read_only_folders(bench: Bench, times: int) -> list[Callable[[], Trial]]:
@@ -309,7 +303,6 @@ def two_at_once(bench: Bench, times: int) -> list[Callable[[], Trial]]:
 def together(bench: Bench, pair: tuple[list[str], list[str]], delay: float) -> Trial:
     repository = bench.copy(bench.built)
     shutil.rmtree(repository.folder / ".dvc/cache")
-    outputs = []
     with ThreadPoolExecutor() as pool:
         first = pool.submit(repository.run, *pair[0], status=None)
         time.sleep(delay)
@@ -318,7 +311,7 @@ def together(bench: Bench, pair: tuple[list[str], list[str]], delay: float) -> T
     refused = [output for output in outputs if re.search(r"make: \*\*\*|^ERROR|^experiments:", output, re.MULTILINE)]
     problem = "neither completed" if len(refused) == 2 else ""
     for output in refused:
-        problem = problem or complaint(output, "already running", "lock", "busy")
+        problem = problem or complaint(output, "already running", "Unable to acquire lock", "is busy", "another DVC process")
     ending = "the second refused" if refused else "both completed"
     return Trial("two runs at once", ending, problem or completed(repository, EXPERIMENTS, bench.expected))
 

@@ -1,6 +1,7 @@
 """Look up every pinned package among the known vulnerabilities: `make audit`.
 
-Asks by pip-audit. Exit status 1 when a package has any. Where the list can't be reached, it says so, with status 0.
+Asks by pip-audit. Exit status 1 when a package has any, or when pip-audit fails. Where the list can't be reached, it says
+so, with status 0.
 """
 
 import json
@@ -24,8 +25,10 @@ def verdict(output: str, errors: str) -> tuple[int, str]:
     try:
         packages = json.loads(output)["dependencies"]
     except ValueError:
-        reason = errors.strip().splitlines()[-1:] or ["no answer"]
-        return 0, f"audit: nothing was looked up, as the list can't be reached: {reason[0]}"
+        reason = (errors.strip().splitlines() or ["it says nothing"])[-1]
+        if "connect" in reason.lower():
+            return 0, f"audit: nothing was looked up, as the list can't be reached: {reason}"
+        return 1, f"audit: pip-audit failed: {reason}"
     found = [package for package in packages if package.get("vulns")]
     skipped = [package["name"] for package in packages if "skip_reason" in package]
     if len(skipped) == len(packages):

@@ -107,8 +107,11 @@ def is_shallow() -> bool:
 
 
 def integrity() -> list[str]:
-    """What `dvc status` finds: results that do not belong to code, params and data, or were changed by hand."""
-    look_again()
+    """What fsck and `dvc status` find: results that are damaged, changed by hand, or not of this code, params and data."""
+    try:
+        look_again()
+    except UserError as error:
+        raise CannotJudge(str(error)) from None
     result = subprocess.run(command("status", "--json"), env=environment(), capture_output=True, text=True, check=False)
     if result.returncode:
         raise CannotJudge(f"`dvc status` fails: {result.stderr.strip()}")

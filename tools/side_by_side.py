@@ -55,7 +55,8 @@ class Clone:
         LOGS.mkdir(parents=True, exist_ok=True)
         self.folder = Path(mkdtemp(prefix="clone-", dir=LOGS)).resolve()
         git("clone", "--quiet", "--no-tags", ".", str(self.folder))
-        if changes := git_bytes("diff", "--binary", "HEAD"):
+        as_a_patch = ["--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/"]
+        if changes := git_bytes("diff", *as_a_patch, "HEAD"):  # whatever the user has configured
             patch = self.folder / ".git/changes"
             patch.write_bytes(changes)
             self.git("apply", str(patch))

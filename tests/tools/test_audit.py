@@ -28,6 +28,12 @@ def test_it_fails_on_known_vulnerabilities_and_says_what_it_could_not_look_up(pa
     assert found == status and said in text
 
 
+def test_a_failure_of_pip_audit_is_one():
+    status, text = verdict("", "ERROR:pip_audit._cli:requirements.txt: no hash for numpy\n")
+    assert status == 1 and "no hash for numpy" in text
+    assert verdict("", "") == (1, "audit: pip-audit failed: it says nothing")
+
+
 def test_without_the_list_it_says_so():
     status, text = verdict("", "Traceback\nConnectionError: can't reach it\n")
     assert status == 0 and "nothing was looked up" in text and "ConnectionError" in text

@@ -185,6 +185,8 @@ def test_stopping_it_stops_all_and_leaves_no_trace(repository, running, number):
 
 def test_one_that_was_killed_leaves_a_clone_which_the_next_call_removes(repository, running):
     process, _ = running
+    inside = [Path(one.cwd()) for one in psutil.Process(process.pid).children(recursive=True)]
+    assert inside and all(path.is_relative_to(clones(repository)[0]) for path in inside)  # DVC never works in the project
     assert "already running" in repository.python("tools.experiments", status=1) and process.poll() is None
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -202,6 +204,22 @@ def test_changes_that_are_not_committed_are_told_and_used(done):
     output = done.python("tools.experiments", "--only", "short")
     assert "Not committed: stages/train.py" in output
     assert '"marked": 1' in done.run("git", "show", f"{revision(done, 'short')}:metrics/train.json")
+
+
+def test_a_commit_while_they_run_is_not_in_the_way(repository):
+    repository.set_params("experiments={short: {train.epochs: 1}}")
+    repository.run("git", "config", "diff.noprefix", "true")  # nor is what users configure
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tools.experiments"], cwd=repository.folder, env=environment(), stdout=subprocess.DEVNULL
+    )
+    while not any(log.stat().st_size for log in (repository.folder / ".dvc/tmp/experiments").glob("short.log")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    before = repository.run("git", "rev-parse", "HEAD").strip()
+    repository.commit("Meanwhile")
+    assert process.wait(120) == 0
+    assert f"refs/exps/{before[:2]}/{before[2:]}/short" in references(repository)
+    assert (repository.folder / "metrics/experiments.csv").read_text().count("short") == 1
 
 
 def test_the_longest_is_started_first(compared, tmp_path):
