@@ -39,10 +39,16 @@ with without_notes():
     import keras
     import tensorflow as tf
 
-    tf.config.list_logical_devices()  # looks for a GPU now, and says so now
 
+def make_deterministic(seed: int, threads: int | None = None) -> None:
+    """Seed Python, NumPy and Keras, and let TensorFlow use only operations that repeat to the bit.
 
-def make_deterministic(seed: int) -> None:
-    """Seed Python, NumPy and Keras, and let TensorFlow use only operations that repeat to the bit."""
+    `threads` is how many an operation may be split among, by default one a core; to be set before anything is computed. The
+    gradients of convolutions are summed up by thread, so they repeat only at an equal number.
+    """
+    if threads:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    with without_notes():
+        tf.config.list_logical_devices()  # looks for a GPU now, and says so now
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()

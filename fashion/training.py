@@ -72,13 +72,11 @@ def fit(
     weights still move. Raises UserError when the loss stops being a number.
     """
     steps = epochs * -(-len(training_data[0]) // batch_size)
+    unsmoothed = [keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy")] if label_smoothing else []
     model.compile(
         optimizer=optimizer(learning_rate, learning_rate_schedule, steps, weight_decay, weight_averaging),
         loss=smoothed(label_smoothing) if label_smoothing else "sparse_categorical_crossentropy",
-        metrics=[
-            "accuracy",
-            *([keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy")] if label_smoothing else []),
-        ],
+        metrics=["accuracy", *unsmoothed],
         steps_per_execution=STEPS_PER_EXECUTION,
         jit_compile=False,
     )
@@ -89,12 +87,10 @@ def fit(
     log = EpochLog(history, epochs)
     callbacks = [log]
     if weight_averaging:
-        callbacks.insert(0, keras.callbacks.SwapEMAWeights())
-    if keep == "best" or early_stopping:
-        best = keras.callbacks.EarlyStopping(
-            "val_loss", patience=early_stopping or epochs, restore_best_weights=keep == "best"
-        )
-        callbacks.append(best)
+        callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))  # before the best weights are looked for
+    if keep == "best":
+        patience = early_stopping or epochs
+        callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True))
     model.fit(
         training,
         shuffle=False,  # batches does

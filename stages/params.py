@@ -5,9 +5,18 @@ The sections for the tools around the pipeline are checked by tools/params.py.
 
 import reprlib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from ruamel.yaml import YAML, YAMLError
 
 from fashion.errors import UserError
@@ -67,6 +76,12 @@ class Train(Section):
     weight_averaging: bool  # the weights' exponential moving average is what is validated and kept
     early_stopping: NonNegativeInt  # epochs without a lower validation loss after which training ends; 0: never
     keep: Literal["last", "best"]  # weights of the last epoch, or of the lowest validation loss
+
+    @model_validator(mode="after")
+    def stops_for_the_best(self) -> Self:
+        if self.early_stopping and self.keep != "best":
+            raise ValueError("early_stopping ends after epochs that got worse, so it needs keep: best")
+        return self
 
 
 class Params(Section):

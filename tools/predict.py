@@ -96,7 +96,10 @@ def params_of(revision: str) -> Params:
 
 def load(revision: str | None):
     """The model in the workspace or of a revision, whose file DVC has in its cache."""
+    from fashion.backend import make_deterministic
     from fashion.models import load_model
+
+    make_deterministic(0)  # as evaluate does
 
     if not revision:
         return load_model(MODEL)
