@@ -5,10 +5,11 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
+from scipy.signal import correlate
 
 from fashion.backend import keras, make_deterministic
 from fashion.errors import UserError
-from fashion.models import build_mlp, load_model, save_model
+from fashion.models import build_cnn, build_mlp, load_model, save_model
 
 # From black to as bright as can be, so that the predictions differ much.
 IMAGES = (np.random.default_rng(0).integers(0, 256, (20, 5, 4)) * np.linspace(0, 1, 20)[:, None, None]).astype(np.uint8)
@@ -64,6 +65,67 @@ def test_layers_of_the_network_of_the_pipeline():
 def test_without_hidden_layers_it_is_logistic_regression():
     model = build_mlp((28, 28), [], classes=10)
     assert model.count_params() == 784 * 10 + 10
+
+
+def test_dropout_and_batch_normalization_stand_behind_each_hidden_layer():
+    model = build_mlp((5, 4), [7, 6], 3, batch_normalization=True, dropout=0.25)
+    hidden = ["Dense", "BatchNormalization", "ReLU", "Dropout"]
+    assert [type(layer).__name__ for layer in model.layers] == ["Rescaling", "Flatten", *hidden, *hidden, "Dense"]
+    assert {layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)} == {0.25}
+    # no biases where the normalization has its own; 20 x 7 + 7 x 6 weights, 4 x 7 + 4 x 6, and 6 x 3 + 3
+    assert model.count_params() == 20 * 7 + 7 * 6 + 28 + 24 + 21
+
+
+def with_random_weights(model: keras.Sequential) -> keras.Sequential:
+    random = np.random.default_rng(1)
+    model.set_weights([random.uniform(0.1, 0.9, weights.shape) * random.choice([-1, 1]) for weights in model.get_weights()])
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.moving_variance.assign(np.abs(layer.moving_variance.numpy()))
+    return model
+
+
+def normalized(values: np.ndarray, layer: keras.layers.BatchNormalization) -> np.ndarray:
+    gamma, beta, mean, variance = layer.get_weights()
+    return (values - mean) / np.sqrt(variance + layer.epsilon) * gamma + beta
+
+
+def softmax(values: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(values - values.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def test_the_normalized_mlp_computes_what_numpy_does():
+    model = with_random_weights(build_mlp((5, 4), [7], 3, batch_normalization=True, dropout=0.5))
+    dense, last = model.get_layer("hidden_1"), model.get_layer("probabilities")
+    hidden = IMAGES.reshape(20, 20) / 255 @ dense.get_weights()[0]
+    hidden = np.maximum(normalized(hidden, model.get_layer("normalize_1")), 0)
+    weights, biases = last.get_weights()
+    np.testing.assert_allclose(probabilities_of(model), softmax(hidden @ weights + biases), rtol=1e-3, atol=1e-6)
+
+
+def test_the_cnn_computes_what_scipy_does():
+    model = with_random_weights(build_cnn((5, 4), [2, 3], 3, dropout=0.5))
+    values = IMAGES[..., None] / 255
+    for block in (1, 2):
+        for half in "ab":
+            kernel = model.get_layer(f"convolve_{block}{half}").get_weights()[0]  # (3, 3, channels in, channels out)
+            sums = np.zeros((*values.shape[:3], kernel.shape[3]))
+            for image, source, target in np.ndindex(len(values), *kernel.shape[2:]):
+                sums[image, ..., target] += correlate(values[image, ..., source], kernel[..., source, target], "same")
+            values = np.maximum(normalized(sums, model.get_layer(f"normalize_{block}{half}")), 0)
+        if block == 1:  # pooled; the fifth row has no partner, and is left out
+            values = np.max([values[:, y:4:2, x::2] for y in (0, 1) for x in (0, 1)], axis=0)
+    weights, biases = model.get_layer("probabilities").get_weights()
+    expected = softmax(values.mean(axis=(1, 2)) @ weights + biases)
+    assert np.ptp(expected, axis=0).max() > 0.01
+    np.testing.assert_allclose(probabilities_of(model), expected, rtol=1e-3, atol=1e-6)
+
+
+def test_the_cnn_of_the_pipeline_has_less_than_100_000_parameters():
+    # 9 weights a pair of channels: 1-16-16, 16-32-32, 32-64-64; 4 a channel of each normalization; 64 x 10 + 10
+    expected = 9 * (16 + 16 * 16 + 16 * 32 + 32 * 32 + 32 * 64 + 64 * 64) + 4 * 2 * (16 + 32 + 64) + 650
+    assert build_cnn((28, 28), [16, 32, 64], 10).count_params() == expected == 73_114
 
 
 def test_takes_uint8_images_and_gives_float32_probabilities():

@@ -3,9 +3,9 @@ import csv
 import numpy as np
 import pytest
 
-from fashion.backend import make_deterministic
-from fashion.models import build_mlp
-from fashion.training import EpochLog, batches, fit, predict
+from fashion.backend import keras, make_deterministic
+from fashion.models import build_cnn, build_mlp
+from fashion.training import AVERAGED, EpochLog, augmenter, batches, fit, optimizer, predict, smoothed
 
 HEADER = "epoch,loss,accuracy,val_loss,val_accuracy\n"
 RANDOM = np.random.default_rng(0)
@@ -14,13 +14,15 @@ TRAINING = RANDOM.integers(0, 256, (42, 4, 4), np.uint8), RANDOM.integers(0, 3, 
 VALIDATION = RANDOM.integers(0, 256, (30, 4, 4), np.uint8), RANDOM.integers(0, 3, 30).astype(np.uint8)
 
 
-def train(history, *, data=TRAINING, keep="last", seed=1, epochs=6, learning_rate=0.03):
+def train(
+    history, *, data=TRAINING, model=None, keep="last", seed=1, epochs=6, learning_rate=0.03, batch_size=8, **settings
+):
     """The trained model and the returned row. Initial weights are always the same."""
     make_deterministic(1)
-    model = build_mlp((4, 4), [16], classes=3)
+    model = model() if model else build_mlp((4, 4), [16], classes=3)
     kept = fit(
-        model, data, VALIDATION,
-        epochs=epochs, batch_size=8, learning_rate=learning_rate, keep=keep, seed=seed, history=history,
+        model, data, VALIDATION, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, keep=keep, seed=seed,
+        history=history, **settings,
     )  # fmt: skip
     return model, kept
 
@@ -99,6 +101,108 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit(last, tmp_path):
 
 def test_another_seed_gives_another_order_and_other_weights(last, tmp_path):
     assert not same_weights(last[0], train(tmp_path / "history.csv", seed=2)[0])
+
+
+SETTINGS = {
+    "cosine": {"learning_rate_schedule": "cosine"},
+    "weight decay": {"weight_decay": 0.1},
+    "label smoothing": {"label_smoothing": 0.1},
+    "flip": {"augmentation": "flip"},
+    "flip and shift": {"augmentation": "flip_shift"},
+    "averaging": {"weight_averaging": True},
+    "averaging, best": {"weight_averaging": True, "keep": "best"},
+    "early stopping": {"early_stopping": 1, "keep": "best"},
+    "dropout": {"model": lambda: build_mlp((4, 4), [16], 3, dropout=0.5)},
+    "batch normalization": {"model": lambda: build_mlp((4, 4), [16], 3, batch_normalization=True)},
+    "cnn": {"model": lambda: build_cnn((4, 4), [4, 8], 3, dropout=0.5)},
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_each_setting_changes_the_weights_repeats_to_the_bit_and_tells_of_the_weights_it_keeps(last, tmp_path, settings):
+    model, kept = train(tmp_path / "history.csv", **settings)
+    again, kept_again = train(tmp_path / "again.csv", **settings)
+    assert same_weights(model, again) and kept == kept_again
+    assert (tmp_path / "history.csv").read_bytes() == (tmp_path / "again.csv").read_bytes()
+    plain = last[0].get_weights()
+    assert any(a.shape != b.shape or (a != b).any() for a, b in zip(model.get_weights(), plain, strict=False))
+
+    probabilities = model(VALIDATION[0]).numpy().astype(np.float64)
+    loss = -np.log(probabilities[np.arange(30), VALIDATION[1]]).mean()  # without smoothing
+    assert kept["val_loss"] == pytest.approx(loss, abs=1e-5)
+    assert kept["val_accuracy"] == pytest.approx((probabilities.argmax(axis=1) == VALIDATION[1]).mean())
+
+
+def test_averaged_weights_are_the_exponential_moving_average_over_steps(tmp_path):
+    one_step_an_epoch = {"history": tmp_path / "history.csv", "batch_size": 42}
+    courses = [train(epochs=epochs, **one_step_an_epoch)[0].get_weights() for epochs in (1, 2, 3)]
+    averaged, _ = train(epochs=3, weight_averaging=True, **one_step_an_epoch)
+    for *steps, found in zip(*courses, averaged.get_weights(), strict=True):
+        expected = steps[0].astype(np.float64)  # from the first step on
+        for weights in steps[1:]:
+            expected = AVERAGED * expected + (1 - AVERAGED) * weights
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("patience", [1, 2])
+def test_early_stopping_ends_training_so_many_epochs_after_the_best(tmp_path, patience):
+    _, whole = train(tmp_path / "whole.csv", keep="best", epochs=30)
+    _, kept = train(tmp_path / "history.csv", keep="best", epochs=30, early_stopping=patience)
+    rows = rows_of(tmp_path / "history.csv")
+    assert len(rows) == kept["epoch"] + patience < 30
+    assert kept["epoch"] <= whole["epoch"] and rows == rows_of(tmp_path / "whole.csv")[: len(rows)]
+
+
+def test_the_cosine_schedule_rises_within_a_twentieth_of_the_steps_then_falls_to_zero():
+    rate = optimizer(0.5, "cosine", 1000, 0.0, weight_averaging=False)._learning_rate
+    expected = {0: 0.0, 25: 0.25, 50: 0.5, 525: 0.25, 1000: 0.0}  # Loshchilov and Hutter, SGDR (2017), formula 5, one cycle
+    assert {step: float(rate(step)) for step in expected} == pytest.approx(expected, abs=1e-6)
+    a_third_down = 50 + 950 / 3
+    assert float(rate(a_third_down)) == pytest.approx(0.5 * 0.75, abs=1e-6)
+
+
+def test_weight_decay_takes_its_share_times_the_rate_off_weights_but_not_off_biases_and_normalization():
+    model = build_mlp((4, 4), [5], 3, batch_normalization=True)
+    values = [np.full_like(weights.numpy(), 2) for weights in model.trainable_variables]
+    for variable, value in zip(model.trainable_variables, values, strict=True):
+        variable.assign(value)
+    adam = optimizer(0.5, "constant", 1, 0.1, weight_averaging=False)
+    adam.build(model.trainable_variables)
+    adam.apply(
+        [keras.ops.zeros_like(variable) for variable in model.trainable_variables]
+    )  # so that Adam itself does nothing
+    decayed = {variable.path.rsplit("/", 1)[-1]: set(variable.numpy().ravel()) for variable in model.trainable_variables}
+    assert decayed["kernel"] == {np.float32(2 - 0.5 * 0.1 * 2)}
+    assert decayed["bias"] == decayed["gamma"] == decayed["beta"] == {2.0}
+
+
+def test_label_smoothing_spreads_its_share_evenly():
+    probabilities = np.array([[0.7, 0.2, 0.1], [0.25, 0.5, 0.25]], np.float32)
+    labels = np.array([0, 2], np.uint8)
+    targets = np.array([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]])  # 0.3 of each label over three classes
+    expected = -(targets * np.log(probabilities)).sum(axis=1)
+    np.testing.assert_allclose(smoothed(0.3)(labels, probabilities), expected, rtol=1e-5)
+
+
+def shifted(image: np.ndarray, down: int, right: int) -> np.ndarray:
+    return np.pad(image, 1)[1 - down : 1 - down + image.shape[0], 1 - right : 1 - right + image.shape[1]]
+
+
+def variants(augmentation: str, seed: int = 1) -> list[bytes]:
+    """What becomes of 500 copies of an image that is unlike its mirror image."""
+    image = np.arange(1, 21, dtype=np.uint8).reshape(5, 4)
+    images = augmenter(augmentation, (5, 4), seed)(np.tile(image, (500, 1, 1)), training=True)
+    assert images.shape == (500, 5, 4)
+    return [np.asarray(image, np.float32).tobytes() for image in images]
+
+
+@pytest.mark.parametrize(("augmentation", "shifts"), [("flip", [0]), ("flip_shift", [-1, 0, 1])])
+def test_augmentation_mirrors_and_moves_by_a_pixel_and_does_nothing_else(augmentation, shifts):
+    image = np.arange(1, 21, dtype=np.float32).reshape(5, 4)
+    moved = [shifted(one, down, right) for one in (image, image[:, ::-1]) for down in shifts for right in shifts]
+    found = variants(augmentation)
+    assert set(found) == {one.tobytes() for one in moved}
+    assert found == variants(augmentation) != variants(augmentation, seed=2)
 
 
 def test_fit_takes_every_image_once_an_epoch_in_another_order_each_time(tmp_path):
