@@ -132,7 +132,7 @@ def make_current(
                 raise UserError("the commit changed while the data was prepared. Run it again")
             epochs = {one.name: with_overrides(values, one.overrides, one.name)["train"]["epochs"] for one in waiting}
             run_side_by_side(
-                sorted(waiting, key=lambda one: -epochs[one.name]), jobs
+                sorted(waiting, key=lambda one: -epochs[one.name]), jobs, place=place
             )  # so that none is left alone at the end
     kept = kept_experiments(commit)
     return {name: Result(name, kept[name]) for name in planned}
