@@ -3,6 +3,7 @@
 import csv
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +66,12 @@ def fit(
 
     Data are pairs of images, (items, height, width) uint8, and labels, (items,) integers. `keep` says which epoch's
     weights the model has at the end: "last", or "best", that of the lowest validation loss. `seed` sets the order of the
-    batches. A row of COLUMNS is appended to the CSV file `history` as each epoch ends. stages/params.py says what the other
-    settings mean.
+    batches. A row of COLUMNS is appended to the CSV file `history` as each epoch ends.
+
+    Further settings, all off by default: `learning_rate_schedule` "cosine" and `weight_decay` as `optimizer` has them,
+    `label_smoothing` as `smoothed`, `augmentation` "flip" or "flip_shift" as `augmenter`. With `weight_averaging` what is
+    validated and kept is not the weights but their exponential moving average over the steps. `early_stopping`, for "best"
+    only, is the number of epochs without a lower validation loss after which training ends.
 
     Returns the kept epoch's row: the epoch, counted from 1, losses in nats, accuracies in [0, 1]. Losses are of the labels
     as they are, without smoothing. Training loss and accuracy are Keras' running means over the epoch, taken while the
@@ -106,7 +111,12 @@ def fit(
 def optimizer(
     learning_rate: float, schedule: str, steps: int, weight_decay: float, weight_averaging: bool
 ) -> keras.optimizers.Optimizer:
-    """Adam, with decoupled weight decay of all but biases and normalization (AdamW) where that is not 0."""
+    """Adam, with weight decay decoupled from the gradient where that is not 0 (Loshchilov and Hutter, AdamW, 2019).
+
+    A step takes the share `weight_decay` times the rate off each weight, but off no bias and no parameter of normalization.
+    The rate is "constant" or, with "cosine", rises from 0 in the first twentieth of `steps` and then falls to 0 by half a
+    cosine wave.
+    """
     rate = learning_rate
     if schedule == "cosine":
         warm_up = steps // 20
@@ -119,8 +129,8 @@ def optimizer(
     return adam
 
 
-def smoothed(label_smoothing: float):
-    """Cross-entropy with labels of which a share is spread evenly over all classes."""
+def smoothed(label_smoothing: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Cross-entropy, in nats, of labels (batch,) of which a share, in [0, 1), is spread evenly over all classes."""
 
     def loss(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
         one_hot = keras.ops.one_hot(keras.ops.reshape(labels, (-1,)), probabilities.shape[-1])
@@ -130,7 +140,10 @@ def smoothed(label_smoothing: float):
 
 
 def augmenter(augmentation: str, image_shape: tuple[int, int], seed: int) -> keras.Sequential:
-    """Layers that mirror images (batch, height, width) at random; with "flip_shift" they also move each by up to a pixel."""
+    """Layers that mirror every second image at random, and with "flip_shift" also move it by up to a pixel each way.
+
+    Images are (batch, height, width), 0 to 255, and come back as float32; 0 moves in at the edge.
+    """
     height, width = image_shape
     layers = [keras.layers.Reshape((height, width, 1)), keras.layers.RandomFlip("horizontal", seed=seed)]
     if augmentation == "flip_shift":

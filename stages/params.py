@@ -135,4 +135,6 @@ def _sentence(problem: dict) -> str:
         return f"{name} is not a known param. Check its spelling; stages/params.py lists all"
     if problem["type"] == "missing":
         return f"{name} is missing"
+    if problem["type"] == "value_error":
+        return f"{name}: {problem['ctx']['error']}"
     return f"{name} is {reprlib.repr(problem['input'])}. {problem['msg']}"

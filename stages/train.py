@@ -39,6 +39,7 @@ def train(params: Params, files: Files) -> None:
 
 
 def build(params: Params) -> keras.Model:
+    """The network that the section `model` describes."""
     shape, classes, model = params.data.image_shape, len(params.data.class_names), params.model
     if model.name == "cnn":
         return build_cnn(shape, model.filters, classes, dropout=model.dropout)

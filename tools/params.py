@@ -38,11 +38,11 @@ class Range(Section):
     @model_validator(mode="after")
     def is_one_of_both(self) -> Self:
         if self.choices is None and (self.low is None or self.high is None or not self.low < self.high):
-            raise ValueError("It needs choices, or a low and a higher high")
+            raise ValueError("it needs choices, or a low and a higher high")
         if self.choices is not None and (self.low is not None or self.high is not None or self.log):
-            raise ValueError("It has choices, so it can't have low, high or log")
+            raise ValueError("it has choices, so it can't have low, high or log")
         if self.log and self.low <= 0:
-            raise ValueError("With log, low must be greater than 0")
+            raise ValueError("with log, low must be greater than 0")
         return self
 
 

@@ -85,6 +85,18 @@ def test_the_best_epoch_is_kept_when_asked_for(repository):
     assert kept["val_loss"] == pytest.approx(-np.log(probabilities[range(len(labels)), labels]).mean(), rel=1e-3)
 
 
+def test_the_cnn_has_the_same_bytes_whatever_the_number_of_threads(repository):
+    repository.set_params("model.name=cnn", "model.filters=[4, 8]", "train.epochs=1")
+    results = []
+    for threads in ("1", "3"):
+        repository.python("stages.train", TF_NUM_INTRAOP_THREADS=threads)
+        results.append([repository.read(path) for path in ("models/model.keras", "plots/history.csv", "metrics/train.json")])
+    assert results[0] == results[1]
+    repository.dvc("repro", "train")  # it is what params.yaml says
+    with zipfile.ZipFile(io.BytesIO(repository.read("models/model.keras"))) as archive:
+        assert json.loads(archive.read("config.json"))["config"]["name"] == "cnn"
+
+
 def test_the_environment_is_recorded_outside_the_lock(repository):
     assert json.loads(repository.read("metrics/environment.json"))["packages"]["tensorflow"]
     assert "environment.json" not in repository.read("dvc.lock").decode()

@@ -122,6 +122,22 @@ def test_seeds_make_further_experiments_and_a_table_of_their_spread(done):
     assert len(pd.read_csv(done.folder / "metrics/experiments.csv")) == 2
 
 
+def test_a_group_has_a_table_a_picture_and_seeds_of_its_own(done):
+    done.set_params(
+        "experiment_groups={pair: {short: {train.epochs: 1}, smooth: {train.epochs: 1, train.label_smoothing: 0.2}}}"
+    )
+    done.commit("A group")
+    before = (done.folder / "metrics/experiments.csv").read_bytes()
+    output = done.python("tools.experiments", "--group", "pair", "--seeds", "2")
+    assert kept(done) >= {"short", "short-seed-43", "smooth", "smooth-seed-43"}
+    assert pd.read_csv(done.folder / "metrics/pair.csv")["experiment"].tolist() == ["short", "smooth"]
+    seeds = pd.read_csv(done.folder / "metrics/pair_seeds.csv")
+    assert seeds[["experiment", "seed"]].values.tolist() == [["short", 42], ["short", 43], ["smooth", 42], ["smooth", 43]]
+    assert "Table: metrics/pair.csv, picture: plots/pair.png" in output
+    assert (done.folder / "plots/pair.png").read_bytes().startswith(b"\x89PNG")
+    assert (done.folder / "metrics/experiments.csv").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("params", "arguments", "message"),
     [

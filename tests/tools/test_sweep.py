@@ -122,7 +122,10 @@ def test_a_hopeless_trial_is_ended_early(repository):
         ("sweep.space={train.epoch: {choices: [1]}}", "train.epoch is not a known param"),
         ("sweep.space={train.epochs: {choices: [1, 0]}}", "train.epochs is 0"),
         ("sweep.space={model.dropout: {low: 0.0, high: 1.5}}", "model.dropout is 1.5"),
-        ("sweep.space={model.dropout: {low: 0.5, high: 0.1}}", "It needs choices, or a low and a higher high"),
+        (
+            "sweep.space={model.dropout: {low: 0.5, high: 0.1}}",
+            "model.dropout: it needs choices, or a low and a higher high",
+        ),
         ("sweep.space={model.dropout: {low: 0.0, high: 0.5, log: true}}", "low must be greater than 0"),
         ("sweep.space={}", "sweep.space is {}"),
         ("sweep.metric=accuracy", "sweep.metric is 'accuracy'. Input should be 'val_accuracy' or 'val_loss'"),
