@@ -30,7 +30,7 @@ Experiments = dict[ExperimentName, dict[Name, Any]]  # by name: which params it 
 class Range(Section):
     """The values that a sweep tries for a param: `choices`, or all from `low` to `high`; whole numbers where both are."""
 
-    choices: list[Any] | None = Field(default=None, min_length=1)
+    choices: list[bool | int | float | str] | None = Field(default=None, min_length=1)
     low: int | float | None = None
     high: int | float | None = None
     log: bool = False  # evenly over the logarithms
@@ -47,10 +47,10 @@ class Range(Section):
 
 
 class Sweep(Section):
-    name: ExperimentName
     metric: Literal["val_accuracy", "val_loss"]
     trials: PositiveInt
-    seed: Seed
+    jobs: PositiveInt | None = None  # trials at a time; by default as many as there are cores
+    seed: Seed  # of what is proposed
     sampler: Literal["tpe", "random"]
     prune: bool  # end a trial early that is worse than the median of the others at the same epoch
     fixed: dict[Name, Any] = Field(default_factory=dict)  # params that all trials set
@@ -68,7 +68,7 @@ class ToolParams(Params):
     experiments: Experiments
     experiment_groups: dict[ExperimentName, Experiments] = Field(default_factory=dict)
     check: Check
-    sweep: Sweep | None = None
+    sweep: dict[ExperimentName, Sweep] = Field(default_factory=dict)
     ray: Resources = Field(default_factory=Resources)
 
 

@@ -40,6 +40,7 @@ LOCK = Path(".dvc/tmp/experiments.lock")
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
 PATIENCE = 15  # seconds that a stopped experiment has for tidying up, before it is killed
 
+SHOWN = 12  # of those that have ended, in the live display
 ENDS = ("done", "failed", "given up")
 STAGE = re.compile(r"Running stage '(\w+)'")
 EPOCH = re.compile(r"epoch (\d+)/(\d+) .*val_loss ([\d.]+) val_accuracy ([\d.]+)")
@@ -301,7 +302,8 @@ class LiveDisplay:
         for name in ("epoch", "validation accuracy", "left"):
             table.add_column(name, justify="right")
         colours = {"failed": "red", "done": "green", "waiting": "dim"}
-        for experiment in self.experiments:
+        ended = [experiment for experiment in self.experiments if experiment.stage in ENDS]
+        for experiment in [*ended[-SHOWN:], *(one for one in self.experiments if one not in ended)]:
             epoch = f"{experiment.epoch} of {experiment.epochs}" if experiment.epoch else ""
             row = (experiment.name, experiment.stage, epoch, experiment.val_accuracy, experiment.time_left)
             table.add_row(*row, style=colours.get(experiment.stage))

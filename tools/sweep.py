@@ -1,14 +1,14 @@
 """Search for good params: `make sweep`. Optuna proposes, DVC runs.
 
-Each trial of the `sweep` section of params.yaml is a DVC experiment, sweep-NAME-000 and so on, judged on the validation
-split alone. A sweep that was stopped goes on where it was; with one job and the same seed it proposes the same trials. It
-ends with a table, metrics/sweep-NAME.csv, and a picture, plots/sweep-NAME.png.
+Each trial of a sweep in params.yaml is a DVC experiment, sweep-NAME-000 and so on, judged on the validation split alone. A
+sweep that was stopped goes on where it was; with one job and the same seed it proposes the same trials. It ends with a
+table, metrics/sweep-NAME.csv, a picture, plots/sweep-NAME.png, and a row in metrics/sweeps.csv, which compares sweeps.
 """
 
 import argparse
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import optuna
@@ -19,7 +19,7 @@ from fashion.files import write_csv
 from stages.params import PARAMS, read_values
 from tools.cluster import Cluster
 from tools.dvc import dvc
-from tools.experiments import check_working_copy, is_current, pipeline_code, pipeline_params, positive
+from tools.experiments import check_working_copy, is_current, pipeline_code, pipeline_params
 from tools.fsck import look_again
 from tools.git import experiments as kept_experiments
 from tools.git import head
@@ -27,6 +27,7 @@ from tools.params import Range, Sweep, read_tool_params, with_overrides, write_p
 from tools.results import Result
 from tools.side_by_side import Experiment, only_one, run_side_by_side, stop
 
+SUMMARY = Path("metrics/sweeps.csv")
 STORAGE = Path(".dvc/tmp/sweeps.sqlite")
 COMPLETE, PRUNED, FAILED = (optuna.trial.TrialState[name] for name in ("COMPLETE", "PRUNED", "FAIL"))
 SHOWN = 5  # best trials
@@ -36,16 +37,16 @@ WARM_UP = 1 / 3  # share of the epochs before which no trial is ended
 class Trials:
     """The trials of one sweep: what Optuna proposes next, and what came of each."""
 
-    def __init__(self, sweep: Sweep, values: dict):
-        self.sweep, self.values = sweep, values
-        self.study = open_study(sweep, values)
+    def __init__(self, name: str, sweep: Sweep, values: dict):
+        self.name, self.sweep, self.values = name, sweep, values
+        self.study = open_study(name, sweep, values)
         self.running: dict[str, optuna.Trial] = {}
         self.resumed = [trial.number for trial in self.study.get_trials(states=[optuna.trial.TrialState.RUNNING])]
 
     def experiments(self) -> Iterator[Experiment]:
         """Those that were under way when the sweep was stopped, then new ones, each proposed when its turn comes."""
         while trial := self.next():
-            name = f"sweep-{self.sweep.name}-{trial.number:03d}"
+            name = experiment_name(self.name, trial.number)
             overrides = self.sweep.fixed | trial.params
             revision = kept_experiments(head()).get(name)
             if revision and is_current(revision, with_overrides(self.values, overrides, name)):
@@ -71,9 +72,7 @@ class Trials:
         trial = self.running.get(experiment.name)
         if trial is None:
             return
-        seen = len(self.study.trials[trial.number].intermediate_values)
-        for epoch, values in enumerate(experiment.curve[seen:], seen + 1):
-            trial.report(values[self.sweep.metric], epoch)
+        for epoch in self.report(trial, [values[self.sweep.metric] for values in experiment.curve]):
             if self.sweep.prune and epoch < experiment.epochs and trial.should_prune():
                 return self.give_up(experiment, trial)
         if experiment.running:
@@ -84,6 +83,14 @@ class Trials:
         else:
             self.finish(experiment.name, trial)
 
+    def report(self, trial: optuna.Trial, values: Iterable[float]) -> Iterator[int]:
+        """Tell Optuna the metric after each epoch that it does not know yet, and give the number of each as it is told."""
+        seen = len(self.study.trials[trial.number].intermediate_values)
+        for epoch, value in enumerate(values, 1):
+            if epoch > seen:
+                trial.report(value, epoch)
+                yield epoch
+
     def give_up(self, experiment: Experiment, trial: optuna.Trial) -> None:
         experiment.given_up = True
         stop([experiment])
@@ -92,43 +99,54 @@ class Trials:
 
     def finish(self, name: str, trial: optuna.Trial) -> None:
         result = Result(name, kept_experiments(head())[name])
+        list(self.report(trial, result.history[self.sweep.metric]))  # where DVC had it in its cache, there was no log
         self.study.tell(trial.number, result.train[self.sweep.metric])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="sweep", description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--jobs", metavar="N", type=positive, help="trials at a time; by default, as many as there are cores"
-    )
+    parser.add_argument("--name", help="which sweep of params.yaml; by default, the first")
     parser.add_argument("--ray", metavar="ADDRESS", help="run the trials on this Ray cluster, HOST:PORT")
     parser.add_argument("--apply", action="store_true", help="write the best trial's params into params.yaml")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    tool_params, values = read_tool_params(), read_values()
-    sweep = tool_params.sweep
-    if sweep is None:
-        raise UserError(f"{PARAMS} has no section sweep, which says what to search for")
-    for params in ends_of(sweep):
-        with_overrides(values, params, f"{PARAMS}: sweep")  # or refuse them
-    place = Cluster(arguments.ray, tool_params.ray) if arguments.ray else None
+    params, values = read_tool_params(), read_values()
+    name, sweep = choose(params.sweep, arguments.name)
+    for end in ends_of(sweep):
+        with_overrides(values, end, f"{PARAMS}: sweep.{name}")  # or refuse them
+    place = Cluster(arguments.ray, params.ray) if arguments.ray else None
     with only_one():
         check_working_copy(head())
-        trials = Trials(sweep, values)
+        trials = Trials(name, sweep, values)
         if trials.resumed or len(trials.study.trials) < sweep.trials:
             look_again()
             dvc("repro", "prepare")
             if place:
                 dvc("push")
         try:
-            run_side_by_side(trials.experiments(), arguments.jobs, trials.watch, place)
+            run_side_by_side(trials.experiments(), sweep.jobs, trials.watch, place)
         finally:
             if any(trial.state == COMPLETE for trial in trials.study.trials):
-                show(trials.study, sweep, values["data"]["name"])
+                show(trials.study, name, sweep, values["data"]["name"])
     if arguments.apply:
-        best = sweep.fixed | trials.study.best_params
-        write_params(best)
-        print(f"\nWritten to {PARAMS}: {json.dumps(best)}. `dvc repro` makes its results.")
+        apply_best(trials.study, sweep)
+
+
+def choose(configured: dict[str, Sweep], name: str | None) -> tuple[str, Sweep]:
+    """Name and definition of a sweep. Raises UserError on one that is not there."""
+    name = name or next(iter(configured), "at all")
+    if name not in configured:
+        raise UserError(f"there is no sweep {name} in {PARAMS}: sweep. There are: {', '.join(configured) or 'none'}")
+    return name, configured[name]
+
+
+def apply_best(study: optuna.Study, sweep: Sweep) -> None:
+    if not any(trial.state == COMPLETE for trial in study.trials):
+        raise UserError("no trial has been run to the end, so there is no best one to apply")
+    best = sweep.fixed | study.best_params
+    write_params(best)
+    print(f"\nWritten to {PARAMS}: {json.dumps(best)}. `dvc repro` makes its results.")
 
 
 def ends_of(sweep: Sweep) -> Iterator[dict]:
@@ -139,12 +157,16 @@ def ends_of(sweep: Sweep) -> Iterator[dict]:
         yield from (sweep.fixed | first | {name: value} for value in space.choices or [space.high])
 
 
-def open_study(sweep: Sweep, values: dict) -> optuna.Study:
+def experiment_name(sweep: str, number: int) -> str:
+    return f"sweep-{sweep}-{number:03d}"
+
+
+def open_study(name: str, sweep: Sweep, values: dict) -> optuna.Study:
     """The sweep's study, with what has been tried. Raises UserError where that was with other code, params or space."""
     STORAGE.parent.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         storage=f"sqlite:///{STORAGE}",
-        study_name=sweep.name,
+        study_name=name,
         direction="minimize" if sweep.metric == "val_loss" else "maximize",
         pruner=optuna.pruners.MedianPruner(n_warmup_steps=round(WARM_UP * epochs_of(sweep, values))),
         load_if_exists=True,
@@ -152,14 +174,14 @@ def open_study(sweep: Sweep, values: dict) -> optuna.Study:
     belongs_to = {
         "code": pipeline_code(),
         "params": pipeline_params(with_overrides(values, next(ends_of(sweep)), "sweep")),
-        "sweep": sweep.model_dump(mode="json", exclude={"name", "trials"}),
+        "sweep": sweep.model_dump(mode="json", exclude={"trials", "jobs"}),
     }
     found = study.user_attrs.get("belongs_to", belongs_to)
     other = [name for name in belongs_to if found[name] != belongs_to[name]]
     if other:
         raise UserError(
-            f"the sweep {sweep.name} was begun with other {' and '.join(other)}, and its trials can't be compared with new"
-            f" ones. Give another name: sweep.name in {PARAMS}"
+            f"the sweep {name} was begun with other {' and '.join(other)}, and its trials can't be compared with new ones."
+            f" Give it another name in {PARAMS}"
         )
     study.set_user_attr("belongs_to", belongs_to)
     return study
@@ -186,11 +208,11 @@ def suggest(trial: optuna.Trial, name: str, space: Range) -> None:
         trial.suggest_float(name, space.low, space.high, log=space.log)
 
 
-def table_of(study: optuna.Study, sweep: Sweep) -> pd.DataFrame:
+def table_of(study: optuna.Study, name: str, sweep: Sweep) -> pd.DataFrame:
     """A row for each trial that has ended, the best first; a trial that was ended early has its last epoch's value."""
     rows = [
         {
-            "trial": f"sweep-{sweep.name}-{trial.number:03d}",
+            "trial": experiment_name(name, trial.number),
             "state": trial.state.name.lower(),
             "epochs": max(trial.intermediate_values, default=0),
             sweep.metric: trial.value,
@@ -198,34 +220,51 @@ def table_of(study: optuna.Study, sweep: Sweep) -> pd.DataFrame:
         | trial.params
         for trial in study.get_trials(states=[COMPLETE, PRUNED, FAILED])
     ]
-    for row in rows:  # as they stand in params.yaml, all digits
-        row |= {name: json.dumps(row[name]) for name in sweep.space if isinstance(row.get(name), float)}
     best_first = pd.DataFrame(rows).sort_values(sweep.metric, ascending=sweep.metric == "val_loss", kind="stable")
     order = {"complete": 0, "pruned": 1, "fail": 2}
     return best_first.sort_values("state", key=lambda states: states.map(order), kind="stable")
 
 
-def show(study: optuna.Study, sweep: Sweep, data: str) -> None:
-    """Print the best trials and how much each param mattered; write the table and the picture."""
-    table = table_of(study, sweep)
-    path, picture = Path(f"metrics/sweep-{sweep.name}.csv"), Path(f"plots/sweep-{sweep.name}.png")
-    write_csv(path, table)
+def show(study: optuna.Study, name: str, sweep: Sweep, data: str) -> None:
+    """Print the best trials and how much each param mattered; write the tables and the picture."""
+    table = table_of(study, name, sweep)
+    path, picture = Path(f"metrics/sweep-{name}.csv"), Path(f"plots/sweep-{name}.png")
+    write_csv(path, table.assign(**{param: table[param].map(json.dumps) for param in sweep.space}))  # with all digits
     print(f"\n{table.head(SHOWN).to_markdown(index=False)}\n")
     counts = table["state"].value_counts()
     print(", ".join(f"{counts.get(state, 0)} {word}" for state, word in STATES.items()))
     whole = table[table["state"] == "complete"]
     shares = dict.fromkeys(sweep.space, 0.0)
     if whole[sweep.metric].nunique() > 1:
-        shares |= optuna.importance.get_param_importances(
-            study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0)
-        )
-        print(f"How much of {sweep.metric} each param explains:", *(f"{name} {share:.0%}" for name, share in shares.items()))
-    from fashion.figures import parallel_coordinates, save_figure
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        shares |= optuna.importance.get_param_importances(study, evaluator=evaluator)
+        explained = ", ".join(f"{param} {share:.0%}" for param, share in shares.items())
+        print(f"Each param explains of the differences in {sweep.metric}: {explained}")
+    from fashion.figures import parallel_coordinates, save_figure  # slow, so only where it is needed
 
-    logarithmic = {name for name, space in sweep.space.items() if space.log}
-    title = f"{data}: sweep {sweep.name}, {len(whole)} trials run to the end"
+    logarithmic = {param for param, space in sweep.space.items() if space.log}
+    title = f"{data}: sweep {name}, {len(whole)} trials run to the end"
     save_figure(parallel_coordinates(whole, sweep.metric, logarithmic, shares, title), picture)
+    if len(table) >= sweep.trials:
+        save_summary(table, name)
     print(f"Table: {path}, picture: {picture}")
+
+
+def save_summary(table: pd.DataFrame, name: str) -> None:
+    """Put a row for this sweep into the table of all; the test images were looked at for the best trial alone."""
+    best = Result(table["trial"].iloc[0], kept_experiments(head())[table["trial"].iloc[0]])
+    row = {
+        "sweep": name,
+        "trials": len(table),
+        "ended_early": int((table["state"] == "pruned").sum()),
+        "epochs": int(table["epochs"].sum()),
+        "best_trial": best.name,
+        "val_accuracy": best.train["val_accuracy"],
+        "val_loss": best.train["val_loss"],
+        "accuracy": best.test["accuracy"],
+    }
+    others = pd.read_csv(SUMMARY).query("sweep != @name") if SUMMARY.exists() else None
+    write_csv(SUMMARY, pd.concat([others, pd.DataFrame([row])]).sort_values("sweep"))
 
 
 STATES = {"complete": "run to the end", "pruned": "ended early", "fail": "failed"}

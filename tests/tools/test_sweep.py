@@ -9,13 +9,13 @@ import pandas as pd
 import psutil
 import pytest
 
-SWEEP = """sweep={
-  name: small, metric: val_accuracy, trials: 4, seed: 1, sampler: tpe, prune: false, fixed: {train.epochs: 2},
+SWEEP = """sweep={small: {
+  metric: val_accuracy, trials: 4, jobs: 1, seed: 1, sampler: tpe, prune: false, fixed: {train.epochs: 2},
   space: {
     train.learning_rate: {low: 0.0001, high: 0.1, log: true}, train.batch_size: {choices: [32, 64]},
     model.dropout: {low: 0.0, high: 0.5},
   },
-}"""
+}}"""
 
 
 def kept(repository) -> list[str]:
@@ -40,7 +40,7 @@ def swept(built, tmp_path_factory):
     from bench.repository import Repository
 
     repository = with_sweep(Repository(built).copy(tmp_path_factory.mktemp("swept") / "project"))
-    return repository, repository.python("tools.sweep", "--jobs", "1")
+    return repository, repository.python("tools.sweep")
 
 
 def test_each_trial_is_an_experiment_with_the_value_that_the_table_has(swept):
@@ -73,7 +73,7 @@ def test_one_that_is_killed_goes_on_with_the_same_trials(swept, built, tmp_path)
     from bench.repository import Repository
 
     repository = with_sweep(Repository(built).copy(tmp_path / "project"))
-    words = [sys.executable, "-m", "tools.sweep", "--jobs", "1"]
+    words = [sys.executable, "-m", "tools.sweep"]
     log = (tmp_path / "log").open("w")
     process = subprocess.Popen(
         words, cwd=repository.folder, env=repository.environment(), stdout=log, start_new_session=True
@@ -87,7 +87,7 @@ def test_one_that_is_killed_goes_on_with_the_same_trials(swept, built, tmp_path)
     for victim in victims:
         with suppress(psutil.NoSuchProcess):
             victim.kill()
-    output = repository.python("tools.sweep", "--jobs", "1")
+    output = repository.python("tools.sweep")
     assert "sweep-small-000: " not in output and "sweep-small-001: epoch 1/2" in output
     pd.testing.assert_frame_equal(table(repository), table(swept[0]))
 
@@ -104,33 +104,38 @@ def test_the_best_params_are_written_and_the_comments_stay(swept, tmp_path):
 def test_a_hopeless_trial_is_ended_early(repository):
     with_sweep(
         repository,
-        "sweep.prune=true",
-        "sweep.trials=8",
-        "sweep.fixed={train.epochs: 20}",
-        "sweep.space={train.learning_rate: {choices: [0.001, 0.0000001]}}",
-        "sweep.sampler=random",
+        "sweep.small.prune=true",
+        "sweep.small.trials=8",
+        "sweep.small.jobs=2",
+        "sweep.small.sampler=random",
+        "sweep.small.fixed={train.epochs: 9}",
+        "sweep.small.space={train.learning_rate: {choices: [0.001, 0.0000001]}, seed: {low: 0, high: 1000}}",
     )
-    output = repository.python("tools.sweep", "--jobs", "2")
-    states = table(repository).groupby("train.learning_rate")["state"].agg(set)
-    assert "pruned" in states[1e-7] and states[0.001] == {"complete"}, output
-    assert len(kept(repository)) == (table(repository)["state"] == "complete").sum()
+    output = repository.python("tools.sweep")
+    trials = table(repository)
+    pruned = trials[trials["state"] == "pruned"]
+    assert len(pruned) and pruned["epochs"].between(3, 8).all(), output  # from a third on, not after the last
+    assert 1e-7 in set(pruned["train.learning_rate"]) and f"{len(pruned)} ended early" in output
+    assert kept(repository) == list(trials.index[trials["state"] == "complete"])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("sweep.space={train.epoch: {choices: [1]}}", "train.epoch is not a known param"),
-        ("sweep.space={train.epochs: {choices: [1, 0]}}", "train.epochs is 0"),
-        ("sweep.space={model.dropout: {low: 0.0, high: 1.5}}", "model.dropout is 1.5"),
+        ("sweep.small.space={train.epoch: {choices: [1]}}", "train.epoch is not a known param"),
+        ("sweep.small.space={train.epochs: {choices: [1, 0]}}", "train.epochs is 0"),
+        ("sweep.small.space={model.dropout: {low: 0.0, high: 1.5}}", "model.dropout is 1.5"),
         (
-            "sweep.space={model.dropout: {low: 0.5, high: 0.1}}",
+            "sweep.small.space={model.dropout: {low: 0.5, high: 0.1}}",
             "model.dropout: it needs choices, or a low and a higher high",
         ),
-        ("sweep.space={model.dropout: {low: 0.0, high: 0.5, log: true}}", "low must be greater than 0"),
-        ("sweep.space={}", "sweep.space is {}"),
-        ("sweep.metric=accuracy", "sweep.metric is 'accuracy'. Input should be 'val_accuracy' or 'val_loss'"),
-        ("sweep.trials=0", "sweep.trials is 0"),
-        ("sweep.name=a b", "sweep.name is 'a b'"),
+        ("sweep.small.space={model.dropout: {low: 0.0, high: 0.5, log: true}}", "low must be greater than 0"),
+        ("sweep.small.space={}", "sweep.small.space is {}"),
+        ("sweep.small.metric=accuracy", "sweep.small.metric is 'accuracy'. Input should be 'val_accuracy' or 'val_loss'"),
+        ("sweep.small.trials=0", "sweep.small.trials is 0"),
+        ("sweep.small.space={model.hidden_units: {choices: [[9]]}}", "sweep.small.space.model.hidden_units.choices.0"),
+        ("sweep={}", "there is no sweep at all in params.yaml: sweep. There are: none"),
+        ("sweep={a b: {}}", "sweep.a b"),
     ],
 )
 def test_what_can_not_be_searched_is_refused_before_anything_starts(repository, change, message):
@@ -141,15 +146,28 @@ def test_what_can_not_be_searched_is_refused_before_anything_starts(repository, 
 
 
 @pytest.mark.parametrize(
-    ("change", "what"), [("seed=43", "other params"), ("sweep.seed=2", "other sweep"), ("sweep.prune=true", "other sweep")]
+    ("change", "what"),
+    [("seed=43", "other params"), ("sweep.small.seed=2", "other sweep"), ("sweep.small.prune=true", "other sweep")],
 )
 def test_trials_of_other_params_are_not_mixed(swept, tmp_path, change, what):
     repository = swept[0].copy(tmp_path / "project")
     repository.set_params(change)
     output = repository.python("tools.sweep", status=1)
-    assert what in output and "Give another name" in output
+    assert what in output and "Give it another name" in output
 
 
-def test_without_the_section_it_says_so(repository):
-    repository.set_params("sweep=null")
-    assert "has no section sweep" in repository.python("tools.sweep", status=1)
+def test_a_sweep_that_is_not_there_is_told(repository):
+    repository.set_params(SWEEP)
+    output = repository.python("tools.sweep", "--name", "large", status=1)
+    assert output == "sweep: there is no sweep large in params.yaml: sweep. There are: small\n"
+
+
+def test_sweeps_are_compared_by_their_best_trials(swept, tmp_path):
+    repository = swept[0].copy(tmp_path / "project")
+    definition = SWEEP.removeprefix("sweep={small: ").removesuffix("}")
+    repository.set_params(f"sweep.another={definition}", "sweep.another.sampler=random", "sweep.another.trials=1")
+    repository.python("tools.sweep", "--name", "another")
+    rows = pd.read_csv(repository.folder / "metrics/sweeps.csv").set_index("sweep")
+    assert list(rows.index) == ["another", "small"] and rows["trials"].tolist() == [1, 4]
+    assert rows["epochs"].tolist() == [2, 8] and rows["ended_early"].tolist() == [0, 0]
+    assert rows["best_trial"]["small"] == pd.read_csv(repository.folder / "metrics/sweep-small.csv")["trial"][0]
