@@ -24,7 +24,7 @@ def card(project: Path = Path()) -> str:
     )
     (artifact, model), classes = next(iter(pipeline["artifacts"].items())), params["data"]["class_names"]
     height, width = params["data"]["image_shape"]
-    widths = [height * width, *params["model"]["hidden_units"], len(classes)]
+    layers, parameters = architecture(params["model"], height * width, len(classes))
     predictions = pd.read_csv(project / "plots/predictions.csv", keep_default_na=False)
     per_class = pd.read_csv(project / "metrics/per_class.csv", keep_default_na=False)
     wrong = predictions[predictions["actual"] != predictions["predicted"]]
@@ -37,9 +37,10 @@ def card(project: Path = Path()) -> str:
         shape=f"{height}x{width}",
         shape_text=f"{height}, {width}",
         classes=classes,
-        units=params["model"]["hidden_units"],
-        parameters=sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(widths)),
+        layers=layers,
+        parameters=parameters,
         train=params["train"],
+        further=further(params["train"]),
         seed=params["seed"],
         environment=environment,
         data=data,
@@ -53,6 +54,30 @@ def card(project: Path = Path()) -> str:
         weakest=per_class.loc[per_class["f1"].idxmin()],
         md5=next(out["md5"] for out in lock["stages"]["train"]["outs"] if out["path"] == model["path"]),
     )
+
+
+def architecture(model: dict, pixels: int, classes: int) -> tuple[str, int]:
+    """The layers in words, and how many parameters they have. A normalized layer has 4 a unit or channel in place of 1."""
+    dropout = f", dropout {model['dropout']}" if model["dropout"] else ""
+    if model["name"] == "cnn":
+        channels = [1, *(count for count in model["filters"] for _ in "ab")]
+        parameters = sum(9 * inputs * outputs + 4 * outputs for inputs, outputs in itertools.pairwise(channels))
+        blocks = " → ".join(map(str, model["filters"]))
+        text = f"Blocks of two 3x3 convolutions with {blocks} channels, batch normalization, ReLU, max pooling{dropout}"
+        return f"{text}, Dense {classes} with softmax", parameters + (channels[-1] + 1) * classes
+    units, normalized = model["hidden_units"], model["batch_normalization"]
+    widths = [pixels, *units, classes]
+    parameters = sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(widths)) + 3 * normalized * sum(units)
+    normalization = "batch normalization and " if normalized else ""
+    text = f"Flatten, Dense {' → '.join(map(str, units))} with {normalization}ReLU{dropout}"
+    return f"{text}, Dense {classes} with softmax", parameters
+
+
+def further(train: dict) -> str:
+    """What is set beyond the plain training: ", learning rate schedule cosine, weight decay 0.05"."""
+    plain = {"epochs", "batch_size", "learning_rate", "keep"}
+    chosen = {name: value for name, value in train.items() if name not in plain and value not in (0, "none", "constant")}
+    return "".join(f", {name.replace('_', ' ')}{'' if value is True else f' {value}'}" for name, value in chosen.items())
 
 
 def results(test: dict, noise: dict) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from tools.card import CARD, card, confusions
+from tools.card import CARD, architecture, card, confusions, further
 
 PROJECT = Path(__file__).parents[2]
 
@@ -24,6 +24,16 @@ def test_it_says_what_the_model_is_and_how_good():
             assert out["md5"] in text
     for file in yaml.safe_load((PROJECT / "params.yaml").read_text())["data"]["files"].values():
         assert file["sha256"] in text
+
+
+def test_it_describes_the_other_models_and_trainings_too():
+    plain = {"hidden_units": [784, 392, 196, 49], "filters": [16, 32, 64], "dropout": 0.0, "batch_normalization": False}
+    text, parameters = architecture(plain | {"name": "cnn"}, 784, 10)
+    assert "16 → 32 → 64 channels" in text and "dropout" not in text and parameters == 73_114  # as `model.summary()` says
+    text, parameters = architecture(plain | {"name": "mlp", "dropout": 0.3, "batch_normalization": True}, 784, 10)
+    assert "batch normalization and ReLU, dropout 0.3" in text and parameters == 1_014_604
+    settings = {"epochs": 9, "keep": "last", "learning_rate_schedule": "cosine", "weight_decay": 0.0, "augmentation": "none"}
+    assert further(settings | {"weight_averaging": True}) == ", learning rate schedule cosine, weight averaging"
 
 
 def test_the_commonest_confusions_come_first():
