@@ -34,6 +34,7 @@ from stages.params import read_params, read_values
 from tools.dvc import command, dvc, environment
 from tools.experiments import positive
 from tools.git import git
+from tools.params import with_overrides
 from tools.side_by_side import ONE_THREAD, Clone, Experiment
 
 RESULT = Path("metrics/speed.json")
@@ -263,6 +264,20 @@ def parts(events: list[tuple[str, float]], log: str) -> dict[str, float]:
     }
 
 
+def models(_: int) -> dict[str, dict[str, float]]:
+    """By experiment of the group models: seconds and CPU seconds of its training, alone on all cores, once."""
+    values, costs = read_values(), {}
+    for name, overrides in values["experiment_groups"]["models"].items():
+        Path("params.yaml").write_text(yaml.safe_dump(with_overrides(values, overrides, name), sort_keys=False))
+        before = os.times()
+        elapsed = seconds(lambda: python("stages.train"))
+        after = os.times()
+        cpu = after.children_user - before.children_user + after.children_system - before.children_system
+        costs[name] = {"seconds": elapsed, "cpu": cpu}
+        print(f"{name}: {costs[name]}", flush=True)
+    return costs
+
+
 SECTIONS = {
     "end_to_end": end_to_end,
     "training": training,
@@ -270,6 +285,7 @@ SECTIONS = {
     "data": data,
     "experiments": experiments,
     "stages": stages,
+    "models": models,
 }
 
 

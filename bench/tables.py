@@ -141,12 +141,24 @@ def stages_table(measured: dict) -> list[dict]:
     ] + [{"part of run-1": "all", "seconds": f"{total:.1f}", "share": "100%"}]
 
 
+def costs_table(measured: dict) -> list[dict]:
+    return [
+        {
+            "experiment": name,
+            "minutes, alone on both cores": f"{cost['seconds'] / 60:.1f}",
+            "CPU minutes": f"{cost['cpu'] / 60:.1f}",
+        }
+        for name, cost in measured["models"].items()
+    ]
+
+
 TABLES = {
     "goals": (goals_table, {"end_to_end", "training", "nothing_to_do", "data", "experiments"}),
     "training": (training_table, {"training"}),
     "growth": (growth_table, {"data"}),
     "many": (experiments_table, {"experiments"}),
     "parts": (stages_table, {"stages"}),
+    "costs": (costs_table, {"models"}),
 }
 
 

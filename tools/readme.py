@@ -16,9 +16,11 @@ TABLES = {  # by the name of the marks that each stands between
     "experiments": "metrics/experiments.csv",
     "seeds": "metrics/seeds.csv",
     "gate": "metrics/gate.csv",
+    "models": "metrics/models_seeds.csv",
+    "ablation": "metrics/ablation_seeds.csv",
 }
 FAULTS = "metrics/faults.json"
-SPEED, SPEED_TABLES = "metrics/speed.json", ["goals", "training", "growth", "many", "parts"]
+SPEED, SPEED_TABLES = "metrics/speed.json", ["goals", "training", "growth", "many", "parts", "costs"]
 
 
 def filled(text: str, project: Path = Path()) -> str:

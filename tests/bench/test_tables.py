@@ -24,6 +24,7 @@ def measured(**changes):
         "data": stages,
         "experiments": {"3": [30.0], "12": [120.0], "48": [480.0]},
         "stages": {"train: imports": [3.0, 5.0, 4.0], "train: epochs": [36.0, 36.0, 36.0]},
+        "models": {"cnn": {"seconds": 90.0, "cpu": 159.0}},
     } | changes
 
 
@@ -95,4 +96,10 @@ def test_tables_appear_as_far_as_they_are_measured():
         {"part of run-1": "train: imports", "seconds": "4.0", "share": "10%"},
         {"part of run-1": "train: epochs", "seconds": "36.0", "share": "90%"},
         {"part of run-1": "all", "seconds": "40.0", "share": "100%"},
+    ]
+
+
+def test_costs_are_in_minutes():
+    assert tables(measured())["costs"] == [
+        {"experiment": "cnn", "minutes, alone on both cores": "1.5", "CPU minutes": "2.6"}
     ]
