@@ -183,7 +183,9 @@ def check_remotes() -> str:
         raise UserError(f"{REMOTE} does not have commit {commit[:7]}, which the nodes would run. `git push` it")
     if git("diff", "--name-only", "HEAD").strip():
         raise UserError("there are changes that are not committed, which the nodes would not see. Commit and push them")
-    if not git("config", "--file", ".dvc/config", "--default", "", "--get", "core.remote").strip():
+    from dvc.config import Config  # slow, so only where it is needed
+
+    if not Config(".dvc").load_one("repo").get("core", {}).get("remote"):
         raise UserError(
             ".dvc/config names no default DVC remote, through which the nodes share data and results."
             " `dvc remote add --default NAME ADDRESS`, then commit and push"

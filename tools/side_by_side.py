@@ -129,6 +129,7 @@ class Experiment:
 
     def start(self, place: Clone) -> None:
         settings = [f"--set-param={name}={json.dumps(value)}" for name, value in self.overrides.items()]
+        LOGS.mkdir(parents=True, exist_ok=True)
         self.process = place.start(self.name, settings, self.log)
         self.reader = self.log.open(encoding="utf-8", errors="replace")
         self.place, self.stage, self.started = place, "starting", time.monotonic()

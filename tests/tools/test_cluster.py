@@ -165,8 +165,7 @@ def test_a_wrong_address_is_told_before_anything_starts(team):
         (["git remote remove origin"], "there is no Git remote origin"),
         (["git commit --quiet --allow-empty -m new"], "does not have commit"),
         (["touch stages/new.py", "git add stages/new.py"], "changes that are not committed"),
-        (["git rm --quiet --cached dvc.lock", "git commit --quiet -m without", "git push --quiet origin main",
-          "git config --file .dvc/config --unset core.remote", "git commit --quiet -am x", "git push --quiet origin main"],
+        ([f"{sys.executable} -m dvc config --unset core.remote", "git commit --quiet -am x", "git push --quiet origin main"],
          ".dvc/config names no default DVC remote"),
     ],
 )  # fmt: skip
