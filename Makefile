@@ -3,15 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all experiments report check noise verify fsck predict bench readme demo test lint audit help
+.PHONY: all experiments sweep report check noise verify fsck predict bench readme demo test lint audit help
 
 all: $(BIN)/installed ## Rebuild whatever changed, then run and compare the experiments
 	$(BIN)/python -m tools.fsck
 	$(BIN)/dvc repro
 	$(BIN)/python -m tools.experiments
 
-experiments: $(BIN)/installed ## Run and compare the experiments of params.yaml; ARGS="--seeds 5"
+experiments: $(BIN)/installed ## Run and compare the experiments of params.yaml; ARGS="--seeds 5" or ARGS="--group models"
 	$(BIN)/python -m tools.experiments $(ARGS)
+
+sweep: $(BIN)/installed ## Search for good params, as params.yaml says; ARGS="--apply" takes the best over
+	$(BIN)/python -m tools.sweep $(ARGS)
 
 report: $(BIN)/installed ## Compare the experiments on one page, report.html; ARGS="run-1 run-3"
 	$(BIN)/python -m tools.report $(ARGS)

@@ -6,15 +6,20 @@ own, runs `dvc exp run`, and pushes the experiment; this machine, the head, fetc
 """
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
+import psutil
+
 from fashion.errors import UserError
+from stages.params import PARAMS
 from tools.dvc import dvc
 from tools.git import git, head
 from tools.params import Resources
@@ -43,6 +48,8 @@ class Cluster:
     in_turn = False
 
     def __init__(self, address: str, resources: Resources):
+        if not find_spec("ray"):
+            raise UserError("Ray is not installed. `pip install -r requirements-ray.txt`, here and on every node")
         self.address, self.resources = address, resources
         self.url, self.commit = check_remotes(), head()
         check_address(address)
@@ -50,7 +57,11 @@ class Cluster:
     def __enter__(self) -> "Cluster":
         import ray
 
-        ray.init(self.address, log_to_driver=False, logging_level="ERROR")
+        try:
+            ray.init(self.address, log_to_driver=False, logging_level="ERROR")
+        except (OSError, RuntimeError, ValueError) as error:  # also: another version of Ray or Python there
+            raise UserError(f"no work with the Ray cluster at {self.address}: {error}") from None
+        self.check_resources()
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # nodes have no copy of this module yet
         limits = {"num_cpus": self.resources.cpus, "num_gpus": self.resources.gpus}
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
@@ -64,6 +75,19 @@ class Cluster:
         import ray
 
         ray.shutdown()  # which ends the tasks that still run
+
+    def check_resources(self) -> None:
+        import ray
+
+        wanted = {"CPU": self.resources.cpus, "GPU": self.resources.gpus}
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(all(node.get(kind, 0) >= amount for kind, amount in wanted.items()) for node in nodes):
+            there = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in nodes)
+            ray.shutdown()
+            raise UserError(
+                f"no node of the cluster has the {wanted['CPU']:g} CPUs and {wanted['GPU']:g} GPUs that {PARAMS} asks for a"
+                f" trial: ray. The nodes have: {there}"
+            )
 
     @property
     def room(self) -> int:
@@ -140,9 +164,10 @@ class Lines:
 def run_on_node(name: str, url: str, commit: str, words: list[str], lines: Any) -> int:
     """Clone, run, push; returns the exit status. Runs on a node, which has nothing of the project yet."""
     cache = Path.home() / ".cache/dvc-nodes" / url.strip("/").replace("/", "-").replace(":", "-")
+    remove_abandoned_folders()
     dvc_here = [sys.executable, "-m", "dvc"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    with TemporaryDirectory(prefix="trial-") as folder:
+    with TemporaryDirectory(prefix=f"trial-{os.getpid()}-") as folder:
         for step in (
             ["git", "clone", "--quiet", url, "."],
             ["git", "checkout", "--quiet", "--detach", commit],
@@ -157,6 +182,13 @@ def run_on_node(name: str, url: str, commit: str, words: list[str], lines: Any) 
             if process.returncode:
                 return process.returncode
     return 0
+
+
+def remove_abandoned_folders() -> None:
+    """Delete the clones of tasks that were killed."""
+    for folder in Path(gettempdir()).glob("trial-*-*"):
+        if not psutil.pid_exists(int(folder.name.split("-")[1])):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_address(address: str) -> None:

@@ -58,13 +58,14 @@ class Result:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The rows of metrics/experiments.csv, metrics/seeds.csv or metrics/gate.csv as a Markdown table."""
+    """The rows of one of the tables in metrics/ as a Markdown table."""
     return for_people(table).to_markdown(index=False, disable_numparse=True, stralign="right")
 
 
 def for_people(table: pd.DataFrame) -> pd.DataFrame:
     """The same rows, or their means and deviations over seeds, as texts under titles."""
-    return (_seeds if "seed" in table else _gate if "kind" in table else _experiments)(table)
+    make = {"seed": _seeds, "kind": _gate, "sweep": _sweeps}
+    return next((make[column] for column in make if column in table), _experiments)(table)
 
 
 def _experiments(table: pd.DataFrame) -> pd.DataFrame:
@@ -115,5 +116,20 @@ def _gate(table: pd.DataFrame) -> pd.DataFrame:
             "accuracy alone, 1 against 1": counted("by_accuracy_alone", "pairs"),
             "all metrics, 1 against 1": counted("by_all_metrics", "pairs"),
             "all metrics, means": counted("by_means", "groups"),
+        }
+    )
+
+
+def _sweeps(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "sweep": table["sweep"],
+            "trials": table["trials"].map(str),
+            "ended early": table["ended_early"].map(str),
+            "epochs": table["epochs"].map(str),
+            "best trial": table["best_trial"],
+            "validation accuracy": table["val_accuracy"].map("{:.4f}".format),
+            "validation loss": table["val_loss"].map("{:.4f}".format),
+            "test accuracy": table["accuracy"].map("{:.4f}".format),
         }
     )

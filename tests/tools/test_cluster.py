@@ -13,7 +13,9 @@ import psutil
 import pytest
 
 from bench.repository import Repository
+from tools.cluster import remove_abandoned_folders
 
+pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
 RAY = Path(sys.executable).with_name("ray")
 GROUP = "experiments={a: {seed: 1}, b: {seed: 2}, c: {seed: 3}, d: {seed: 4}}"
 
@@ -102,6 +104,41 @@ def test_trials_land_on_both_nodes_and_give_the_bytes_of_a_local_run(team, tmp_p
     for name in "abcd":
         team.dvc("exp", "apply", "--quiet", name)  # with its model, which has come along
         assert team.dvc("status").strip() == "Data and pipelines are up to date."
+
+
+def test_a_sweep_gives_the_trials_of_a_local_one(team, tmp_path):
+    space = "{train.learning_rate: {low: 0.001, high: 0.1, log: true}}"
+    settings = "metric: val_loss, trials: 2, jobs: 1, seed: 1, sampler: tpe, prune: false"
+    team.set_params(f"sweep={{small: {{{settings}, space: {space}}}}}")
+    team.commit("A sweep")
+    team.run("git", "push", "--quiet", "origin", "main")
+    here = team.copy(tmp_path / "here")
+    here.python("tools.sweep")
+    with cluster(tmp_path, nodes=2) as (address, _):
+        team.python("tools.sweep", "--ray", address)
+    assert set(experiments(team)) == {"sweep-small-000", "sweep-small-001"}
+    assert experiments(team) == experiments(here)
+    assert team.read("metrics/sweep-small.csv") == here.read("metrics/sweep-small.csv")
+
+
+def test_resources_that_no_node_has_are_told(team, tmp_path):
+    team.set_params("ray={cpus: 2, gpus: 1}")
+    team.commit("More")
+    team.run("git", "push", "--quiet", "origin", "main")
+    with cluster(tmp_path, nodes=1) as (address, _):
+        output = team.python("tools.experiments", "--ray", address, status=1)
+    assert "no node of the cluster has the 2 CPUs and 1 GPUs" in output and "The nodes have: 1 CPUs, 0 GPUs" in output
+    assert experiments(team) == {}
+
+
+def test_what_killed_tasks_left_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for folder in (f"trial-{ended.pid}-x", f"trial-{os.getpid()}-x", "trial"):
+        (tmp_path / folder / "clone").mkdir(parents=True)
+    remove_abandoned_folders()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["trial", f"trial-{os.getpid()}-x"]
 
 
 def test_a_node_killed_in_the_middle_costs_only_time(repository, tmp_path):
