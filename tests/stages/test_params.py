@@ -134,9 +134,8 @@ def places(section: Any, path: tuple = ()) -> list[tuple]:
     return [place for key, inner in items for place in [(*path, key), *places(inner, (*path, key))]]
 
 
-PARAMS = {
-    name: section for name, section in yaml.safe_load(COMMITTED.read_text()).items() if name not in ("experiments", "check")
-}
+FOR_TOOLS = ("experiments", "experiment_groups", "sweep", "ray", "check")  # not read by stages
+PARAMS = {name: part for name, part in yaml.safe_load(COMMITTED.read_text()).items() if name not in FOR_TOOLS}
 
 
 @settings(max_examples=1000, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -57,6 +57,13 @@ def test_each_trial_is_an_experiment_with_the_value_that_the_table_has(swept):
     assert (repository.folder / "plots/sweep-small.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_report_shows_it(swept):
+    repository, _ = swept
+    repository.python("tools.report", "sweep-small-000", "sweep-small-001")
+    page = repository.read("report.html").decode()
+    assert "<h2>Sweep small</h2>" in page and "<td>sweep-small-003</td>" in page
+
+
 def revision(repository, name: str) -> str:
     lines = repository.run("git", "for-each-ref", "--format=%(objectname) %(refname:lstrip=4)", "refs/exps").splitlines()
     return next(line.split()[0] for line in lines if line.endswith(f" {name}"))
