@@ -53,18 +53,22 @@ def learning_curves(history: pd.DataFrame, quantity: str, label: str, title: str
 
 
 def compare_losses(histories: dict[str, pd.DataFrame], title: str) -> Figure:
-    """Training and validation loss of several runs, a panel each, on shared axes: the shaded gap is overfitting.
+    """Training and validation loss of several runs, a panel each: the shaded gap is overfitting.
 
-    `histories` has the content of each run's history.csv by the name of the run.
+    `histories` has the content of each run's history.csv by the name of the run. Panels share the axis of the loss, and that
+    of epochs too, unless the shortest run would be left less than a quarter of it.
     """
-    columns = min(len(histories), 3)
+    columns = 2 if len(histories) == 4 else min(len(histories), 3)
     rows = -(-len(histories) // columns)
+    lengths = [len(history) for history in histories.values()]
+    shared = 4 * min(lengths) >= max(lengths)
     figure = Figure(figsize=(3.4 * columns + 0.6, 3.2 * rows + 0.6), layout="constrained")
     figure.suptitle(title)
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    grid = figure.subplots(rows, columns, sharex=shared, sharey=True, squeeze=False).ravel()
     for axes in grid[len(histories) :]:
         axes.axis("off")
-    for axes, (name, history) in zip(grid, histories.items(), strict=False):
+    for i, (axes, (name, history)) in enumerate(zip(grid, histories.items(), strict=False)):
+        lowest = i + columns >= len(histories)  # of its column
         best = history.loc[history["val_loss"].idxmin()]
         overfit = history["val_loss"] >= history["loss"]
         axes.fill_between(
@@ -73,8 +77,8 @@ def compare_losses(histories: dict[str, pd.DataFrame], title: str) -> Figure:
         axes.plot("epoch", "loss", "o-", data=history, color=TRAINING, markersize=3, label="training")
         axes.plot("epoch", "val_loss", "s--", data=history, color=VALIDATION, markersize=3, label="validation")
         axes.plot(best["epoch"], best["val_loss"], "*", color="black", markersize=9, label="lowest validation loss")
-        axes.set(title=name, xlabel="epoch")
-        axes.label_outer()
+        axes.set(title=name, xlabel="epoch" if lowest else "")
+        axes.tick_params(labelbottom=lowest or not shared)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
@@ -165,7 +169,7 @@ def parallel_coordinates(
     variance each explains, in [0, 1], which stands under its axis. Axes of `logarithmic` params are so.
     """
     columns = [*shares, metric]
-    figure = Figure(figsize=(1.9 * len(columns) + 0.8, 4.2), layout="constrained")
+    figure = Figure(figsize=(2 * len(columns) + 0.5, 4.2), layout="constrained")
     axes = figure.subplots()
     heights = {}
     for i, column in enumerate(columns):

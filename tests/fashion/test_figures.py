@@ -24,6 +24,7 @@ PREDICTIONS = pd.DataFrame(  # nothing is a dress, or taken for one
         "confidence": [0.5, 0.9994, 0.25, 1.0, 0.75, 0.333333, 0.6],
     }
 )
+TRIALS = pd.DataFrame({"rate": [0.1, 0.001, 0.01], "kind": ["b", "a", "b"], "val_loss": [0.25, 0.5, 1.25]})
 LABELS = np.array([2, 0, 0, 1, 0, 2], np.uint8)
 IMAGES = np.random.default_rng(0).integers(50, 200, (7, 28, 28), np.uint8)  # neither black nor white in them
 
@@ -33,6 +34,8 @@ EVERY_FIGURE = {
     "confusion_matrix": lambda: figures.confusion_matrix(PREDICTIONS, NAMES, "Confusions"),
     "samples": lambda: figures.samples(IMAGES[:6], LABELS, NAMES, "Samples", each=3),
     "predictions": lambda: figures.predictions(IMAGES, PREDICTIONS, "Predictions"),
+    "compared": lambda: figures.compare_losses({"a": HISTORY, "b": HISTORY[:1], "c": HISTORY, "d": HISTORY}, "Compared"),
+    "trials": lambda: figures.parallel_coordinates(TRIALS, "val_loss", {"rate"}, {"rate": 0.75, "kind": 0.25}, "Trials"),
 }
 
 
@@ -71,6 +74,30 @@ def test_learning_curves_of_one_epoch(tmp_path):
     figure = figures.learning_curves(HISTORY[:1], "loss", "loss", "Loss")
     figures.save_figure(figure, tmp_path / "a.png")
     assert texts(figure.axes[0].texts) == ["lowest validation loss: epoch 1"]
+
+
+@pytest.mark.parametrize(("longest", "right_edges"), [(4, {4}), (5, {1, 5})])
+def test_runs_share_the_axis_of_epochs_unless_one_is_more_than_four_times_as_long(longest, right_edges):
+    long = pd.concat([HISTORY, HISTORY[-1:].assign(epoch=5)])[:longest]
+    panels = figures.compare_losses({"long": long, "short": HISTORY[:1]}, "Losses").axes
+    assert {int(panel.get_xlim()[1]) for panel in panels} == right_edges
+    assert len({panel.get_ylim() for panel in panels}) == 1
+
+
+def test_the_lowest_panel_of_every_column_has_its_epochs():
+    panels = figures.compare_losses(dict.fromkeys("abcde", HISTORY), "Losses").axes[:5]
+    assert [panel.get_xlabel() for panel in panels] == ["", "", "epoch", "epoch", "epoch"]
+    assert [panel.xaxis.get_tick_params()["labelbottom"] for panel in panels] == [False, False, True, True, True]
+
+
+def test_parallel_coordinates_are_a_line_a_trial_the_best_in_red_on_top():
+    (axes,) = EVERY_FIGURE["trials"]().axes
+    trials = [line for line in axes.lines if len(line.get_xdata()) == 3]
+    from_the_worst = [[0.5, 1, 1], [0, 0, 0.25], [1, 1, 0]]  # the rate by its logarithm
+    np.testing.assert_allclose([line.get_ydata() for line in trials], from_the_worst, atol=1e-9)
+    assert to_hex(trials[-1].get_color()) == figures.WRONG and to_hex(trials[0].get_color()) != figures.WRONG
+    assert texts(axes.get_xticklabels()) == ["rate\nexplains 75%", "kind\nexplains 25%", "val_loss"]
+    assert set(texts(axes.texts)) == {"0.001", "0.1", "a", "b", "0.25", "1.25"}
 
 
 def test_confusion_matrix_writes_counts_and_shades_by_the_share_of_the_row():
