@@ -2,7 +2,7 @@
 
 Each becomes a DVC experiment of its name, kept with the current commit. One that is there already, from the same code and
 params, is not run again. It ends with a table, metrics/experiments.csv, and a picture, plots/experiments.png; with
-`--group models`, of experiment_groups, with metrics/models.csv and plots/models.png.
+`--group models`, of experiment_groups, with metrics/experiments-models.csv and plots/experiments-models.png.
 """
 
 import argparse
@@ -25,14 +25,13 @@ from tools.results import Result, markdown
 from tools.side_by_side import Experiment, only_one, run_side_by_side
 
 PIPELINE = ["dvc.yaml", "stages", "fashion"]  # what makes the results, beside params.yaml and the data
-PLAIN = "experiments"  # the section of params.yaml that runs where no group is named
 
 
 def main() -> None:
     arguments = parse_arguments()
-    group, values = arguments.group, read_values()
-    params = read_tool_params()
-    configured = group_of(params, group)
+    params, values = read_tool_params(), read_values()
+    configured = group_of(params, arguments.group)
+    suffix = f"-{arguments.group}" if arguments.group else ""
     chosen = choose(configured, arguments.only)
     planned = {}
     for name in chosen:
@@ -41,16 +40,16 @@ def main() -> None:
     place = Cluster(arguments.ray, params.ray) if arguments.ray else None
     results = make_current(planned, values, arguments.jobs, place)
     if set(chosen) != set(configured):
-        print(f"Only {', '.join(chosen)}: metrics/{group}.csv and plots/{group}.png are left as they were.\n")
+        print(f"Only {', '.join(chosen)}: metrics/experiments{suffix}.csv and its picture are left as they were.\n")
         return print(markdown(pd.DataFrame([result.summary() for result in results.values()])))
-    save_comparison([results[name] for name in chosen], group)
+    save_comparison([results[name] for name in chosen], suffix)
     if arguments.seeds > 1:
-        save_seeds(results, Path("metrics/seeds.csv" if group == PLAIN else f"metrics/{group}_seeds.csv"))
+        save_seeds(results, Path(f"metrics/seeds{suffix}.csv"))
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="experiments", description=__doc__.split("\n")[0])
-    parser.add_argument("--group", metavar="NAME", default=PLAIN, help=f"of experiment_groups; default: {PLAIN}")
+    parser.add_argument("--group", metavar="NAME", help="of experiment_groups, not the plain ones")
     parser.add_argument("--only", metavar="NAME", nargs="+", help="run these, not all")
     parser.add_argument(
         "--seeds", metavar="N", type=positive, default=1, help="run each with N seeds, from the one in params.yaml"
@@ -68,12 +67,14 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def group_of(params: ToolParams, group: str) -> Experiments:
-    """The experiments of a group. Raises UserError on one that is not there."""
-    groups = {PLAIN: params.experiments} | params.experiment_groups
-    if group not in groups:
-        raise UserError(f"no group {group} in {PARAMS}: experiment_groups. There are: {', '.join(groups)}")
-    return groups[group]
+def group_of(params: ToolParams, group: str | None) -> Experiments:
+    """The experiments of a group, or the plain ones. Raises UserError on a group that is not there."""
+    if group is None:
+        return params.experiments
+    if group not in params.experiment_groups:
+        there = ", ".join(params.experiment_groups) or "none"
+        raise UserError(f"no group {group} in {PARAMS}: experiment_groups. There are: {there}")
+    return params.experiment_groups[group]
 
 
 def choose(configured: dict[str, dict], only: list[str] | None) -> list[str]:
@@ -157,9 +158,9 @@ def pipeline_params(values: dict) -> dict:
     return {name: value for name, value in values.items() if name in sections}
 
 
-def save_comparison(results: list[Result], group: str = PLAIN) -> None:
+def save_comparison(results: list[Result], suffix: str = "") -> None:
     """Write the table and the picture, where they are not there already, and show the table."""
-    path, picture = Path(f"metrics/{group}.csv"), Path(f"plots/{group}.png")
+    path, picture = Path(f"metrics/experiments{suffix}.csv"), Path(f"plots/experiments{suffix}.png")
     before = path.read_bytes() if path.exists() else None
     write_csv(path, pd.DataFrame([result.summary() for result in results]))
     if path.read_bytes() != before or not picture.exists() or not same("HEAD", str(picture)):

@@ -16,8 +16,8 @@ TABLES = {  # by the name of the marks that each stands between
     "experiments": "metrics/experiments.csv",
     "seeds": "metrics/seeds.csv",
     "gate": "metrics/gate.csv",
-    "models": "metrics/models_seeds.csv",
-    "ablation": "metrics/ablation_seeds.csv",
+    "models": "metrics/seeds-models.csv",
+    "ablation": "metrics/seeds-ablation.csv",
 }
 FAULTS = "metrics/faults.json"
 SPEED, SPEED_TABLES = "metrics/speed.json", ["goals", "training", "growth", "many", "parts", "costs"]

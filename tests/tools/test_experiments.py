@@ -130,11 +130,11 @@ def test_a_group_has_a_table_a_picture_and_seeds_of_its_own(done):
     before = (done.folder / "metrics/experiments.csv").read_bytes()
     output = done.python("tools.experiments", "--group", "pair", "--seeds", "2")
     assert kept(done) >= {"short", "short-seed-43", "smooth", "smooth-seed-43"}
-    assert pd.read_csv(done.folder / "metrics/pair.csv")["experiment"].tolist() == ["short", "smooth"]
-    seeds = pd.read_csv(done.folder / "metrics/pair_seeds.csv")
+    assert pd.read_csv(done.folder / "metrics/experiments-pair.csv")["experiment"].tolist() == ["short", "smooth"]
+    seeds = pd.read_csv(done.folder / "metrics/seeds-pair.csv")
     assert seeds[["experiment", "seed"]].values.tolist() == [["short", 42], ["short", 43], ["smooth", 42], ["smooth", 43]]
-    assert "Table: metrics/pair.csv, picture: plots/pair.png" in output
-    assert (done.folder / "plots/pair.png").read_bytes().startswith(b"\x89PNG")
+    assert "Table: metrics/experiments-pair.csv, picture: plots/experiments-pair.png" in output
+    assert (done.folder / "plots/experiments-pair.png").read_bytes().startswith(b"\x89PNG")
     assert (done.folder / "metrics/experiments.csv").read_bytes() == before
 
 
@@ -142,6 +142,7 @@ def test_a_group_has_a_table_a_picture_and_seeds_of_its_own(done):
     ("params", "arguments", "message"),
     [
         ([], ["--only", "run-9"], "no experiment run-9 in params.yaml. There are: run-1, run-2, run-3"),
+        ([], ["--group", "m"], "no group m in params.yaml: experiment_groups. There are: models, ablation"),
         (["experiments={a: {train.epoch: 1}}"], [], "experiments.a: train.epoch is not a known param"),
         (["experiments={a: {trian.epochs: 1}}"], [], "experiments.a: trian.epochs is not a known param"),
         (["experiments={a: {train.epochs: many}}"], [], "experiments.a: train.epochs is 'many'"),
