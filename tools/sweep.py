@@ -22,7 +22,7 @@ from tools.dvc import dvc
 from tools.experiments import check_working_copy, is_current, pipeline_code, pipeline_params
 from tools.fsck import look_again
 from tools.git import experiments as kept_experiments
-from tools.git import head
+from tools.git import head, resolve
 from tools.params import Range, Sweep, read_tool_params, with_overrides, write_params
 from tools.results import Result
 from tools.side_by_side import Experiment, only_one, run_side_by_side, stop
@@ -252,7 +252,7 @@ def show(study: optuna.Study, name: str, sweep: Sweep, data: str) -> None:
 
 def save_summary(table: pd.DataFrame, name: str) -> None:
     """Put a row for this sweep into the table of all; the test images were looked at for the best trial alone."""
-    best = Result(table["trial"].iloc[0], kept_experiments(head())[table["trial"].iloc[0]])
+    best = Result(table["trial"].iloc[0], resolve(table["trial"].iloc[0]))  # maybe of an earlier commit
     row = {
         "sweep": name,
         "trials": len(table),

@@ -101,6 +101,7 @@ def test_one_that_is_killed_goes_on_with_the_same_trials(swept, built, tmp_path)
 
 def test_the_best_params_are_written_and_the_comments_stay(swept, tmp_path):
     repository = swept[0].copy(tmp_path / "project")
+    repository.commit("The results of the sweep")  # its experiments are those of the commit before
     repository.python("tools.sweep", "--apply")
     best = pd.read_csv(repository.folder / "metrics/sweep-small.csv").iloc[0]
     assert repository.dvc("repro", "train") and repository.dvc("status", "train")
