@@ -123,7 +123,7 @@ def test_a_hopeless_trial_is_ended_early(repository):
     trials = table(repository)
     pruned = trials[trials["state"] == "pruned"]
     assert len(pruned) and pruned["epochs"].between(3, 8).all(), output  # from a third on, not after the last
-    assert 1e-7 in set(pruned["train.learning_rate"]) and f"{len(pruned)} ended early" in output
+    assert set(pruned["train.learning_rate"]) == {1e-7} and f"{len(pruned)} ended early" in output
     assert kept(repository) == list(trials.index[trials["state"] == "complete"])
 
 
