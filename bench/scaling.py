@@ -1,8 +1,8 @@
 """What a trial on a Ray cluster costs beside its training: `python -m bench.scaling`
 
-A stub stands in for training: it sleeps and writes the files that training would. So many such experiments run on clusters of
-one-CPU nodes, all on this machine, with a Git and a DVC remote in folders. Overhead is what a node is busy with a trial beyond
-the stub's sleep. Prints a table, for docs/scaling.md; a thousand trials take about an hour where two cores do the work.
+A stub stands in for training: it sleeps and writes the files that training would. So many such experiments run on clusters
+of one-CPU nodes, all on this machine, with a Git and a DVC remote in folders. Overhead is what a node is busy with a trial
+beyond the stub's sleep. Prints a table, for docs/scaling.md; where two cores do all the work, a thousand trials take an hour.
 """
 
 import argparse
