@@ -2,7 +2,7 @@
 
 A stub stands in for training: it sleeps and writes the files that training would. So many such experiments run on clusters
 of one-CPU nodes, all on this machine, with a Git and a DVC remote in folders. Overhead is what a node is busy with a trial
-beyond the stub's sleep. Prints a table, for docs/scaling.md; where two cores do all the work, a thousand trials take an hour.
+beyond the stub's sleep. Prints a table, for docs/scaling.md; a thousand trials take two cores about an hour.
 """
 
 import argparse
