@@ -52,6 +52,7 @@ class Cluster:
             raise UserError("Ray is not installed. `pip install -r requirements-ray.txt`, here and on every node")
         self.address, self.resources = address, resources
         self.url, self.commit = check_remotes(), head()
+        self.fetched: list[str] = []
         check_address(address)
 
     def __enter__(self) -> "Cluster":
@@ -71,10 +72,12 @@ class Cluster:
         self.task = ray.remote(max_retries=RETRIES, retry_exceptions=False, **limits)(run_on_node)
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, error: type | None, *_) -> None:
         import ray
 
         ray.shutdown()  # which ends the tasks that still run
+        if self.fetched and error is None:
+            dvc("exp", "pull", "--force", "--quiet", REMOTE, *self.fetched)  # all files at once: it takes seconds a call
 
     def check_resources(self) -> None:
         import ray
@@ -104,7 +107,10 @@ class Cluster:
         return Task(self.task.remote(name, self.url, self.commit, words, self.lines), self.lines, name, log)
 
     def fetch(self, name: str) -> None:
-        dvc("exp", "pull", "--force", REMOTE, name)
+        """Take an experiment over, in the place of an older one of its name; the files in DVC's cache follow at the end."""
+        reference = f"refs/exps/{self.commit[:2]}/{self.commit[2:]}/{name}"
+        git("fetch", "--quiet", "--no-tags", REMOTE, f"+{reference}:{reference}")
+        self.fetched.append(name)
 
     @staticmethod
     def stop(task: "Task", number: signal.Signals) -> None:
@@ -163,25 +169,24 @@ class Lines:
 
 def run_on_node(name: str, url: str, commit: str, words: list[str], lines: Any) -> int:
     """Clone, run, push; returns the exit status. Runs on a node, which has nothing of the project yet."""
-    cache = Path.home() / ".cache/dvc-nodes" / url.strip("/").replace("/", "-").replace(":", "-")
     remove_abandoned_folders()
-    dvc_here = [sys.executable, "-m", "dvc"]
+    cache = Path.home() / ".cache/dvc-nodes" / url.strip("/").replace("/", "-").replace(":", "-")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    dvc_here = [sys.executable, "-m", "dvc"]
     with TemporaryDirectory(prefix=f"trial-{os.getpid()}-") as folder:
-        for step in (
-            ["git", "clone", "--quiet", url, "."],
-            ["git", "checkout", "--quiet", "--detach", commit],
-            [*dvc_here, "cache", "dir", "--local", str(cache)],
-            [sys.executable, "-c", SUPERVISED, *dvc_here, *words],
-            [*dvc_here, "exp", "push", "--force", REMOTE, name],
-        ):
+
+        def call(*step: str) -> int:
             pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
             with subprocess.Popen(step, cwd=folder, env=os.environ | {"PATH": path}, text=True, **pipes) as process:
                 for line in process.stdout:
                     lines.add.remote(name, line)
-            if process.returncode:
-                return process.returncode
-    return 0
+            return process.returncode
+
+        if status := call("git", "clone", "--quiet", url, ".") or call("git", "checkout", "--quiet", "--detach", commit):
+            return status
+        Path(folder, ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n")
+        run = call(sys.executable, "-c", SUPERVISED, *dvc_here, *words)
+        return run or call(*dvc_here, "exp", "push", "--force", REMOTE, name)
 
 
 def remove_abandoned_folders() -> None:

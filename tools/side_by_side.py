@@ -148,6 +148,7 @@ class Experiment:
                 self.curve.append({"val_loss": float(match[3]), "val_accuracy": float(match[4])})
                 news.append(f"epoch {self.epoch}/{self.epochs}, validation accuracy {self.val_accuracy}")
         if ended and self.stage not in ENDS:
+            self.reader.close()  # a thousand of them would be too many
             self.stage = "given up" if self.given_up else "failed" if self.failed else "done"
             if self.stage == "done":
                 self.place.fetch(self.name)

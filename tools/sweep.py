@@ -55,13 +55,18 @@ class Trials:
             self.running[name] = trial
             yield Experiment(name, overrides)
 
+    @property
+    def known(self) -> list[optuna.trial.FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)  # to copy them takes long where there are a thousand
+
     def next(self) -> optuna.Trial | None:
         if self.resumed:
             number = self.resumed.pop(0)
-            return optuna.Trial(self.study, self.study.trials[number]._trial_id)
-        if len(self.study.trials) >= self.sweep.trials:
+            return optuna.Trial(self.study, self.known[number]._trial_id)
+        number = len(self.known)
+        if number >= self.sweep.trials:
             return None
-        self.study.sampler = sampler(self.sweep, number=len(self.study.trials))
+        self.study.sampler = sampler(self.sweep, number)
         trial = self.study.ask()
         for name, space in self.sweep.space.items():
             suggest(trial, name, space)
@@ -85,7 +90,7 @@ class Trials:
 
     def report(self, trial: optuna.Trial, values: Iterable[float]) -> Iterator[int]:
         """Tell Optuna the metric after each epoch that it does not know yet, and give the number of each as it is told."""
-        seen = len(self.study.trials[trial.number].intermediate_values)
+        seen = len(self.known[trial.number].intermediate_values)
         for epoch, value in enumerate(values, 1):
             if epoch > seen:
                 trial.report(value, epoch)
@@ -119,7 +124,7 @@ def main() -> None:
     with only_one():
         check_working_copy(head())
         trials = Trials(name, sweep, values)
-        if trials.resumed or len(trials.study.trials) < sweep.trials:
+        if trials.resumed or len(trials.known) < sweep.trials:
             look_again()
             dvc("repro", "prepare")
             if place:
@@ -127,7 +132,7 @@ def main() -> None:
         try:
             run_side_by_side(trials.experiments(), sweep.jobs, trials.watch, place)
         finally:
-            if any(trial.state == COMPLETE for trial in trials.study.trials):
+            if any(trial.state == COMPLETE for trial in trials.known):
                 show(trials.study, name, sweep, values["data"]["name"])
     if arguments.apply:
         apply_best(trials.study, sweep)

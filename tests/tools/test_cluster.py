@@ -1,63 +1,21 @@
-"""Real Ray clusters of several nodes on this machine: each node has a home of its own, and so a cache of its own."""
+"""On real Ray clusters of several nodes on this machine."""
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
+from bench.ray_cluster import end, free_port, publish, ray_cluster
 from bench.repository import Repository
 from tools.cluster import remove_abandoned_folders
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
-RAY = Path(sys.executable).with_name("ray")
 GROUP = "experiments={a: {seed: 1}, b: {seed: 2}, c: {seed: 3}, d: {seed: 4}}"
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def end(process: psutil.Popen) -> None:
-    """Kill a node: all that `ray start` has started, at once, as a power cut would."""
-    with suppress(psutil.NoSuchProcess):
-        victims = [*process.children(recursive=True), process]
-        for victim in victims:
-            with suppress(psutil.NoSuchProcess):
-                victim.kill()
-    process.wait()
-
-
-@contextmanager
-def cluster(folder: Path, nodes: int):
-    """Address, and each node's process by its home."""
-    address, homes = f"127.0.0.1:{free_port()}", {}
-    with ExitStack() as stack:
-        for i in range(nodes):
-            home = folder / f"node-{i}"
-            home.mkdir()
-            role = (
-                [f"--port={address.split(':')[1]}", "--head", "--include-dashboard=false"]
-                if i == 0
-                else [f"--address={address}"]
-            )
-            words = [RAY, "start", *role, "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
-            log = stack.enter_context((folder / f"node-{i}.log").open("w"))
-            environment = os.environ | {"HOME": str(home), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
-            homes[home] = psutil.Popen(words, env=environment, stdout=log, stderr=log)
-            stack.callback(end, homes[home])
-            while "Ray runtime started" not in (folder / f"node-{i}.log").read_text():
-                assert homes[home].poll() is None, (folder / f"node-{i}.log").read_text()
-                time.sleep(0.1)
-        yield address, homes
 
 
 @pytest.fixture
@@ -69,12 +27,8 @@ def team(repository, tmp_path):
 def pushed(repository: Repository, folder: Path, seconds: float = 0.0) -> Repository:
     repository.stub_training(seconds)
     repository.set_params(GROUP, "ray={cpus: 1, gpus: 0}")
-    repository.run("git", "init", "--quiet", "--bare", "--initial-branch=main", str(folder / "git"))
-    repository.run("git", "remote", "add", "origin", str(folder / "git"))
-    repository.dvc("remote", "add", "--default", "team", str(folder / "remote"))
     repository.dvc("repro")
-    repository.commit("For the cluster")
-    repository.run("git", "push", "--quiet", "origin", "main")
+    publish(repository, folder)
     return repository
 
 
@@ -96,7 +50,7 @@ def trials(home: Path) -> bool:
 def test_trials_land_on_both_nodes_and_give_the_bytes_of_a_local_run(team, tmp_path):
     here = team.copy(tmp_path / "here")
     here.python("tools.experiments")
-    with cluster(tmp_path, nodes=2) as (address, homes):
+    with ray_cluster(tmp_path, nodes=2) as (address, homes):
         output = team.python("tools.experiments", "--ray", address)
         assert all(trials(home) for home in homes)
     assert "a: epoch 2/2" in output and set(experiments(team)) == {"a", "b", "c", "d"}
@@ -114,7 +68,7 @@ def test_a_sweep_gives_the_trials_of_a_local_one(team, tmp_path):
     team.run("git", "push", "--quiet", "origin", "main")
     here = team.copy(tmp_path / "here")
     here.python("tools.sweep")
-    with cluster(tmp_path, nodes=2) as (address, _):
+    with ray_cluster(tmp_path, nodes=2) as (address, _):
         team.python("tools.sweep", "--ray", address)
     assert set(experiments(team)) == {"sweep-small-000", "sweep-small-001"}
     assert experiments(team) == experiments(here)
@@ -125,7 +79,7 @@ def test_resources_that_no_node_has_are_told(team, tmp_path):
     team.set_params("ray={cpus: 2, gpus: 1}")
     team.commit("More")
     team.run("git", "push", "--quiet", "origin", "main")
-    with cluster(tmp_path, nodes=1) as (address, _):
+    with ray_cluster(tmp_path, nodes=1) as (address, _):
         output = team.python("tools.experiments", "--ray", address, status=1)
     assert "no node of the cluster has the 2 CPUs and 1 GPUs" in output and "The nodes have: 1 CPUs, 0 GPUs" in output
     assert experiments(team) == {}
@@ -144,7 +98,7 @@ def test_what_killed_tasks_left_is_removed(tmp_path, monkeypatch):
 def test_a_node_killed_in_the_middle_costs_only_time(repository, tmp_path):
     team = pushed(repository, tmp_path, seconds=4)
     here = team.copy(tmp_path / "here")
-    with cluster(tmp_path, nodes=3) as (address, homes), (tmp_path / "output").open("w") as log:
+    with ray_cluster(tmp_path, nodes=3) as (address, homes), (tmp_path / "output").open("w") as log:
         words = [sys.executable, "-m", "tools.experiments", "--ray", address]
         process = subprocess.Popen(words, cwd=team.folder, env=team.environment(), stdout=log, stderr=log)
         last = list(homes)[-1]
@@ -162,7 +116,7 @@ def test_a_trial_that_fails_by_itself_is_told_and_not_tried_again(team, tmp_path
     path.write_text(path.read_text() + "\nif params['seed'] == 3:\n    raise SystemExit('train: not this seed')\n")
     team.commit("It can't stand 3")
     team.run("git", "push", "--quiet", "origin", "main")
-    with cluster(tmp_path, nodes=2) as (address, _):
+    with ray_cluster(tmp_path, nodes=2) as (address, _):
         output = team.python("tools.experiments", "--ray", address, status=1)
     assert "c failed. Its last lines:" in output and output.count("| train: not this seed") == 1
     assert set(experiments(team)) == {"a", "b", "d"}
@@ -170,7 +124,7 @@ def test_a_trial_that_fails_by_itself_is_told_and_not_tried_again(team, tmp_path
 
 def test_ending_the_head_ends_the_tasks(repository, tmp_path):
     team = pushed(repository, tmp_path, seconds=60)
-    with cluster(tmp_path, nodes=2) as (address, _), (tmp_path / "output").open("w") as log:
+    with ray_cluster(tmp_path, nodes=2) as (address, _), (tmp_path / "output").open("w") as log:
         words = [sys.executable, "-m", "tools.experiments", "--ray", address]
         process = subprocess.Popen(words, cwd=team.folder, env=team.environment(), stdout=log, stderr=log)
         while "a: train" not in (tmp_path / "output").read_text():
