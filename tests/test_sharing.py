@@ -36,15 +36,16 @@ def remote(request, tmp_path):
     return f"ssh://me@127.0.0.1:{port}{tmp_path / 'remote'}", {"keyfile": str(key), "allow_agent": "false"}
 
 
-def test_what_one_clone_pushes_another_gets_without_training(repository, remote, tmp_path):
+def test_what_one_clone_pushes_another_gets_without_training(compared, remote, tmp_path):
     address, access = remote
+    repository = compared(tmp_path)
     shared = str(tmp_path / "shared.git")
     repository.run("git", "init", "--quiet", "--bare", "--initial-branch=main", shared)
     repository.run("git", "remote", "add", "origin", shared)
     repository.dvc("remote", "add", "--default", "team", address)
     repository.commit("Our DVC remote")
     allow(repository, access)
-    repository.dvc("exp", "run", "--quiet", "--temp", "--name", "shorter", "--set-param", "train.epochs=1")
+    repository.dvc("exp", "run", "--quiet", "--temp", "--name", "shorter", "--set-param", "train.epochs=1")  # in the cache
     repository.run("git", "push", "--quiet", "origin", "main")
     repository.dvc("push", "--quiet")
     repository.dvc("exp", "push", "--quiet", "origin", "shorter")

@@ -28,17 +28,15 @@ RETRIES = 3  # of a trial whose node has died
 PATIENCE = 10  # seconds to answer a connection
 REMOTE = "origin"
 
-# Runs a command in a session of its own, and ends all of it when the process that started this one is gone: Ray kills a
-# worker without a chance to tidy up, when its node or its driver dies.
+# Runs a command in a session of its own, and ends all of it when the process that holds the other end of standard input is
+# gone: Ray kills a worker, and with it its own children but not theirs, without a chance to tidy up. Hence the fork.
 SUPERVISED = """
-import os, signal, subprocess, sys, time
+import os, signal, subprocess, sys, threading
+if os.fork():
+    os._exit(os.waitstatus_to_exitcode(os.wait()[1]) % 256)
 os.setsid()
-parent, process = os.getppid(), subprocess.Popen(sys.argv[1:])
-while process.poll() is None:
-    if os.getppid() != parent:
-        os.killpg(0, signal.SIGKILL)
-    time.sleep(0.2)
-sys.exit(process.returncode)
+threading.Thread(target=lambda: os.read(0, 1) or os.killpg(0, signal.SIGKILL), daemon=True).start()
+os._exit(subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL).returncode % 256)
 """
 
 
@@ -167,17 +165,17 @@ class Lines:
         return self.kept.pop(name, [])
 
 
-def run_on_node(name: str, url: str, commit: str, words: list[str], lines: Any) -> int:
+def run_on_node(name: str, url: str, commit: str, experiment: list[str], lines: Any) -> int:
     """Clone, run, push; returns the exit status. Runs on a node, which has nothing of the project yet."""
     remove_abandoned_folders()
     cache = Path.home() / ".cache/dvc-nodes" / url.strip("/").replace("/", "-").replace(":", "-")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    dvc_here = [sys.executable, "-m", "dvc"]
     with TemporaryDirectory(prefix=f"trial-{os.getpid()}-") as folder:
 
         def call(*step: str) -> int:
-            pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-            with subprocess.Popen(step, cwd=folder, env=os.environ | {"PATH": path}, text=True, **pipes) as process:
+            words = [sys.executable, "-c", SUPERVISED, *step]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+            with subprocess.Popen(words, cwd=folder, env=os.environ | {"PATH": path}, text=True, **pipes) as process:
                 for line in process.stdout:
                     lines.add.remote(name, line)
             return process.returncode
@@ -185,8 +183,8 @@ def run_on_node(name: str, url: str, commit: str, words: list[str], lines: Any) 
         if status := call("git", "clone", "--quiet", url, ".") or call("git", "checkout", "--quiet", "--detach", commit):
             return status
         Path(folder, ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n")
-        run = call(sys.executable, "-c", SUPERVISED, *dvc_here, *words)
-        return run or call(*dvc_here, "exp", "push", "--force", REMOTE, name)
+        run = call(sys.executable, "-m", "dvc", *experiment)
+        return run or call(sys.executable, "-m", "dvc", "exp", "push", "--force", REMOTE, name)
 
 
 def remove_abandoned_folders() -> None:

@@ -18,6 +18,7 @@ TABLES = {  # by the name of the marks that each stands between
     "gate": "metrics/gate.csv",
     "models": "metrics/seeds-models.csv",
     "ablation": "metrics/seeds-ablation.csv",
+    "leave-one-out": "metrics/seeds-leave-one-out.csv",
     "sweeps": "metrics/sweeps.csv",
 }
 FAULTS = "metrics/faults.json"

@@ -12,7 +12,7 @@ import pytest
 
 from bench.ray_cluster import end, free_port, publish, ray_cluster
 from bench.repository import Repository
-from tools.cluster import remove_abandoned_folders
+from tools.cluster import SUPERVISED, remove_abandoned_folders
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
 GROUP = "experiments={a: {seed: 1}, b: {seed: 2}, c: {seed: 3}, d: {seed: 4}}"
@@ -83,6 +83,16 @@ def test_resources_that_no_node_has_are_told(team, tmp_path):
         output = team.python("tools.experiments", "--ray", address, status=1)
     assert "no node of the cluster has the 2 CPUs and 1 GPUs" in output and "The nodes have: 1 CPUs, 0 GPUs" in output
     assert experiments(team) == {}
+
+
+def test_all_that_a_task_has_started_ends_with_it():
+    words = [sys.executable, "-c", SUPERVISED, "sh", "-c", "sleep 1000 & echo begun; sleep 1000"]
+    task = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert task.stdout.readline() == b"begun\n"
+    task.kill()  # as Ray does, to the children of a worker that it ends, but not to theirs
+    task.stdin.close()
+    assert task.stdout.read() == b""  # when all who could write there are gone
+    task.wait()
 
 
 def test_what_killed_tasks_left_is_removed(tmp_path, monkeypatch):

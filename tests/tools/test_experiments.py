@@ -49,8 +49,11 @@ def done(compared, tmp_path):
 
 
 @pytest.fixture
-def running(repository):
-    """`experiments` at work, the first of them in training; it would go on for minutes."""
+def running(request, repository):
+    """`experiments` at work, the first of them in training; it would go on for minutes. By default a stub trains."""
+    if getattr(request, "param", "stub") == "stub":
+        repository.stub_training(seconds=0.1)
+        repository.dvc("repro")
     repository.set_params(*LONG)
     repository.commit("A long experiment")
     before = references(repository), repository.results()
@@ -123,6 +126,8 @@ def test_seeds_make_further_experiments_and_a_table_of_their_spread(done):
 
 
 def test_a_group_has_a_table_a_picture_and_seeds_of_its_own(done):
+    done.stub_training()
+    done.dvc("repro")
     done.set_params(
         "experiment_groups={pair: {short: {train.epochs: 1}, smooth: {train.epochs: 1, train.label_smoothing: 0.2}}}"
     )
@@ -164,6 +169,7 @@ def test_wrong_usage_has_status_2(repository, arguments):
 
 
 def test_one_that_fails_is_told_with_its_log_and_leaves_the_others_running(repository):
+    repository.stub_training()
     repository.set_params("experiments={bad: {prepare.validation_size: 1200}, good: {train.epochs: 1}}")
     repository.commit()
     output = repository.python("tools.experiments", status=1)
@@ -187,7 +193,9 @@ def test_a_killed_training_fails_alone_and_the_next_call_repairs_it(repository, 
     assert kept(repository) == {"first", "second", "third"} and "second: up to date" in output
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("running", "number"), [("training", signal.SIGINT), ("stub", signal.SIGTERM)], indirect=["running"]
+)
 def test_stopping_it_stops_all_and_leaves_no_trace(repository, running, number):
     process, (references_before, results_before) = running
     process.send_signal(number)
@@ -224,6 +232,7 @@ def test_changes_that_are_not_committed_are_told_and_used(done):
 
 
 def test_a_commit_while_they_run_is_not_in_the_way(repository):
+    repository.stub_training()
     repository.set_params("experiments={short: {train.epochs: 1}}")
     repository.run("git", "config", "diff.noprefix", "true")  # nor is what users configure
     process = subprocess.Popen(

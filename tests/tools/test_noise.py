@@ -3,10 +3,15 @@ import statistics
 
 import pytest
 
+from bench.repository import Repository
 
-@pytest.fixture
-def measured(repository):
+pytestmark = pytest.mark.xdist_group(__name__)  # so that what they share is made once
+
+
+@pytest.fixture(scope="module")
+def measured_once(built, tmp_path_factory):
     """A repository with the noise of two seeds, measured and committed."""
+    repository = Repository(built).copy(tmp_path_factory.mktemp("measured") / "project")
     repository.set_params(
         "train.epochs=1", "check={sigmas: 3.0, metrics: {accuracy: {better: higher}, loss: {better: lower}}}"
     )
@@ -15,6 +20,11 @@ def measured(repository):
     repository.python("tools.noise", "--seeds", "2")
     repository.commit("Its noise")
     return repository
+
+
+@pytest.fixture
+def measured(measured_once, tmp_path):
+    return measured_once.copy(tmp_path / "project")
 
 
 def test_noise_is_the_spread_over_seeds(measured):

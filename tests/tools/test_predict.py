@@ -60,10 +60,11 @@ def test_what_cannot_be_read_is_named_and_the_rest_still_shown(repository, pictu
     assert "Traceback" not in output
 
 
-def test_a_model_of_another_revision_and_no_stage_is_run(repository, pictures):
+def test_a_model_of_another_revision_and_no_stage_is_run(compared, tmp_path, pictures):
+    repository = compared(tmp_path)
     before = repository.results()
     repository.set_params("train.epochs=1")
-    repository.dvc("exp", "run", "--quiet", "--name", "shorter")
+    repository.dvc("exp", "run", "--quiet", "--name", "shorter")  # as `short`, which DVC has in its cache
     shorter = repository.python("tools.predict", str(pictures / "0.png"), "--json")
     assert repository.python("tools.predict", str(pictures / "0.png"), "--json", "--rev", "shorter") == shorter
     committed = repository.python("tools.predict", str(pictures / "0.png"), "--json", "--rev", "HEAD")

@@ -9,6 +9,8 @@ import pandas as pd
 import psutil
 import pytest
 
+pytestmark = pytest.mark.xdist_group(__name__)  # so that what they share is made once
+
 SWEEP = """sweep={small: {
   metric: val_accuracy, trials: 4, jobs: 1, seed: 1, sampler: tpe, prune: false, fixed: {train.epochs: 2},
   space: {
