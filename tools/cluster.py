@@ -21,7 +21,7 @@ import psutil
 from fashion.errors import UserError
 from stages.params import PARAMS
 from tools.dvc import dvc
-from tools.git import git, head
+from tools.git import NO_GC, git, head
 from tools.params import Resources
 
 RETRIES = 3  # of a trial whose node has died
@@ -180,7 +180,10 @@ def run_on_node(name: str, url: str, commit: str, experiment: list[str], lines: 
                     lines.add.remote(name, line)
             return process.returncode
 
-        if status := call("git", "clone", "--quiet", url, ".") or call("git", "checkout", "--quiet", "--detach", commit):
+        few_objects = ["--no-local", "--no-tags"]  # of a folder, Git would take over those of all experiments
+        if status := call("git", "clone", "--quiet", *few_objects, NO_GC, url, "."):
+            return status
+        if status := call("git", "checkout", "--quiet", "--detach", commit):
             return status
         Path(folder, ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n")
         run = call(sys.executable, "-m", "dvc", *experiment)

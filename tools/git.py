@@ -4,6 +4,10 @@ import subprocess
 
 from fashion.errors import UserError
 
+# For `git clone`: where there are more than 50 packs, and every experiment that is fetched or pushed may be one, DVC's Git
+# library would tidy up at each of its commits, which takes seconds.
+NO_GC = "--config=gc.auto=0"
+
 
 def git(*arguments: str) -> str:
     """What a Git command prints. Raises UserError with Git's own words when it fails."""

@@ -33,7 +33,7 @@ from fashion.errors import UserError
 from fashion.files import FULL
 from tools.dvc import command, environment
 from tools.fsck import cache_folder
-from tools.git import git, git_bytes
+from tools.git import NO_GC, git, git_bytes
 
 LOGS = Path(".dvc/tmp/experiments")  # and clones
 LOCK = Path(".dvc/tmp/experiments.lock")
@@ -55,7 +55,7 @@ class Clone:
     def __enter__(self) -> "Clone":
         LOGS.mkdir(parents=True, exist_ok=True)
         self.folder = Path(mkdtemp(prefix="clone-", dir=LOGS)).resolve()
-        git("clone", "--quiet", "--no-tags", ".", str(self.folder))
+        git("clone", "--quiet", "--no-tags", NO_GC, ".", str(self.folder))
         as_a_patch = ["--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/"]
         if changes := git_bytes("diff", *as_a_patch, "HEAD"):  # whatever the user has configured
             patch = self.folder / ".git/changes"
