@@ -248,7 +248,7 @@ def show(study: optuna.Study, name: str, sweep: Sweep, data: str) -> None:
     from fashion.figures import parallel_coordinates, save_figure  # slow, so only where it is needed
 
     logarithmic = {param for param, space in sweep.space.items() if space.log}
-    title = f"{data}: sweep {name}, {len(whole)} trials run to the end"
+    title = f"{data}: sweep {name}\n{len(whole)} trials run to the end"  # two lines: a single param makes a narrow picture
     save_figure(parallel_coordinates(whole, sweep.metric, logarithmic, shares, title), picture)
     if len(table) >= sweep.trials:
         save_summary(table, name)
