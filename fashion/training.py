@@ -3,7 +3,6 @@
 import csv
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +56,6 @@ def fit(
     history: Path,
     learning_rate_schedule: str = "constant",
     weight_decay: float = 0.0,
-    label_smoothing: float = 0.0,
     augmentation: str = "none",
     weight_averaging: bool = False,
     early_stopping: int = 0,
@@ -69,20 +67,19 @@ def fit(
     batches. A row of COLUMNS is appended to the CSV file `history` as each epoch ends.
 
     Further settings, all off by default: `learning_rate_schedule` "cosine" and `weight_decay` as `optimizer` has them,
-    `label_smoothing` as `smoothed`, `augmentation` "flip" or "flip_shift" as `augmenter`. With `weight_averaging` what is
-    validated and kept is not the weights but their exponential moving average over the steps. `early_stopping`, for "best"
-    only, is the number of epochs without a lower validation loss after which training ends.
+    `augmentation` "flip" or "flip_shift" as `augmenter`. With `weight_averaging` what is validated and kept is not the
+    weights but their exponential moving average over the steps. `early_stopping`, for "best" only, is the number of epochs
+    without a lower validation loss after which training ends.
 
-    Returns the kept epoch's row: the epoch, counted from 1, losses in nats, accuracies in [0, 1]. Losses are of the labels
-    as they are, without smoothing. Training loss and accuracy are Keras' running means over the epoch, taken while the
-    weights still move. Raises UserError when the loss stops being a number.
+    Returns the kept epoch's row: the epoch, counted from 1, losses in nats, accuracies in [0, 1]. Training loss and accuracy
+    are Keras' running means over the epoch, taken while the weights still move. Raises UserError when the loss stops being a
+    number.
     """
     steps = epochs * -(-len(training_data[0]) // batch_size)
-    unsmoothed = [keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy")] if label_smoothing else []
     model.compile(
         optimizer=optimizer(learning_rate, learning_rate_schedule, steps, weight_decay, weight_averaging),
-        loss=smoothed(label_smoothing) if label_smoothing else "sparse_categorical_crossentropy",
-        metrics=["accuracy", *unsmoothed],
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
         steps_per_execution=STEPS_PER_EXECUTION,
         jit_compile=False,
     )
@@ -129,16 +126,6 @@ def optimizer(
     return adam
 
 
-def smoothed(label_smoothing: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Cross-entropy, in nats, of labels (batch,) of which a share, in [0, 1), is spread evenly over all classes."""
-
-    def loss(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
-        one_hot = keras.ops.one_hot(keras.ops.reshape(labels, (-1,)), probabilities.shape[-1])
-        return keras.losses.categorical_crossentropy(one_hot, probabilities, label_smoothing=label_smoothing)
-
-    return loss
-
-
 def augmenter(augmentation: str, image_shape: tuple[int, int], seed: int) -> keras.Sequential:
     """Layers that mirror every second image at random, and with "flip_shift" also move it by up to a pixel each way.
 
@@ -171,8 +158,6 @@ class EpochLog(keras.callbacks.Callback):
             csv.writer(file, lineterminator="\n").writerow(COLUMNS)
 
     def on_epoch_end(self, epoch, logs=None):
-        for prefix in ("", "val_"):  # where labels are smoothed, Keras' own loss is another
-            logs[f"{prefix}loss"] = logs.get(f"{prefix}cross_entropy", logs[f"{prefix}loss"])
         row = {"epoch": epoch + 1} | {name: float(logs[name]) for name in COLUMNS[1:]}
         if not all(map(math.isfinite, row.values())):
             raise UserError(f"training diverged: the loss is not a number in epoch {epoch + 1}. Lower train.learning_rate")

@@ -71,7 +71,6 @@ class Train(Section):
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     learning_rate_schedule: Literal["constant", "cosine"]  # cosine: up within the first 5 % of steps, then down to 0
     weight_decay: Annotated[float, Field(ge=0, lt=1)]  # share of each weight taken off at a step, times the learning rate
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]  # share of each label spread over all classes
     augmentation: Literal["none", "flip", "flip_shift"]  # of training images: mirrored, and moved by a pixel at most
     weight_averaging: bool  # the weights' exponential moving average is what is validated and kept
     early_stopping: NonNegativeInt  # epochs without a lower validation loss after which training ends; 0: never

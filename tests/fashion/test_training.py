@@ -5,7 +5,7 @@ import pytest
 
 from fashion.backend import keras, make_deterministic
 from fashion.models import build_cnn, build_mlp
-from fashion.training import AVERAGED, EpochLog, augmenter, batches, fit, optimizer, predict, smoothed
+from fashion.training import AVERAGED, EpochLog, augmenter, batches, fit, optimizer, predict
 
 HEADER = "epoch,loss,accuracy,val_loss,val_accuracy\n"
 RANDOM = np.random.default_rng(0)
@@ -106,7 +106,6 @@ def test_another_seed_gives_another_order_and_other_weights(last, tmp_path):
 SETTINGS = {
     "cosine": {"learning_rate_schedule": "cosine"},
     "weight decay": {"weight_decay": 0.1},
-    "label smoothing": {"label_smoothing": 0.1},
     "flip": {"augmentation": "flip"},
     "flip and shift": {"augmentation": "flip_shift"},
     "averaging": {"weight_averaging": True},
@@ -128,7 +127,7 @@ def test_each_setting_changes_the_weights_repeats_to_the_bit_and_tells_of_the_we
     assert any(a.shape != b.shape or (a != b).any() for a, b in zip(model.get_weights(), plain, strict=False))
 
     probabilities = model(VALIDATION[0]).numpy().astype(np.float64)
-    loss = -np.log(probabilities[np.arange(30), VALIDATION[1]]).mean()  # without smoothing
+    loss = -np.log(probabilities[np.arange(30), VALIDATION[1]]).mean()
     assert kept["val_loss"] == pytest.approx(loss, abs=1e-5)
     assert kept["val_accuracy"] == pytest.approx((probabilities.argmax(axis=1) == VALIDATION[1]).mean())
 
@@ -174,14 +173,6 @@ def test_weight_decay_takes_its_share_times_the_rate_off_weights_but_not_off_bia
     decayed = {variable.path.rsplit("/", 1)[-1]: set(variable.numpy().ravel()) for variable in model.trainable_variables}
     assert decayed["kernel"] == {np.float32(2 - 0.5 * 0.1 * 2)}
     assert decayed["bias"] == decayed["gamma"] == decayed["beta"] == {2.0}
-
-
-def test_label_smoothing_spreads_its_share_evenly():
-    probabilities = np.array([[0.7, 0.2, 0.1], [0.25, 0.5, 0.25]], np.float32)
-    labels = np.array([0, 2], np.uint8)
-    targets = np.array([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]])  # 0.3 of each label over three classes
-    expected = -(targets * np.log(probabilities)).sum(axis=1)
-    np.testing.assert_allclose(smoothed(0.3)(labels, probabilities), expected, rtol=1e-5)
 
 
 def shifted(image: np.ndarray, down: int, right: int) -> np.ndarray:

@@ -34,7 +34,7 @@ def test_the_committed_params_are_those_of_run_1():
     params = read_params(COMMITTED)
     assert params.model.hidden_units == [784, 392, 196, 49]
     assert (params.train.epochs, params.train.batch_size, params.train.learning_rate) == (5, 128, 0.001)
-    beyond = {"dropout", "batch_normalization", "label_smoothing", "weight_decay", "weight_averaging", "early_stopping"}
+    beyond = {"dropout", "batch_normalization", "weight_decay", "weight_averaging", "early_stopping"}
     values = params.model.model_dump() | params.train.model_dump()
     assert not any(values[name] for name in beyond) and (values["name"], values["augmentation"]) == ("mlp", "none")
     assert params.train.keep == "last" and params.prepare.validation_size == 6000
@@ -56,7 +56,6 @@ def test_the_committed_params_are_those_of_run_1():
         ("train.early_stopping", 3, "train: early_stopping ends after epochs that got worse, so it needs keep: best"),
         ("train.learning_rate_schedule", "step", "'step'. Input should be 'constant' or 'cosine'"),
         ("train.augmentation", True, "train.augmentation is True. Input should be 'none', 'flip' or 'flip_shift'"),
-        ("train.label_smoothing", 1.0, "train.label_smoothing is 1.0. Input should be less than 1"),
         ("train.weight_decay", -0.1, "train.weight_decay is -0.1"),
         ("train.weight_averaging", 1, "train.weight_averaging is 1. Input should be a valid boolean"),
         ("model.name", "resnet", "model.name is 'resnet'. Input should be 'mlp' or 'cnn'"),

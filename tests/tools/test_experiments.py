@@ -128,16 +128,14 @@ def test_seeds_make_further_experiments_and_a_table_of_their_spread(done):
 def test_a_group_has_a_table_a_picture_and_seeds_of_its_own(done):
     done.stub_training()
     done.dvc("repro")
-    done.set_params(
-        "experiment_groups={pair: {short: {train.epochs: 1}, smooth: {train.epochs: 1, train.label_smoothing: 0.2}}}"
-    )
+    done.set_params("experiment_groups={pair: {short: {train.epochs: 1}, dropped: {train.epochs: 1, model.dropout: 0.2}}}")
     done.commit("A group")
     before = (done.folder / "metrics/experiments.csv").read_bytes()
     output = done.python("tools.experiments", "--group", "pair", "--seeds", "2")
-    assert kept(done) >= {"short", "short-seed-43", "smooth", "smooth-seed-43"}
-    assert pd.read_csv(done.folder / "metrics/experiments-pair.csv")["experiment"].tolist() == ["short", "smooth"]
+    assert kept(done) >= {"short", "short-seed-43", "dropped", "dropped-seed-43"}
+    assert pd.read_csv(done.folder / "metrics/experiments-pair.csv")["experiment"].tolist() == ["short", "dropped"]
     seeds = pd.read_csv(done.folder / "metrics/seeds-pair.csv")
-    assert seeds[["experiment", "seed"]].values.tolist() == [["short", 42], ["short", 43], ["smooth", 42], ["smooth", 43]]
+    assert seeds[["experiment", "seed"]].values.tolist() == [["short", 42], ["short", 43], ["dropped", 42], ["dropped", 43]]
     assert "Table: metrics/experiments-pair.csv, picture: plots/experiments-pair.png" in output
     assert (done.folder / "plots/experiments-pair.png").read_bytes().startswith(b"\x89PNG")
     assert (done.folder / "metrics/experiments.csv").read_bytes() == before
