@@ -12,7 +12,9 @@ import pytest
 
 from bench.ray_cluster import end, free_port, publish, ray_cluster
 from bench.repository import Repository
-from tools.cluster import SUPERVISED, remove_abandoned_folders
+from fashion.errors import UserError
+from tools.cluster import SUPERVISED, Cluster, remove_abandoned_folders
+from tools.params import Resources
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
 GROUP = "experiments={a: {seed: 1}, b: {seed: 2}, c: {seed: 3}, d: {seed: 4}}"
@@ -158,6 +160,12 @@ def test_a_wrong_address_is_told_before_anything_starts(team):
     output = team.python("tools.experiments", "--ray", f"127.0.0.1:{free_port()}", status=1)
     assert output.startswith("experiments: no Ray cluster answers at 127.0.0.1:") and "ray start --head" in output
     assert "no Ray cluster answers at nonsense" in team.python("tools.experiments", "--ray", "nonsense", status=1)
+
+
+def test_that_ray_is_not_installed_is_told_before_anything_starts(monkeypatch):
+    monkeypatch.setattr("tools.cluster.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"Ray is not installed.*requirements-ray\.txt"):
+        Cluster("127.0.0.1:6379", Resources(cpus=1, gpus=0))
 
 
 @pytest.mark.parametrize(
