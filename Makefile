@@ -3,12 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all experiments sweep report check noise verify fsck predict bench readme demo test lint audit help
+.PHONY: all experiments sweep report check noise verify portable fsck predict bench readme demo test lint audit help
 
 all: $(BIN)/installed ## Rebuild whatever changed, then run and compare the experiments
-	$(BIN)/python -m tools.fsck
-	$(BIN)/dvc repro
-	$(BIN)/python -m tools.experiments
+	$(BIN)/python -m tools.rebuild
 
 experiments: $(BIN)/installed ## Run and compare the experiments of params.yaml; ARGS="--seeds 5" or ARGS="--group models"
 	$(BIN)/python -m tools.experiments $(ARGS)
@@ -27,6 +25,9 @@ noise: $(BIN)/installed ## Measure how much metrics vary over seeds, for check
 
 verify: $(BIN)/installed ## Rebuild a commit in a clone, from the raw data, and compare every output; ARGS=REV
 	$(BIN)/python -m tools.verify $(ARGS)
+
+portable: $(BIN)/installed ## Compare this CPU's bytes with those of emulated ones; takes half an hour
+	$(BIN)/python -m bench.portable $(ARGS)
 
 fsck: $(BIN)/installed ## Find and remove what is damaged in DVC's cache; ARGS="--all" reads the whole of it
 	$(BIN)/python -m tools.fsck $(ARGS)

@@ -83,10 +83,11 @@ class Repository:
         path.write_text(yaml.safe_dump(pipeline, sort_keys=False))
 
     def results(self) -> dict[str, bytes]:
-        """Every file that the pipeline's outputs consist of, and dvc.lock, by path."""
+        """Every file that the pipeline's outputs consist of, and dvc.lock where there is one, by path."""
         folders = ("data", "models", "metrics", "plots")
         files = [path for folder in folders for path in (self.folder / folder).rglob("*") if path.is_file()]
-        return {str(path.relative_to(self.folder)): path.read_bytes() for path in (*files, self.folder / "dvc.lock")}
+        files += [path for path in (self.folder / "dvc.lock",) if path.exists()]
+        return {str(path.relative_to(self.folder)): path.read_bytes() for path in files}
 
 
 def small_project(folder: Path, drawings: Path) -> Repository:

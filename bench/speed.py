@@ -131,6 +131,21 @@ def training(repetitions: int) -> dict[str, list[dict]]:
     return results
 
 
+def arithmetic(repetitions: int) -> dict[str, list[float]]:
+    """By "ARITHMETIC BATCH_SIZE": seconds of an epoch of ours with one thread, as experiments have."""
+    kinds = {"portable": {}, "native": {"ONEDNN_MAX_CPU_ISA": "DEFAULT"}}
+
+    def epoch(kind: str, batch_size: int) -> float:
+        printed = python("bench.rates", "ours", str(batch_size), **ONE_THREAD, **kinds[kind])
+        return json.loads(printed.splitlines()[-1])["seconds"]
+
+    results = {}
+    for size in BATCH_SIZES:
+        rivals = {f"{kind} {size}": lambda args=(kind, size): epoch(*args) for kind in kinds}
+        results |= alternately(rivals, repetitions)
+    return results
+
+
 def nothing_to_do(repetitions: int) -> dict[str, list[float]]:
     dvc("repro", "--quiet")
     with TemporaryDirectory() as empty:
@@ -281,6 +296,7 @@ def models(_: int) -> dict[str, dict[str, float]]:
 SECTIONS = {
     "end_to_end": end_to_end,
     "training": training,
+    "arithmetic": arithmetic,
     "nothing_to_do": nothing_to_do,
     "data": data,
     "experiments": experiments,

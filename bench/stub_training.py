@@ -6,6 +6,7 @@ import math
 import time
 from pathlib import Path
 
+from fashion.environment import arithmetic
 from stages.params import read_values
 
 SECONDS = 0.0  # an epoch
@@ -24,6 +25,6 @@ with Path("plots/history.csv").open("w", newline="") as file:
         scores = f"loss {loss:.4f} accuracy {accuracy:.4f} val_loss {loss:.4f} val_accuracy {accuracy:.4f}"
         print(f"epoch {epoch}/{train['epochs']} {scores}", flush=True)
 scores = {"train_loss": loss, "train_accuracy": accuracy, "val_loss": loss, "val_accuracy": accuracy}
-Path("metrics/train.json").write_text(json.dumps({"epoch": epoch} | scores | {"loss_gap": 0.0}))
+Path("metrics/train.json").write_text(json.dumps({"epoch": epoch} | scores | {"loss_gap": 0.0} | arithmetic()))
 Path("models").mkdir(exist_ok=True)
 Path("models/model.keras").write_text(json.dumps(params["model"] | train))

@@ -112,6 +112,23 @@ def training_table(measured: dict) -> list[dict]:
     ]
 
 
+def arithmetic_table(measured: dict) -> list[dict]:
+    """Seconds of an epoch with portable and with native arithmetic, and the median of their ratios."""
+    rows = []
+    for size in BATCH_SIZES:
+        portable, native = (measured["arithmetic"][f"{kind} {size}"] for kind in ("portable", "native"))
+        values = ratios(portable, native)
+        rows.append(
+            {
+                "batch size": str(size),
+                "portable": f"{statistics.median(portable):.2f}",
+                "native": f"{statistics.median(native):.2f}",
+                "portable / native": f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})",
+            }
+        )
+    return rows
+
+
 def growth_table(measured: dict) -> list[dict]:
     rows = []
     for name in ("prepare", "train", "evaluate"):
@@ -155,6 +172,7 @@ def costs_table(measured: dict) -> list[dict]:
 TABLES = {
     "goals": (goals_table, {"end_to_end", "training", "nothing_to_do", "data", "experiments"}),
     "training": (training_table, {"training"}),
+    "arithmetic": (arithmetic_table, {"arithmetic"}),
     "growth": (growth_table, {"data"}),
     "many": (experiments_table, {"experiments"}),
     "parts": (stages_table, {"stages"}),

@@ -1,4 +1,4 @@
-"""TensorFlow and Keras, started without their notes and set to repeat themselves to the bit.
+"""TensorFlow and Keras, started without their notes and set to repeat themselves to the bit, on every x86-64 machine.
 
 Whatever needs them imports them from here: `from fashion.backend import keras, tf`. It takes about three seconds.
 """
@@ -9,6 +9,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from fashion.environment import set_portable_arithmetic
 
 # What every start on a healthy machine says: information, and that there is no GPU. Warnings and other errors are shown.
 NOTES = re.compile(
@@ -34,6 +36,7 @@ def without_notes() -> Iterator[None]:
                     print(line, file=sys.stderr)
 
 
+set_portable_arithmetic()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # no information from TensorFlow's own log either
 with without_notes():
     import keras
@@ -43,8 +46,8 @@ with without_notes():
 def make_deterministic(seed: int, threads: int | None = None) -> None:
     """Seed Python, NumPy and Keras, and let TensorFlow use only operations that repeat to the bit.
 
-    `threads` is how many an operation may be split among, by default one a core; to be set before anything is computed. The
-    gradients of convolutions are summed up by thread, so they repeat only at an equal number.
+    `threads` is how many an operation may be split among, by default what fashion/environment.py says; to be set before
+    anything is computed. Sums are rounded by thread, so results repeat only at an equal number.
     """
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)

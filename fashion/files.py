@@ -52,14 +52,15 @@ def named_in_errors(path: Path) -> Iterator[None]:
 def write_json(path: Path, values: dict) -> None:
     """Write `values` as JSON, indented, in the order given, fractions with at most six decimals.
 
-    NaN and infinity are refused with ValueError: they are not JSON.
+    So few also because NumPy, BLAS and SciPy choose their kernels by instruction set, and these differ in a sum's last bits,
+    nine decimals further on. NaN and infinity are refused with ValueError: they are not JSON.
     """
     with written_whole(path) as part:
         part.write_text(json.dumps(_rounded(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
-    """Write a table as CSV without its index, line feeds as line ends, fractions with six decimals."""
+    """Write a table as CSV without its index, line feeds as line ends, fractions with six decimals (see `write_json`)."""
     with written_whole(path) as part:
         table.to_csv(part, index=False, lineterminator="\n", float_format="%.6f")
 
@@ -68,6 +69,12 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def md5(path: Path) -> str:
+    """The MD5 of a file's bytes, as 32 hexadecimal digits: DVC's name for the file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def _rounded(value):

@@ -8,6 +8,9 @@ from fashion.backend import keras
 from fashion.errors import UserError
 from fashion.files import written_whole
 
+# In float32 it would take the reciprocal square root from an instruction (rsqrtps) of which Intel and AMD have
+# each their own approximation; for float64 there is none, so all CPUs compute the same.
+NORMALIZATION_DTYPE = "float64"
 MOMENTUM = 0.9  # of the moving mean and variance; Keras' 0.99 lags behind in trainings of a few hundred steps an epoch
 EPOCH_OF_ZIP = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip entry can carry
 
@@ -31,7 +34,7 @@ def build_mlp(
         if batch_normalization:
             layers += [
                 keras.layers.Dense(units, use_bias=False, name=f"hidden_{i}"),
-                keras.layers.BatchNormalization(momentum=MOMENTUM, name=f"normalize_{i}"),
+                _normalization(f"normalize_{i}"),
                 keras.layers.ReLU(name=f"relu_{i}"),
             ]
         else:
@@ -53,7 +56,7 @@ def build_cnn(image_shape: tuple[int, int], filters: list[int], classes: int, *,
         for half in "ab":
             layers += [
                 keras.layers.Conv2D(channels, 3, padding="same", use_bias=False, name=f"convolve_{i}{half}"),
-                keras.layers.BatchNormalization(momentum=MOMENTUM, name=f"normalize_{i}{half}"),
+                _normalization(f"normalize_{i}{half}"),
                 keras.layers.ReLU(name=f"relu_{i}{half}"),
             ]
         if i < len(filters):
@@ -62,6 +65,10 @@ def build_cnn(image_shape: tuple[int, int], filters: list[int], classes: int, *,
     if dropout:
         layers.append(keras.layers.Dropout(dropout, name="dropout"))
     return _classifier("cnn", image_shape, layers, classes)
+
+
+def _normalization(name: str) -> keras.layers.BatchNormalization:
+    return keras.layers.BatchNormalization(momentum=MOMENTUM, dtype=NORMALIZATION_DTYPE, name=name)
 
 
 def _classifier(name: str, image_shape: tuple[int, int], layers: list, classes: int) -> keras.Sequential:

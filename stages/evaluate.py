@@ -4,6 +4,7 @@
 """
 
 from fashion.backend import make_deterministic
+from fashion.environment import arithmetic
 from fashion.files import write_csv, write_json
 from fashion.models import load_model
 from fashion.scores import per_class, predictions, summary
@@ -18,7 +19,7 @@ def evaluate(params: Params, files: Files) -> None:
     probabilities = predict(load_model(files["model.keras"]), images)
 
     class_names = params.data.class_names
-    write_json(files["test.json"], summary(labels, probabilities) | {"data": params.data.name})
+    write_json(files["test.json"], summary(labels, probabilities) | {"data": params.data.name} | arithmetic())
     write_csv(files["per_class.csv"], per_class(labels, probabilities, class_names))
     write_csv(files["predictions.csv"], predictions(labels, probabilities, class_names))
 

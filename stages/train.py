@@ -4,14 +4,14 @@
 """
 
 from fashion.backend import keras, make_deterministic
-from fashion.environment import environment
+from fashion.environment import arithmetic, record_environment
 from fashion.files import write_json
 from fashion.models import build_cnn, build_mlp, save_model
 from fashion.training import fit
 from stages.params import Params
 from stages.pipeline import Files, load_split, run
 
-THREADS_OF_CNN = 2  # its bits depend on the number, those of dense layers do not
+THREADS_OF_CNN = 2  # always, as its bits depend on the number
 
 
 def train(params: Params, files: Files) -> None:
@@ -24,6 +24,7 @@ def train(params: Params, files: Files) -> None:
     kept = fit(model, training_data, validation_data, **settings, seed=params.seed, history=files["history.csv"])
 
     save_model(model, files["model.keras"])
+    record_environment(files["environment.json"], files["model.keras"])
     write_json(
         files["train.json"],
         {
@@ -33,9 +34,9 @@ def train(params: Params, files: Files) -> None:
             "val_loss": kept["val_loss"],
             "val_accuracy": kept["val_accuracy"],
             "loss_gap": kept["val_loss"] - kept["loss"],
-        },
+        }
+        | arithmetic(),
     )
-    write_json(files["environment.json"], environment())
 
 
 def build(params: Params) -> keras.Model:

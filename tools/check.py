@@ -63,7 +63,8 @@ def main() -> int:
     verdicts = {row.verdict for row in rows}
     status = 1 if problems or REGRESSION in verdicts else 2 if UNKNOWN in verdicts else 0
     paired = paired_test(baseline)
-    text = report(arguments.baseline or baseline[:7], rows, problems, notes(baseline), paired, status)
+    arithmetic = {"baseline": metrics_of(baseline).get("arithmetic"), "now": metrics_of(None).get("arithmetic")}
+    text = report(arguments.baseline or baseline[:7], rows, problems, notes(baseline), paired, status, arithmetic)
     print(text)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:
@@ -262,15 +263,24 @@ def _mcnemar(lost: int, won: int) -> dict:
     return {"lost": lost, "won": won, "p": float(binomtest(lost, lost + won).pvalue) if lost + won else 1.0}
 
 
-def report(baseline: str, rows: list[Row], problems: list[str], remarks: list[str], paired: dict | None, status: int) -> str:
-    """The comparison as Markdown."""
+def report(
+    baseline: str,
+    rows: list[Row],
+    problems: list[str],
+    remarks: list[str],
+    paired: dict | None,
+    status: int,
+    arithmetic: dict[str, str | None],
+) -> str:
+    """The comparison as Markdown. `arithmetic` is how the two columns of numbers were computed, None where portably."""
+    titles = {side: f"{side}, {kind}" if kind else side for side, kind in arithmetic.items()}
     verdict = {0: "✓ holds", 1: "✗ regression", 2: "? can't judge"}[status]
     marks = {HOLDS: "✓", REGRESSION: "✗", UNKNOWN: "?"}
     table = pd.DataFrame(
         {
             "metric": [row.metric for row in rows],
-            "baseline": [_text(row.baseline) for row in rows],
-            "now": [_text(row.now) for row in rows],
+            titles["baseline"]: [_text(row.baseline) for row in rows],
+            titles["now"]: [_text(row.now) for row in rows],
             "change": ["" if row.change is None else f"{round(row.change, 4) + 0.0:+.4f}" for row in rows],
             "tolerance": ["" if row.tolerance is None else f"{row.tolerance:.4f}" for row in rows],
             "verdict": [f"{marks[row.verdict]} {row.reason or row.verdict}" for row in rows],

@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from fashion.environment import PORTABLE
 from fashion.errors import UserError
 from stages.params import PARAMS
 from tools.dvc import dvc
@@ -102,7 +103,8 @@ class Cluster:
     def start(self, name: str, settings: list[str], log: Path) -> "Task":
         log.write_bytes(b"")
         words = ["exp", "run", "--pull", "--name", name, *settings]
-        return Task(self.task.remote(name, self.url, self.commit, words, self.lines), self.lines, name, log)
+        chosen = {variable: os.environ[variable] for variable in PORTABLE if variable in os.environ}
+        return Task(self.task.remote(name, self.url, self.commit, words, chosen, self.lines), self.lines, name, log)
 
     def fetch(self, name: str) -> None:
         """Take an experiment over, in the place of an older one of its name; the files in DVC's cache follow at the end."""
@@ -165,8 +167,11 @@ class Lines:
         return self.kept.pop(name, [])
 
 
-def run_on_node(name: str, url: str, commit: str, experiment: list[str], lines: Any) -> int:
-    """Clone, run, push; returns the exit status. Runs on a node, which has nothing of the project yet."""
+def run_on_node(name: str, url: str, commit: str, experiment: list[str], variables: dict[str, str], lines: Any) -> int:
+    """Clone, run, push; returns the exit status. Runs on a node, which has nothing of the project yet.
+
+    `variables` are the head's choice of arithmetic.
+    """
     remove_abandoned_folders()
     cache = Path.home() / ".cache/dvc-nodes" / url.strip("/").replace("/", "-").replace(":", "-")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
@@ -175,7 +180,8 @@ def run_on_node(name: str, url: str, commit: str, experiment: list[str], lines: 
         def call(*step: str) -> int:
             words = [sys.executable, "-c", SUPERVISED, *step]
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-            with subprocess.Popen(words, cwd=folder, env=os.environ | {"PATH": path}, text=True, **pipes) as process:
+            env = os.environ | variables | {"PATH": path}
+            with subprocess.Popen(words, cwd=folder, env=env, text=True, **pipes) as process:
                 for line in process.stdout:
                     lines.add.remote(name, line)
             return process.returncode

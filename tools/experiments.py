@@ -7,11 +7,13 @@ params, is not run again. It ends with a table, metrics/experiments.csv, and a p
 
 import argparse
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from fashion.environment import is_native_by_choice, is_x86_64, native_arithmetic
 from fashion.errors import UserError, reported
 from fashion.files import write_csv
 from stages.params import PARAMS, parse_yaml, read_values
@@ -45,6 +47,12 @@ def main() -> None:
     save_comparison([results[name] for name in chosen], suffix)
     if arguments.seeds > 1:
         save_seeds(results, Path(f"metrics/seeds{suffix}.csv"))
+
+
+def run_and_compare(params: ToolParams) -> None:
+    """Run those of the plain experiments that are not there yet, and write and show their comparison."""
+    results = make_current(params.experiments, read_values(), jobs=None)
+    save_comparison(list(results.values()))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -123,7 +131,7 @@ def make_current(
             if name in kept and is_current(kept[name], with_overrides(values, overrides, name)):
                 print(f"{name}: up to date")
             else:
-                waiting.append(Experiment(name, overrides))
+                waiting.append(Experiment(name, overrides, anew=is_native_by_choice()))
         if waiting:
             look_again()  # experiments get their data from DVC's cache
             dvc("repro", "prepare")  # raw and prepared data are made once, and shared through DVC's cache
@@ -132,17 +140,31 @@ def make_current(
             if head() != commit:
                 raise UserError("the commit changed while the data was prepared. Run it again")
             epochs = {one.name: with_overrides(values, one.overrides, one.name)["train"]["epochs"] for one in waiting}
-            run_side_by_side(
-                sorted(waiting, key=lambda one: -epochs[one.name]), jobs, place=place
-            )  # so that none is left alone at the end
+            waiting.sort(key=lambda one: -epochs[one.name])  # so that none is left alone at the end
+            run_side_by_side(waiting, jobs, place=place)
+            kept = kept_experiments(commit)
+            cached = [one for one in waiting if not has_our_arithmetic(kept[one.name])]
+            if cached:  # DVC had them in its run cache, which does not know the difference
+                again = [Experiment(one.name, one.overrides, anew=True) for one in cached]
+                run_side_by_side(again, jobs, place=place)
     kept = kept_experiments(commit)
     return {name: Result(name, kept[name]) for name in planned}
 
 
 def is_current(revision: str, values: dict) -> bool:
-    """Whether an experiment was made from the code as it is now, and from these params."""
+    """Whether an experiment was made from the code as it is now, from these params, and with the arithmetic chosen now."""
     before = parse_yaml(git("show", f"{revision}:{PARAMS}"))
-    return pipeline_params(before) == pipeline_params(values) and same(revision, *PIPELINE)
+    same_inputs = pipeline_params(before) == pipeline_params(values) and same(revision, *PIPELINE)
+    return same_inputs and has_our_arithmetic(revision)
+
+
+def has_our_arithmetic(revision: str) -> bool:
+    """Whether an experiment was computed as this process would: portably, or as the user's environment variables say.
+
+    Where there is no choice, on another machine than x86-64, all that is there will do.
+    """
+    recorded = json.loads(git("show", f"{revision}:metrics/train.json")).get("arithmetic")
+    return not is_x86_64() or recorded == native_arithmetic()
 
 
 def pipeline_code() -> str:

@@ -7,13 +7,13 @@ that DVC reads it again. After that `dvc repro` or `dvc pull` bring them back.
 """
 
 import argparse
-import hashlib
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from fashion.errors import UserError, reported
+from fashion.files import md5
 from stages.params import read_values
 
 LOCK = Path("dvc.lock")
@@ -62,11 +62,6 @@ def cache_folder() -> Path:
         return Path(Repo().cache.local_cache_dir)
     except DvcException as error:
         raise UserError(str(error)) from None
-
-
-def md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 if __name__ == "__main__":

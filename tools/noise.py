@@ -19,6 +19,7 @@ from tools.experiments import make_current, pipeline_params, positive
 from tools.results import Result
 
 NOISE = Path("metrics/noise.json")
+OF_THE_RUN = ("model_md5", "settings")  # in an environment's record
 
 
 def main() -> None:
@@ -43,8 +44,8 @@ def describe(results: list[Result], values: dict) -> dict:
         "seeds": [result.params["seed"] for result in results],
         "metrics": {name: {"mean": column.mean(), "deviation": column.std()} for name, column in metrics.items()},
         "params": {name: value for name, value in params.items() if name != "seed"},
-        "environment": {name: value for name, value in results[0].environment.items() if name != "settings"},
-    }
+        "environment": {name: value for name, value in results[0].environment.items() if name not in OF_THE_RUN},
+    } | results[0].arithmetic
 
 
 def number_metrics(result: Result) -> dict[str, float]:

@@ -20,9 +20,10 @@ TABLES = {  # by the name of the marks that each stands between
     "ablation": "metrics/seeds-ablation.csv",
     "leave-one-out": "metrics/seeds-leave-one-out.csv",
     "sweeps": "metrics/sweeps.csv",
+    "portable": "metrics/portable.csv",
 }
 FAULTS = "metrics/faults.json"
-SPEED, SPEED_TABLES = "metrics/speed.json", ["goals", "training", "growth", "many", "parts", "costs"]
+SPEED, SPEED_TABLES = "metrics/speed.json", ["goals", "training", "arithmetic", "growth", "many", "parts", "costs"]
 
 
 def filled(text: str, project: Path = Path()) -> str:

@@ -35,6 +35,12 @@ class Result:
     def _csv(self, path: str) -> pd.DataFrame:
         return pd.read_csv(io.BytesIO(self.file_bytes(path)), keep_default_na=False)
 
+    @property
+    def arithmetic(self) -> dict[str, str]:
+        """Under "arithmetic", how its numbers were computed, where that was not portable."""
+        found = self.train.get("arithmetic") or self.test.get("arithmetic")
+        return {"arithmetic": found} if found else {}
+
     def summary(self) -> dict:
         """A row of metrics/experiments.csv. Losses are cross-entropies in nats; the interval is Wilson's, 95 %."""
         epochs, batch_size = len(self.history), self.params["train"]["batch_size"]
@@ -54,7 +60,7 @@ class Result:
             "accuracy_low": low,
             "accuracy_high": high,
             "macro_f1": self.test["macro_f1"],
-        }
+        } | self.arithmetic
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -64,8 +70,12 @@ def markdown(table: pd.DataFrame) -> str:
 
 def for_people(table: pd.DataFrame) -> pd.DataFrame:
     """The same rows, or their means and deviations over seeds, as texts under titles."""
-    make = {"seed": _seeds, "kind": _gate, "sweep": _sweeps}
+    make = {"run": _unchanged, "seed": _seeds, "kind": _gate, "sweep": _sweeps}
     return next((make[column] for column in make if column in table), _experiments)(table)
+
+
+def _unchanged(table: pd.DataFrame) -> pd.DataFrame:
+    return table
 
 
 def _experiments(table: pd.DataFrame) -> pd.DataFrame:
@@ -83,7 +93,13 @@ def _experiments(table: pd.DataFrame) -> pd.DataFrame:
             ],
             "macro F1": table["macro_f1"].map("{:.4f}".format),
         }
+        | _arithmetic(table)
     )
+
+
+def _arithmetic(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """A column for how the numbers were computed, where any was not computed portably."""
+    return {"arithmetic": table["arithmetic"].fillna("")} if "arithmetic" in table else {}
 
 
 def _seeds(table: pd.DataFrame) -> pd.DataFrame:
@@ -98,7 +114,9 @@ def _seeds(table: pd.DataFrame) -> pd.DataFrame:
         ]
         for title, column in columns.items()
     }
-    return pd.DataFrame({"experiment": list(groups.groups), "seeds": groups.size().map(str).tolist()} | spread)
+    counts = {"experiment": list(groups.groups), "seeds": groups.size().map(str).tolist()}
+    one_each = groups.first().reset_index()
+    return pd.DataFrame(counts | spread | _arithmetic(one_each))
 
 
 def _gate(table: pd.DataFrame) -> pd.DataFrame:
@@ -132,4 +150,5 @@ def _sweeps(table: pd.DataFrame) -> pd.DataFrame:
             "validation loss": table["val_loss"].map("{:.4f}".format),
             "test accuracy": table["accuracy"].map("{:.4f}".format),
         }
+        | _arithmetic(table)
     )

@@ -2,8 +2,7 @@
 
 They run in a clone, since DVC changes params.yaml for a moment and stashes what is not committed: killed in that moment, it
 would leave your files so. DVC makes a temporary workspace for each, which sees the files that Git tracks and shares the
-cache; the result is a Git reference, and is fetched from the clone. One training thread each is the most work per core; the
-number of threads does not change the bytes.
+cache; the result is a Git reference, and is fetched from the clone. One training thread each is the most work per core.
 """
 
 import json
@@ -38,6 +37,7 @@ from tools.git import NO_GC, git, git_bytes
 LOGS = Path(".dvc/tmp/experiments")  # and clones
 LOCK = Path(".dvc/tmp/experiments.lock")
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
+ANEW = ["--force", "--downstream", "train"]
 PATIENCE = 15  # seconds that a stopped experiment has for tidying up, before it is killed
 
 SHOWN = 12  # of those that have ended, in the live display
@@ -83,7 +83,7 @@ class Clone:
             return subprocess.Popen(
                 command("exp", "run", "--temp", "--name", name, *settings),
                 cwd=self.folder,
-                env=environment(**ONE_THREAD),
+                env=environment(**ONE_THREAD | {name: os.environ[name] for name in ONE_THREAD if name in os.environ}),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -110,6 +110,7 @@ class Experiment:
 
     name: str
     overrides: dict[str, Any]
+    anew: bool = False  # train, whatever DVC's run cache has
     place: Clone | None = None  # where it runs
     process: subprocess.Popen | None = None
     reader: TextIO | None = None
@@ -129,6 +130,7 @@ class Experiment:
 
     def start(self, place: Clone) -> None:
         settings = [f"--set-param={name}={json.dumps(value)}" for name, value in self.overrides.items()]
+        settings += ANEW if self.anew else []
         LOGS.mkdir(parents=True, exist_ok=True)
         self.process = place.start(self.name, settings, self.log)
         self.reader = self.log.open(encoding="utf-8", errors="replace")

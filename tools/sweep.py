@@ -14,6 +14,7 @@ from pathlib import Path
 import optuna
 import pandas as pd
 
+from fashion.environment import is_native_by_choice, native_arithmetic
 from fashion.errors import UserError, reported
 from fashion.files import write_csv
 from stages.params import PARAMS, read_values
@@ -47,13 +48,13 @@ class Trials:
         """Those that were under way when the sweep was stopped, then new ones, each proposed when its turn comes."""
         while trial := self.next():
             name = experiment_name(self.name, trial.number)
-            overrides = self.sweep.fixed | trial.params
+            overrides = self.sweep.fixed | tried(trial.params, self.sweep)
             revision = kept_experiments(head()).get(name)
             if revision and is_current(revision, with_overrides(self.values, overrides, name)):
                 self.finish(name, trial)  # stopped after its end, but before that was noted
                 continue
             self.running[name] = trial
-            yield Experiment(name, overrides)
+            yield Experiment(name, overrides, anew=is_native_by_choice())
 
     @property
     def known(self) -> list[optuna.trial.FrozenTrial]:
@@ -149,7 +150,7 @@ def choose(configured: dict[str, Sweep], name: str | None) -> tuple[str, Sweep]:
 def apply_best(study: optuna.Study, sweep: Sweep) -> None:
     if not any(trial.state == COMPLETE for trial in study.trials):
         raise UserError("no trial has been run to the end, so there is no best one to apply")
-    best = sweep.fixed | study.best_params
+    best = sweep.fixed | tried(study.best_params, sweep)
     write_params(best)
     print(f"\nWritten to {PARAMS}: {json.dumps(best)}. `dvc repro` makes its results.")
 
@@ -180,9 +181,10 @@ def open_study(name: str, sweep: Sweep, values: dict) -> optuna.Study:
         "code": pipeline_code(),
         "params": pipeline_params(with_overrides(values, next(ends_of(sweep)), "sweep")),
         "sweep": sweep.model_dump(mode="json", exclude={"trials", "jobs"}),
+        "arithmetic": native_arithmetic(),
     }
     found = study.user_attrs.get("belongs_to", belongs_to)
-    other = [name for name in belongs_to if found[name] != belongs_to[name]]
+    other = [name for name in belongs_to if found.get(name) != belongs_to[name]]
     if other:
         raise UserError(
             f"the sweep {name} was begun with other {' and '.join(other)}, and its trials can't be compared with new ones."
@@ -213,6 +215,20 @@ def suggest(trial: optuna.Trial, name: str, space: Range) -> None:
         trial.suggest_float(name, space.low, space.high, log=space.log)
 
 
+def tried(params: dict, sweep: Sweep) -> dict:
+    """Params as a trial is run with: fractions as Optuna proposes them, but with four digits, within their range.
+
+    Whose last bits come of logarithms, which NumPy computes otherwise by other instruction sets.
+    """
+    rounded = {}
+    for name, value in params.items():
+        space = sweep.space[name]
+        if isinstance(value, float) and space.choices is None:
+            value = min(max(float(f"{value:.4g}"), space.low), space.high)
+        rounded[name] = value
+    return rounded
+
+
 def table_of(study: optuna.Study, name: str, sweep: Sweep) -> pd.DataFrame:
     """A row for each trial that has ended, the best first; a trial that was ended early has its last epoch's value."""
     rows = [
@@ -222,7 +238,7 @@ def table_of(study: optuna.Study, name: str, sweep: Sweep) -> pd.DataFrame:
             "epochs": max(trial.intermediate_values, default=0),
             sweep.metric: trial.value,
         }
-        | trial.params
+        | tried(trial.params, sweep)
         for trial in study.get_trials(states=[COMPLETE, PRUNED, FAILED])
     ]
     best_first = pd.DataFrame(rows).sort_values(sweep.metric, ascending=sweep.metric == "val_loss", kind="stable")
@@ -267,7 +283,7 @@ def save_summary(table: pd.DataFrame, name: str) -> None:
         "val_accuracy": best.train["val_accuracy"],
         "val_loss": best.train["val_loss"],
         "accuracy": best.test["accuracy"],
-    }
+    } | best.arithmetic
     others = pd.read_csv(SUMMARY).query("sweep != @name") if SUMMARY.exists() else None
     write_csv(SUMMARY, pd.concat([others, pd.DataFrame([row])]).sort_values("sweep"))
 

@@ -1,8 +1,8 @@
 """Rebuild a commit from the raw data, in a clone without any cache, and compare every output: `make verify`.
 
 Prints a table, output by output. Exit status 0 when all hashes are those in the commit's dvc.lock and the experiments' table
-is the committed one to the byte; 3 when some are not, but the environment is another than the recorded one and all metrics
-agree within the measured noise; 1 for anything else. Nothing in the working copy changes.
+is the committed one to the byte; 3 when some are not, but the environment is another than the recorded one (not an x86-64
+machine, say) and all metrics agree within the measured noise; 1 for anything else. Nothing in the working copy changes.
 """
 
 import argparse
@@ -10,13 +10,14 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
 
+from fashion.environment import environment as environment_here
 from fashion.errors import UserError, reported
 from stages.params import PARAMS, check_params, parse_yaml
 from tools.dvc import dvc, environment
@@ -41,13 +42,14 @@ def main() -> int:
         if all(row["verdict"] == EQUAL for row in rows):
             print(f"{revision} ({commit[:7]}): all {len(rows)} outputs are equal to the byte.")
             return 0
-        other, apart = other_environment(commit, clone), beyond_noise(commit, clone)
+        other, apart = other_environment(commit), beyond_noise(commit, clone)
+        different = sum(row["verdict"] != EQUAL for row in rows)
     if other:
-        print("Another environment than the recorded one:", *other, sep="\n  ")
+        print("Another environment than the recorded one:", *listed(other), sep="\n  ")
     if apart:
         print("Further apart than noise explains:", *apart, sep="\n  ")
     if other and not apart:
-        print(f"{revision} ({commit[:7]}): same within noise, other environment.")
+        print(f"{revision} ({commit[:7]}): {explain_difference(different, len(rows), other, apart)}")
         return WITHIN_NOISE
     raise UserError(
         f"{revision} ({commit[:7]}) was not reproduced"
@@ -76,12 +78,20 @@ def compare(commit: str, clone: Path) -> list[dict[str, str]]:
     committed, now = hashes(git_bytes("show", f"{commit}:{LOCK}")), hashes((clone / LOCK).read_bytes())
     rows = [row(path, stage, committed[path][1], now.get(path, ("", None))[1]) for path, (stage, _) in committed.items()]
     before, after = git("rev-parse", f"{commit}:{EXPERIMENTS}").strip(), clone / EXPERIMENTS
-    return [*rows, row(EXPERIMENTS, "(experiments)", before, git("hash-object", str(after)).strip())]
+    rows.append(row(EXPERIMENTS, "(experiments)", before, git("hash-object", str(after)).strip()))
+    old, new = (arithmetic_of(text) for text in (git("show", f"{commit}:{METRICS[0]}"), (clone / METRICS[0]).read_text()))
+    titles = {"committed": f"committed, {old}" if old else "committed", "rebuilt": f"rebuilt, {new}" if new else "rebuilt"}
+    return [{titles.get(title, title): value for title, value in cells.items()} for cells in rows]
 
 
 def row(path: str, stage: str, committed: str, now: str | None) -> dict[str, str]:
     verdict = MISSING if now is None else EQUAL if now == committed else DIFFERENT
     return {"output": path, "stage": stage, "committed": committed[:8], "rebuilt": (now or "")[:8], "verdict": verdict}
+
+
+def arithmetic_of(metrics: str) -> str | None:
+    """How the numbers of a metrics/train.json were computed, where that was not portable."""
+    return json.loads(metrics).get("arithmetic")
 
 
 def hashes(lock: bytes) -> dict[str, tuple[str, str]]:
@@ -90,14 +100,28 @@ def hashes(lock: bytes) -> dict[str, tuple[str, str]]:
     return {out["path"]: (name, out["md5"]) for name, stage in stages.items() for out in stage.get("outs", [])}
 
 
-def other_environment(commit: str, clone: Path) -> list[str]:
-    """What differs between the recorded environment and the one of the clone, leaving out threads: they change no bytes."""
-    before, now = (
-        pd.json_normalize(json.loads(content)).iloc[0]
-        for content in (git("show", f"{commit}:{ENVIRONMENT}"), (clone / ENVIRONMENT).read_text())
+def other_environment(commit: str) -> dict[str, tuple]:
+    """What differs between the recorded environment and the one here, (recorded, here) by name.
+
+    The number of threads is left out, as it changes no bytes.
+    """
+    recorded = json.loads(git("show", f"{commit}:{ENVIRONMENT}"))
+    before, now = (pd.json_normalize(values).iloc[0] for values in (recorded, environment_here()))
+    names = [name for name in before.index.union(now.index, sort=False) if not name.endswith(("_THREADS", "model_md5"))]
+    return {name: (before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)}
+
+
+def listed(differences: dict[str, tuple]) -> Iterable[str]:
+    return (f"{name}: {before} -> {now}" for name, (before, now) in differences.items())
+
+
+def explain_difference(different: int, outputs: int, other: dict[str, tuple], apart: list[str]) -> str:
+    """One line on a rebuild in another environment."""
+    agree = f"these metrics do not agree within noise: {'; '.join(apart)}" if apart else "the metrics agree within noise"
+    return (
+        f"{different} of {outputs} outputs differ from the committed ones because of the machine or its packages"
+        f" ({', '.join(other)}); {agree}."
     )
-    names = [name for name in before.index.union(now.index, sort=False) if not name.endswith("_THREADS")]
-    return [f"{name}: {before.get(name)} -> {now.get(name)}" for name in names if before.get(name) != now.get(name)]
 
 
 def beyond_noise(commit: str, clone: Path) -> list[str]:

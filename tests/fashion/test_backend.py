@@ -1,4 +1,5 @@
 import os
+import platform
 import random
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from fashion.backend import keras, make_deterministic, tf, without_notes
+from fashion.environment import PORTABLE
 
 NOTES = """\
 WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
@@ -27,6 +29,22 @@ def test_import_is_silent():
     env = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     result = subprocess.run([sys.executable, "-c", "import fashion.backend"], env=env, capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the settings are for x86-64 alone")
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [({}, "1 AVX2"), ({"ONEDNN_MAX_CPU_ISA": "DEFAULT"}, "1 DEFAULT"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "0 AVX2")],
+)
+def test_arithmetic_is_set_before_tensorflow_is_imported_and_the_user_wins(chosen, expected):
+    env = {name: value for name, value in os.environ.items() if name not in PORTABLE} | chosen
+    program = (  # what the variables are at the moment when TensorFlow's own library is loaded
+        "import os, sys; sys.addaudithook(lambda event, arguments: event == 'import' and arguments[0] == 'tensorflow'"
+        " and print(os.environ.get('TF_ENABLE_ONEDNN_OPTS'), os.environ.get('ONEDNN_MAX_CPU_ISA')));"
+        "import fashion.backend"
+    )
+    result = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[0] == expected
 
 
 def test_notes_are_dropped_and_other_lines_are_passed_on_in_order(capfd):

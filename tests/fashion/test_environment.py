@@ -1,5 +1,6 @@
 import json
 import os
+import platform
 import subprocess
 import sys
 from importlib.metadata import version
@@ -13,7 +14,17 @@ import pytest
 import scipy
 import sklearn
 
-from fashion.environment import cpu_model, environment
+from fashion import environment as module
+from fashion.environment import (
+    PORTABLE,
+    arithmetic,
+    cpu_model,
+    environment,
+    is_native_by_choice,
+    native_arithmetic,
+    record_environment,
+    set_portable_arithmetic,
+)
 
 SETTINGS = [
     "TF_NUM_INTRAOP_THREADS",
@@ -22,6 +33,12 @@ SETTINGS = [
     "TF_ENABLE_ONEDNN_OPTS",
     "ONEDNN_MAX_CPU_ISA",
 ]
+PORTABLE_HERE = PORTABLE if platform.machine() == "x86_64" else {"TF_NUM_INTRAOP_THREADS": "1"}
+
+
+@pytest.fixture
+def on_x86_64(monkeypatch):
+    monkeypatch.setattr(module.platform, "machine", lambda: "x86_64")
 
 
 def test_has_all_that_the_bits_depend_on_and_repeats_itself():
@@ -50,11 +67,63 @@ def test_versions_are_those_installed(name):
 def test_settings_are_the_variables_that_are_set_and_no_others(monkeypatch):
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
-    assert environment()["settings"] == {}
+    assert environment()["settings"] == PORTABLE_HERE
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("HOSTNAME", "somewhere")  # a host's name would make each machine's results differ
-    assert environment()["settings"] == {"OMP_NUM_THREADS": "1", "TF_ENABLE_ONEDNN_OPTS": "0"}
+    assert environment()["settings"] == PORTABLE_HERE | {"OMP_NUM_THREADS": "1", "TF_ENABLE_ONEDNN_OPTS": "0"}
+
+
+def test_arithmetic_is_portable_unless_the_user_says_otherwise(on_x86_64):
+    variables = {}
+    set_portable_arithmetic(variables)
+    assert variables == {"TF_ENABLE_ONEDNN_OPTS": "1", "ONEDNN_MAX_CPU_ISA": "AVX2", "TF_NUM_INTRAOP_THREADS": "1"}
+    assert native_arithmetic(variables) is None and native_arithmetic({}) is None
+    variables = {"ONEDNN_MAX_CPU_ISA": "DEFAULT"}
+    set_portable_arithmetic(variables)
+    assert variables["ONEDNN_MAX_CPU_ISA"] == "DEFAULT" and variables["TF_ENABLE_ONEDNN_OPTS"] == "1"
+    assert native_arithmetic(variables) == "native arithmetic (ONEDNN_MAX_CPU_ISA=DEFAULT)"
+
+
+def test_metrics_say_what_the_user_has_chosen_and_nothing_else(on_x86_64, monkeypatch):
+    for name in PORTABLE:
+        monkeypatch.delenv(name, raising=False)
+    assert (arithmetic(), is_native_by_choice()) == ({}, False)
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    assert arithmetic() == {"arithmetic": "native arithmetic (TF_ENABLE_ONEDNN_OPTS=0)"} and is_native_by_choice()
+
+
+def test_another_kind_of_machine_has_no_settings_of_onednn_and_is_named(monkeypatch):
+    monkeypatch.setattr(module.platform, "machine", lambda: "aarch64")
+    variables = {}
+    set_portable_arithmetic(variables)
+    assert variables == {"TF_NUM_INTRAOP_THREADS": "1"}  # alike on all machines of its kind, at least
+    assert native_arithmetic(variables) == "native arithmetic (aarch64)"
+    assert not is_native_by_choice()
+
+
+def test_the_record_changes_only_when_the_model_does(tmp_path):
+    record, model = tmp_path / "environment.json", tmp_path / "model.keras"
+    model.write_bytes(b"first")
+    record_environment(record, model)
+    recorded = json.loads(record.read_text())
+    assert recorded["model_md5"] == "8b04d5e3775d298e78455efc5ca404d5" and recorded["cpu"] == cpu_model()
+    elsewhere = json.dumps(recorded | {"cpu": "another"})
+    record.write_text(elsewhere)
+    record_environment(record, model)
+    assert record.read_text() == elsewhere
+    model.write_bytes(b"second")
+    record_environment(record, model)
+    assert json.loads(record.read_text())["cpu"] == cpu_model()
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[]", "{}", "7"])
+def test_a_damaged_record_is_written_again(tmp_path, damaged):
+    record, model = tmp_path / "environment.json", tmp_path / "model.keras"
+    model.write_bytes(b"first")
+    record.write_text(damaged)
+    record_environment(record, model)
+    assert json.loads(record.read_text())["cpu"] == cpu_model()
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -1,4 +1,5 @@
 import io
+import json
 import time
 import zipfile
 
@@ -65,6 +66,18 @@ def test_layers_of_the_network_of_the_pipeline():
 def test_without_hidden_layers_it_is_logistic_regression():
     model = build_mlp((28, 28), [], classes=10)
     assert model.count_params() == 784 * 10 + 10
+
+
+@pytest.mark.parametrize("model", [build_mlp((5, 4), [7], 3, batch_normalization=True), build_cnn((5, 4), [2], 3)])
+def test_normalization_is_computed_in_float64_by_keras_own_layers(model, tmp_path):
+    """In float32 its bits would depend on the CPU: `make portable` shows it."""
+    save_model(model, tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        layers = json.loads(archive.read("config.json"))["config"]["layers"]
+    assert {layer["module"] for layer in layers} == {"keras.layers"}
+    kinds = {layer["class_name"]: str(layer["config"]["dtype"]) for layer in layers}
+    assert "float64" in kinds["BatchNormalization"] and "float32" in kinds["Dense"]
+    assert model.outputs[0].dtype == "float32"
 
 
 def test_dropout_and_batch_normalization_stand_behind_each_hidden_layer():

@@ -61,3 +61,10 @@ def test_decoupled_weight_decay_and_clipping_stay_kerass_own():
     settings = {"weight_decay": 0.1, "clipnorm": 0.5}
     for ours, theirs in zip(trained(FusedAdam(**settings), 20), trained(keras.optimizers.Adam(**settings), 20), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_float64_variables_are_updated_in_float64():
+    """Those of batch normalization; a step of 1e-9 would not change a 1 in float32."""
+    variable = keras.Variable([1.0], dtype="float64")
+    FusedAdam(1e-9).apply([keras.ops.convert_to_tensor([5.0], "float64")], [variable])
+    assert np.asarray(variable) == pytest.approx([1 - 1e-9], abs=1e-12)

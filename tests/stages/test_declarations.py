@@ -47,6 +47,7 @@ def audit(repository, stage: str) -> tuple[list[str], dict]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_does_what_it_declares_and_all_of_it(repository, stage):
+    (repository.folder / "metrics/environment.json").unlink()  # a record that holds is not written again
     problems, seen = audit(repository, stage)
     assert problems == []
     known = declared(repository, stage)

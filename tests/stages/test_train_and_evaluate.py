@@ -102,6 +102,18 @@ def test_the_environment_is_recorded_outside_the_lock(repository):
     assert "environment.json" not in repository.read("dvc.lock").decode()
 
 
+def test_native_arithmetic_is_named_in_metrics_and_record(repository):
+    for stage in ("train", "evaluate"):
+        repository.python(f"stages.{stage}", TF_ENABLE_ONEDNN_OPTS="0")
+    for path in ("metrics/train.json", "metrics/test.json"):
+        found = json.loads(repository.read(path))
+        assert found["arithmetic"] == "native arithmetic (TF_ENABLE_ONEDNN_OPTS=0)"
+    assert json.loads(repository.read("metrics/environment.json"))["settings"]["TF_ENABLE_ONEDNN_OPTS"] == "0"
+    for stage in ("train", "evaluate"):
+        repository.python(f"stages.{stage}", TF_ENABLE_ONEDNN_OPTS="1")
+    assert repository.run("git", "status", "--porcelain", ":!metrics/environment.json") == ""
+
+
 def test_nothing_is_printed_by_tensorflow_itself(repository):
     printed = repository.python("stages.train").splitlines()
     assert [line.split()[:2] for line in printed] == [["epoch", "1/2"], ["epoch", "2/2"]]

@@ -64,6 +64,16 @@ def test_a_change_is_judged_by_the_measured_noise(gated, metric, difference, sta
     assert row(output, metric)[5] == verdict and row(output, "val_accuracy")[5] == "✓ holds"
 
 
+def test_native_arithmetic_is_told_beside_the_numbers(gated):
+    assert "arithmetic" not in gated.python("tools.check", "--baseline", "HEAD")
+    change(gated, arithmetic="native arithmetic (ONEDNN_MAX_CPU_ISA=DEFAULT)")
+    lines = gated.python("tools.check", "--baseline", "HEAD").splitlines()
+    header = next(line for line in lines if line.startswith("| metric"))
+    assert [cell.strip() for cell in header.strip("|").split("|")][1:3] == [
+        "baseline", "now, native arithmetic (ONEDNN_MAX_CPU_ISA=DEFAULT)",
+    ]  # fmt: skip
+
+
 def test_a_metric_that_the_baseline_does_not_have_can_not_be_judged(gated):
     accuracy = json.loads(gated.read("metrics/test.json"))["accuracy"]
     change(gated, accuracy=None)

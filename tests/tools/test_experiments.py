@@ -141,6 +141,19 @@ def test_a_group_has_a_table_a_picture_and_seeds_of_its_own(done):
     assert (done.folder / "metrics/experiments.csv").read_bytes() == before
 
 
+def test_the_other_arithmetic_runs_them_again_and_is_told(done):
+    done.stub_training()
+    done.dvc("repro")
+    done.commit("A stub")
+    portable = done.python("tools.experiments")
+    native = done.python("tools.experiments", ONEDNN_MAX_CPU_ISA="DEFAULT")
+    assert "arithmetic" not in portable and "short: train" in native and "short: up to date" not in native
+    assert "native arithmetic (ONEDNN_MAX_CPU_ISA=DEFAULT)" in native.splitlines()[-4]
+    assert "short: up to date" in done.python("tools.experiments", ONEDNN_MAX_CPU_ISA="DEFAULT")
+    assert "arithmetic" not in done.python("tools.experiments")  # whatever DVC's run cache has
+    assert "arithmetic" not in done.read("metrics/experiments.csv").decode()
+
+
 @pytest.mark.parametrize(
     ("params", "arguments", "message"),
     [

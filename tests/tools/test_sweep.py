@@ -9,6 +9,9 @@ import pandas as pd
 import psutil
 import pytest
 
+from tools.params import Sweep
+from tools.sweep import tried
+
 pytestmark = pytest.mark.xdist_group(__name__)  # so that what they share is made once
 
 SWEEP = """sweep={small: {
@@ -99,6 +102,14 @@ def test_one_that_is_killed_goes_on_with_the_same_trials(swept, built, tmp_path)
     output = repository.python("tools.sweep")
     assert "sweep-small-000: " not in output and "sweep-small-001: epoch 1/2" in output
     pd.testing.assert_frame_equal(table(repository), table(swept[0]))
+
+
+def test_fractions_have_four_digits_and_stay_within_their_range():
+    ranges = {"a": {"low": 0.0003, "high": 0.01}, "b": {"low": 0.0, "high": 0.99999}}
+    space = ranges | {"c": {"choices": [0.123456]}, "d": {"low": 1, "high": 9}}
+    sweep = Sweep(metric="val_loss", trials=1, seed=1, sampler="tpe", prune=False, space=space)
+    proposed = {"a": 0.00031415926, "b": 0.999989, "c": 0.123456, "d": 3}
+    assert tried(proposed, sweep) == {"a": 0.0003142, "b": 0.99999, "c": 0.123456, "d": 3}
 
 
 def test_the_best_params_are_written_and_the_comments_stay(swept, tmp_path):

@@ -1,0 +1,67 @@
+"""Rebuild whatever changed, then run and compare the experiments: `make`.
+
+What DVC would take from its cache is looked at first (tools/fsck.py). Where this machine computes other bytes than the
+committed ones from the same code, params and data, the last line says so, and how to go back.
+"""
+
+from pathlib import Path
+
+from fashion.errors import UserError, reported
+from stages.params import parse_yaml
+from tools import experiments
+from tools.dvc import dvc
+from tools.fsck import look_again
+from tools.git import git_bytes, head
+from tools.params import read_tool_params
+from tools.verify import LOCK, beyond_noise, explain_difference, hashes, other_environment
+
+
+def main() -> None:
+    params = read_tool_params()
+    look_again()
+    dvc("repro")
+    experiments.run_and_compare(params)
+    if note := machine_note():
+        print(f"\n{note}")
+
+
+def machine_note() -> str | None:
+    """One line where results differ from the committed ones though code, params and data do not."""
+    commit = head()
+    try:
+        before = git_bytes("show", f"{commit}:{LOCK}")
+    except UserError:  # nothing is committed yet
+        return None
+    after = Path(LOCK).read_bytes()
+    if inputs(before) != inputs(after):
+        return None
+    committed, now = hashes(before), hashes(after)
+    different = sum(now.get(path, ("", None))[1] != md5 for path, (_, md5) in committed.items())
+    if not different:
+        return None
+    back = f"`git checkout {LOCK} metrics plots` brings the committed ones back."
+    try:
+        other, apart = other_environment(commit), beyond_noise(commit, Path())
+    except UserError as error:  # no record, or no noise
+        return f"{different} of {len(committed)} outputs differ from the committed ones; why, is not known: {error}. {back}"
+    if not other:
+        return (
+            f"{different} of {len(committed)} outputs differ from the committed ones, though the environment is the recorded"
+            f" one, where every byte should be equal: `make verify` shows which. {back}"
+        )
+    return f"{explain_difference(different, len(committed), other, apart)} {back}"
+
+
+def inputs(lock: bytes) -> list[tuple]:
+    """What the results in a dvc.lock were made from: params, and MD5 of the code, which no stage makes."""
+    stages = parse_yaml(lock)["stages"]
+    made = {out["path"] for stage in stages.values() for out in stage.get("outs", [])}
+    return [
+        (name, stage["cmd"], stage.get("params"), [dep for dep in stage.get("deps", []) if dep["path"] not in made])
+        for name, stage in stages.items()
+    ]
+
+
+if __name__ == "__main__":
+    with reported("rebuild"):
+        main()
