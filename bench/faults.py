@@ -1,9 +1,10 @@
 """What does it survive?  `python -m bench.faults`
 
-Does to small copies of the project (drawn garments, two experiments) what happens to real ones: kills, full disks, folders
-that can't be written to, damaged files, two runs at once, web servers that lie; each many times, at random, on the commands
-that people use. After each the plain command must complete, and leave what an undisturbed run leaves, byte for byte. Writes
-metrics/faults.json, from which the README's table is made. It takes about an hour, and root, to mount small disks;
+Does to small copies of the project (drawn garments, two experiments) what happens to real ones:
+kills, full disks, folders that can't be written to, damaged files, two runs at once, web servers
+that lie; each many times, at random, on the commands that people use. After each the plain command
+must complete, and leave what an undisturbed run leaves, byte for byte. Writes metrics/faults.json,
+from which the README's table is made. It takes about an hour, and root, to mount small disks;
 `--only SECTION` leaves the other sections as they were. Exit status 1 when anything was lost.
 """
 
@@ -63,10 +64,16 @@ class Bench:
         self.drawings.mkdir()
         draw_data_set(read_params().data.files, self.drawings, training=1200, test=400)
         self.built = small_project(folder / "built", self.drawings)
-        self.built.set_params("experiments={short: {train.epochs: 1}, longer: {train.epochs: 3, train.batch_size: 64}}")
+        self.built.set_params(
+            "experiments={short: {train.epochs: 1},"
+            " longer: {train.epochs: 3, train.batch_size: 64}}"
+        )
         self.built.dvc("repro")
         stages = read_values(self.built.folder / "dvc.lock")["stages"]
-        self.outs = {name: {out["path"]: out["size"] for out in stage["outs"]} for name, stage in stages.items()}
+        self.outs = {
+            name: {out["path"]: out["size"] for out in stage["outs"]}
+            for name, stage in stages.items()
+        }
         self.built.commit("Its results")
         self.bare = Repository(folder / "bare")
         self.built.run("git", "clone", "--quiet", ".", str(self.bare.folder))
@@ -75,7 +82,10 @@ class Bench:
             (repository.folder / ".git/info/exclude").write_text(".venv\n")
         self.made = self.copy(self.bare)
         done = self.copy(self.built)
-        self.seconds = {"make": self.timed(self.made, MAKE), "make experiments": self.timed(done, EXPERIMENTS)}
+        self.seconds = {
+            "make": self.timed(self.made, MAKE),
+            "make experiments": self.timed(done, EXPERIMENTS),
+        }
         self.results, self.expected = self.built.results(), outcome(self.made)
         assert outcome(done) == self.expected
 
@@ -90,9 +100,10 @@ class Bench:
 
 
 def outcome(repository: Repository) -> dict[str, bytes]:
-    """All that a run leaves: the files, and those that Git keeps of each experiment, among them its dvc.lock.
+    """Return all that a run leaves: the files, and those that Git keeps of each experiment.
 
-    Without the record of the environment, which no stage reads: an experiment taken from DVC's run cache has another.
+    Its dvc.lock is among the latter. The record of the environment, which no stage reads, is left
+    out: an experiment taken from DVC's run cache has another.
     """
     found = repository.results()
     for line in repository.run(
@@ -102,15 +113,23 @@ def outcome(repository: Repository) -> dict[str, bytes]:
         for entry in repository.run("git", "ls-tree", "-r", revision).splitlines():
             content, path = entry.split("\t")
             found[f"{experiment}: {path}"] = content.encode()
-    return {name: content for name, content in found.items() if not name.endswith("metrics/environment.json")}
+    return {
+        name: content
+        for name, content in found.items()
+        if not name.endswith("metrics/environment.json")
+    }
 
 
 def lost(repository: Repository, expected: dict[str, bytes], found: dict[str, bytes]) -> str:
     """What differs from an undisturbed run, and what lies about half-written or damaged."""
-    different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    different = sorted(
+        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+    )
     parts = [str(path) for path in repository.folder.rglob("*.part*") if ".venv" not in path.parts]
     clones = [str(path) for path in (repository.folder / ".dvc/tmp/experiments").glob("clone-*")]
-    return ", ".join([*different, *parts, *clones, *repository.python("tools.fsck", "--all").splitlines()])
+    return ", ".join(
+        [*different, *parts, *clones, *repository.python("tools.fsck", "--all").splitlines()]
+    )
 
 
 def completed(repository: Repository, words: list[str], expected: dict[str, bytes]) -> str:
@@ -119,11 +138,16 @@ def completed(repository: Repository, words: list[str], expected: dict[str, byte
         repository.run(*words)
     except AssertionError as error:
         return str(error)
-    return lost(repository, expected, outcome(repository) if words[0] == "make" else repository.results())
+    return lost(
+        repository, expected, outcome(repository) if words[0] == "make" else repository.results()
+    )
 
 
 def complaint(output: str, *expected: str) -> str:
-    """What is wrong with the message of a command that failed: it must hold one of `expected`, and no traceback."""
+    """Return what is wrong with the message of a command that failed.
+
+    It must hold one of `expected`, and no traceback.
+    """
     if "Traceback" in output:
         return f"a traceback: {output}"
     return "" if any(text in output for text in expected) else f"no clear message: {output}"
@@ -133,7 +157,10 @@ def complaint(output: str, *expected: str) -> str:
 
 
 def kills(bench: Bench, times: int) -> list[Callable[[], Trial]]:
-    """`kill -9` of everything that `make` and `make experiments` have started, at random moments."""
+    """Kill all that `make` and `make experiments` have started, at random moments.
+
+    It is killed by `kill -9`.
+    """
     chance = np.random.default_rng(0)
     commands = [("make", MAKE, bench.bare), ("make experiments", EXPERIMENTS, bench.built)]
     return [
@@ -146,11 +173,17 @@ def kills(bench: Bench, times: int) -> list[Callable[[], Trial]]:
 def kill(bench: Bench, name: str, words: list[str], start: Repository, moment: float) -> Trial:
     repository = bench.copy(start)
     with tempfile.TemporaryFile() as log:
-        process = psutil.Popen(words, cwd=repository.folder, env=repository.environment(), stdout=log, stderr=log)
+        process = psutil.Popen(
+            words, cwd=repository.folder, env=repository.environment(), stdout=log, stderr=log
+        )
         with suppress(psutil.TimeoutExpired):
             process.wait(moment)
         kill_all(process, repository.folder)
-    return Trial(f"`{name}` killed", "completed by the same command", completed(repository, words, bench.expected))
+    return Trial(
+        f"`{name}` killed",
+        "completed by the same command",
+        completed(repository, words, bench.expected),
+    )
 
 
 def kill_all(process: psutil.Popen, folder: Path) -> None:
@@ -172,14 +205,19 @@ def kill_all(process: psutil.Popen, folder: Path) -> None:
 def full_disks(bench: Bench, times: int) -> list[Callable[[], Trial]]:
     """A disk on which a stage finds at most half of the room that its outputs need."""
     chance = np.random.default_rng(1)
-    return [partial(fill, bench, stage, chance.random() / 2) for stage in STAGES for _ in range(max(1, times // 10))]
+    return [
+        partial(fill, bench, stage, chance.random() / 2)
+        for stage in STAGES
+        for _ in range(max(1, times // 10))
+    ]
 
 
 def fill(bench: Bench, stage: str, share: float) -> Trial:
     fault = f"disk full in {stage}"
     with mounted(bench, "-t", "tmpfs", "-o", "size=1g", "tmpfs") as disk:
         repository = before(bench, stage, disk)
-        for path in bench.outs[stage]:  # so that the stage must run, also where Git has brought its results
+        # so that the stage must run, also where Git has brought its results
+        for path in bench.outs[stage]:
             repository.run("rm", "-rf", path)
         filler = disk / "filler"
         with filler.open("wb") as file:
@@ -189,7 +227,9 @@ def fill(bench: Bench, stage: str, share: float) -> Trial:
         output = repository.run(sys.executable, "-m", "dvc", "repro", stage, status=None)
         filler.unlink()
         problem = complaint(output, "No space left", "disk is full")
-        problem = problem or completed(repository, [sys.executable, "-m", "dvc", "repro"], bench.results)
+        problem = problem or completed(
+            repository, [sys.executable, "-m", "dvc", "repro"], bench.results
+        )
         return Trial(fault, "refused, then completed", problem)
 
 
@@ -199,7 +239,13 @@ def read_only_folders(bench: Bench, times: int) -> list[Callable[[], Trial]]:
 
 
 def lock(bench: Bench, name: str) -> Trial:
-    stage = {"data": "fetch", ".": "fetch", "models": "train", "metrics": "train", "plots": "train"}[name]
+    stage = {
+        "data": "fetch",
+        ".": "fetch",
+        "models": "train",
+        "metrics": "train",
+        "plots": "train",
+    }[name]
     repository = before(bench, stage)
     folder = repository.folder / name
     folder.mkdir(exist_ok=True)
@@ -208,7 +254,11 @@ def lock(bench: Bench, name: str) -> Trial:
         subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
         output = repository.run(*words, status=None)
     problem = complaint(output, "Read-only file system")
-    return Trial("folder read-only", "refused, then completed", problem or completed(repository, words, bench.results))
+    return Trial(
+        "folder read-only",
+        "refused, then completed",
+        problem or completed(repository, words, bench.results),
+    )
 
 
 def before(bench: Bench, stage: str, into: Path | None = None) -> Repository:
@@ -227,7 +277,9 @@ def mounted(bench: Bench, *arguments: str, at: Path | None = None) -> Iterator[P
         at.mkdir()
     result = subprocess.run(["mount", *arguments, at], capture_output=True, text=True, check=False)
     if result.returncode:
-        raise UserError(f"can't mount: {result.stderr.strip()}. Run it as root, or leave out these sections")
+        raise UserError(
+            f"can't mount: {result.stderr.strip()}. Run it as root, or leave out these sections"
+        )
     try:
         yield at
     finally:
@@ -238,18 +290,23 @@ def mounted(bench: Bench, *arguments: str, at: Path | None = None) -> Iterator[P
 
 
 def damages(bench: Bench, _times: int) -> list[Callable[[], Trial]]:
-    """A byte flipped, the end cut off, the file deleted: for each file of data, models, metrics, plots and DVC's cache."""
+    """Return trials with a byte flipped, the end cut off, or the file deleted.
+
+    Each is done to every file of data, models, metrics, plots and DVC's cache.
+    """
     chance = np.random.default_rng(2)
     start = bench.copy(bench.made)
     start.commit("Its results")  # so that Git knows them
     start.run(*MAKE)
     expected = outcome(start)
     cache = [
-        str(path.relative_to(start.folder)) for path in (start.folder / ".dvc/cache/files").rglob("*") if path.is_file()
+        str(path.relative_to(start.folder))
+        for path in (start.folder / ".dvc/cache/files").rglob("*")
+        if path.is_file()
     ]
-    files = sorted(name for name in expected if (start.folder / name).is_file() and name != "models/README.md") + sorted(
-        cache
-    )
+    files = sorted(
+        name for name in expected if (start.folder / name).is_file() and name != "models/README.md"
+    ) + sorted(cache)
     return [
         partial(damage, bench, start, expected, name, kind, chance.random())
         for name in files
@@ -257,14 +314,20 @@ def damages(bench: Bench, _times: int) -> list[Callable[[], Trial]]:
     ]
 
 
-def damage(bench: Bench, start: Repository, expected: dict, name: str, kind: str, place: float) -> Trial:
+def damage(
+    bench: Bench, start: Repository, expected: dict, name: str, kind: str, place: float
+) -> Trial:
     repository = bench.copy(start)
     path = repository.folder / name
     content = path.read_bytes()
     at, mode = int(place * len(content)), path.stat().st_mode
     path.unlink()
     if kind != "deleted":
-        path.write_bytes(content[:at] if kind == "cut off" else content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        path.write_bytes(
+            content[:at]
+            if kind == "cut off"
+            else content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+        )
         path.chmod(mode)
     in_cache = name.startswith(".dvc")
     shown = repository.run("git", "status", "--porcelain").strip()
@@ -296,8 +359,18 @@ def two_at_once(bench: Bench, times: int) -> list[Callable[[], Trial]]:
     """A second command while a first one runs."""
     chance = np.random.default_rng(3)
     repro = [sys.executable, "-m", "dvc", "repro"]
-    pairs = [(MAKE, MAKE), (repro, repro), (EXPERIMENTS, EXPERIMENTS), (repro, EXPERIMENTS), (EXPERIMENTS, repro)]
-    return [partial(together, bench, pair, chance.uniform(0, 15)) for pair in pairs for _ in range(max(1, times // 10))]
+    pairs = [
+        (MAKE, MAKE),
+        (repro, repro),
+        (EXPERIMENTS, EXPERIMENTS),
+        (repro, EXPERIMENTS),
+        (EXPERIMENTS, repro),
+    ]
+    return [
+        partial(together, bench, pair, chance.uniform(0, 15))
+        for pair in pairs
+        for _ in range(max(1, times // 10))
+    ]
 
 
 def together(bench: Bench, pair: tuple[list[str], list[str]], delay: float) -> Trial:
@@ -308,12 +381,20 @@ def together(bench: Bench, pair: tuple[list[str], list[str]], delay: float) -> T
         time.sleep(delay)
         second = pool.submit(repository.run, *pair[1], status=None)
         outputs = [first.result(), second.result()]
-    refused = [output for output in outputs if re.search(r"make: \*\*\*|^ERROR|^experiments:", output, re.MULTILINE)]
+    refused = [
+        output
+        for output in outputs
+        if re.search(r"make: \*\*\*|^ERROR|^experiments:", output, re.MULTILINE)
+    ]
     problem = "neither completed" if len(refused) == 2 else ""
     for output in refused:
-        problem = problem or complaint(output, "already running", "Unable to acquire lock", "is busy", "another DVC process")
+        problem = problem or complaint(
+            output, "already running", "Unable to acquire lock", "is busy", "another DVC process"
+        )
     ending = "the second refused" if refused else "both completed"
-    return Trial("two runs at once", ending, problem or completed(repository, EXPERIMENTS, bench.expected))
+    return Trial(
+        "two runs at once", ending, problem or completed(repository, EXPERIMENTS, bench.expected)
+    )
 
 
 # Downloads
@@ -340,7 +421,13 @@ def download(bench: Bench, kind: str, alone: bool) -> Trial:
         begun = time.monotonic()
         output = repository.dvc("repro", "fetch", status=None)
         seconds = time.monotonic() - begun
-    problem = f"took {seconds:.0f} s" if seconds > bound else "" if f"{address}/{kind}: " in output else output
+    problem = (
+        f"took {seconds:.0f} s"
+        if seconds > bound
+        else ""
+        if f"{address}/{kind}: " in output
+        else output
+    )
     raw = repository.folder / "data/raw"
     found = {path.name: path.read_bytes() for path in raw.iterdir()} if raw.is_dir() else {}
     if found != ({} if alone else contents):
@@ -363,19 +450,32 @@ SECTIONS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="faults", description=__doc__.split("\n")[0])
-    parser.add_argument("--only", metavar="SECTION", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument(
-        "--times", metavar="N", type=positive, default=30, help="kills of each command; others in proportion"
+        "--only", metavar="SECTION", nargs="+", choices=SECTIONS, default=list(SECTIONS)
     )
-    parser.add_argument("--jobs", metavar="N", type=positive, default=cpu_count(), help="trials at the same time")
+    parser.add_argument(
+        "--times",
+        metavar="N",
+        type=positive,
+        default=30,
+        help="kills of each command; others in proportion",
+    )
+    parser.add_argument(
+        "--jobs", metavar="N", type=positive, default=cpu_count(), help="trials at the same time"
+    )
     arguments = parser.parse_args()
     sections = json.loads(RESULT.read_text())["sections"] if RESULT.exists() else {}
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder, ThreadPoolExecutor(arguments.jobs) as pool:
+    with (
+        tempfile.TemporaryDirectory(prefix="faults-") as folder,
+        ThreadPoolExecutor(arguments.jobs) as pool,
+    ):
         bench = Bench(Path(folder))
         for section in arguments.only:
             trials = list(pool.map(carried_out, SECTIONS[section](bench, arguments.times)))
             sections[section] = summary(trials)
-            write_json(RESULT, {"environment": machine() | {"cores": cpu_count()}, "sections": sections})
+            write_json(
+                RESULT, {"environment": machine() | {"cores": cpu_count()}, "sections": sections}
+            )
             for trial in trials:
                 if trial.losses:
                     print(f"LOST {trial.fault}: {trial.losses}", flush=True)
@@ -394,7 +494,9 @@ def carried_out(trial: Callable[[], Trial]) -> Trial:
 def summary(trials: list[Trial]) -> list[dict]:
     """For each fault: how often, how each ended, how many lost anything."""
     rows = []
-    for fault, group in itertools.groupby(sorted(trials, key=lambda trial: trial.fault), key=lambda trial: trial.fault):
+    for fault, group in itertools.groupby(
+        sorted(trials, key=lambda trial: trial.fault), key=lambda trial: trial.fault
+    ):
         group = list(group)
         endings = pd.Series([trial.ending for trial in group]).value_counts()
         rows.append({

@@ -1,9 +1,9 @@
 """How often does `make check` cry wolf, and what does it miss?  `python -m bench.gate`
 
-Trains the committed params with many seeds, and regressions of several kinds with a few each, as DVC experiments side by
-side, in a clone under .dvc/tmp that shares the cache. Then each rule judges all pairs (or groups) of those runs: of
-unchanged runs a regression is a false alarm, of the others a detection. The tolerances are those of metrics/noise.json,
-measured on other seeds.
+Trains the committed params with many seeds, and regressions of several kinds with a few each, as
+DVC experiments side by side, in a clone under .dvc/tmp that shares the cache. Then each rule judges
+all pairs (or groups) of those runs: of unchanged runs a regression is a false alarm, of the others
+a detection. The tolerances are those of metrics/noise.json, measured on other seeds.
 """
 
 import argparse
@@ -35,31 +35,54 @@ FIRST_SEED = 1000  # far from those that metrics/noise.json was measured with
 GROUPS = 2000  # of runs that are judged by their mean; drawn at random where there are more
 TOGETHER = 5  # runs in such a group, as in `make check ARGS="--seeds 5"`
 
-BEFORE_WRITING, FIT = "    splits = {\n", "batches(*training_data, batch_size=batch_size, seed=seed)"
+BEFORE_WRITING, FIT = (
+    "    splits = {\n",
+    "batches(*training_data, batch_size=batch_size, seed=seed)",
+)
 LOADED = 'predict(load_model(files["model.keras"]), images)'
 KINDS = {  # what goes wrong: other params, or texts in the code and what stands there instead
     "pixels not scaled": [("fashion/models.py", "Rescaling(1 / 255", "Rescaling(1.0")],
     "10 % of labels wrong": [
-        ("stages/prepare.py", "    train, validation =", "    labels = labels.copy()\n    train, validation ="),
-        ("stages/prepare.py", BEFORE_WRITING, f"    labels[train[::10]] = (labels[train[::10]] + 1) % 10\n{BEFORE_WRITING}"),
+        (
+            "stages/prepare.py",
+            "    train, validation =",
+            "    labels = labels.copy()\n    train, validation =",
+        ),
+        (
+            "stages/prepare.py",
+            BEFORE_WRITING,
+            f"    labels[train[::10]] = (labels[train[::10]] + 1) % 10\n{BEFORE_WRITING}",
+        ),
     ],
-    "a tenth of the training data": [("stages/prepare.py", BEFORE_WRITING, f"    train = train[::10]\n{BEFORE_WRITING}")],
+    "a tenth of the training data": [
+        ("stages/prepare.py", BEFORE_WRITING, f"    train = train[::10]\n{BEFORE_WRITING}")
+    ],
     "1 epoch": {"train.epochs": 1},
     "2 epochs": {"train.epochs": 2},
     "learning rate 0.03": {"train.learning_rate": 0.03},
     "hidden units [16]": {"model.hidden_units": [16]},
-    "no shuffling": [("fashion/training.py", FIT, "batches(*training_data, batch_size=batch_size)")],
+    "no shuffling": [
+        ("fashion/training.py", FIT, "batches(*training_data, batch_size=batch_size)")
+    ],
     "test images shifted by 3 pixels": [
         ("stages/evaluate.py", LOADED, LOADED.replace("images)", "np.roll(images, 3, axis=2))")),
-        ("stages/evaluate.py", "from fashion.backend", "import numpy as np\n\nfrom fashion.backend"),
+        (
+            "stages/evaluate.py",
+            "from fashion.backend",
+            "import numpy as np\n\nfrom fashion.backend",
+        ),
     ],
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="gate", description=__doc__.split("\n")[0])
-    parser.add_argument("--unchanged", metavar="N", type=positive, default=20, help="seeds of the committed params")
-    parser.add_argument("--changed", metavar="N", type=positive, default=8, help="seeds of each regression")
+    parser.add_argument(
+        "--unchanged", metavar="N", type=positive, default=20, help="seeds of the committed params"
+    )
+    parser.add_argument(
+        "--changed", metavar="N", type=positive, default=8, help="seeds of each regression"
+    )
     arguments = parser.parse_args()
     noise, check = json.loads(NOISE.read_text()), read_tool_params().check
     make_clone()
@@ -73,22 +96,32 @@ def main() -> None:
 
 
 def make_clone() -> None:
-    """A clone of the last commit, with our cache: data is not made again, and a second call finds its runs there."""
+    """Make a clone of the last commit, with our cache.
+
+    Data is not made again, and a second call finds its runs there.
+    """
     shutil.rmtree(CLONE, ignore_errors=True)
     git("clone", "--quiet", ".", str(CLONE))
-    cache = subprocess.run(command("cache", "dir"), capture_output=True, text=True, check=True).stdout.strip()
+    cache = subprocess.run(
+        command("cache", "dir"), capture_output=True, text=True, check=True
+    ).stdout.strip()
     dvc("cache", "dir", "--local", cache, folder=CLONE)
     dvc("checkout", "--quiet", folder=CLONE)
 
 
 def train(kind: str, change: dict | list, seeds: int) -> list[dict[str, float]]:
-    """Run one kind with several seeds; return the metrics of each. Code is changed in a commit of its own."""
+    """Run one kind with several seeds; return the metrics of each.
+
+    Code is changed in a commit of its own.
+    """
     git("checkout", "--quiet", "--force", "--detach", "origin/HEAD")
     overrides = change if isinstance(change, dict) else {}
     for file, old, new in change if isinstance(change, list) else []:
         text = Path(file).read_text(encoding="utf-8")
         if old not in text:
-            raise UserError(f"{kind}: {file} has no {old!r} any more; bench/gate.py must be brought up to date")
+            raise UserError(
+                f"{kind}: {file} has no {old!r} any more; bench/gate.py must be brought up to date"
+            )
         Path(file).write_text(text.replace(old, new), encoding="utf-8")
     git(
         "-c",
@@ -103,9 +136,15 @@ def train(kind: str, change: dict | list, seeds: int) -> list[dict[str, float]]:
         kind,
     )
     name = "".join(letter if letter.isalnum() else "-" for letter in kind)
-    planned = {f"{name}-{seed}": overrides | {"seed": seed} for seed in range(FIRST_SEED, FIRST_SEED + seeds)}
+    planned = {
+        f"{name}-{seed}": overrides | {"seed": seed}
+        for seed in range(FIRST_SEED, FIRST_SEED + seeds)
+    }
     print(f"{kind}: {len(planned)} runs", flush=True)
-    return [number_metrics(result) for result in make_current(planned, read_values(), cpu_count()).values()]
+    return [
+        number_metrics(result)
+        for result in make_current(planned, read_values(), cpu_count()).values()
+    ]
 
 
 def summary(kind: str, runs: list[dict], unchanged: list[dict], noise: dict, check: Check) -> dict:
@@ -132,9 +171,13 @@ def summary(kind: str, runs: list[dict], unchanged: list[dict], noise: dict, che
 
 
 def share(pairs: Iterable[tuple[dict, dict]], noise: dict, check: Check, **runs: int) -> float:
-    """The share of the pairs that `check` calls a regression; `runs` says of how many runs the two are means."""
+    """Return the share of the pairs that `check` calls a regression.
+
+    `runs` says of how many runs the two are means.
+    """
     verdicts = [
-        any(row.verdict == REGRESSION for row in judge_all(before, now, noise, check, **runs)) for before, now in pairs
+        any(row.verdict == REGRESSION for row in judge_all(before, now, noise, check, **runs))
+        for before, now in pairs
     ]
     return sum(verdicts) / len(verdicts)
 

@@ -1,4 +1,7 @@
-"""A web server on loopback that misbehaves in the way that the address names: http://127.0.0.1:PORT/KIND/FILE."""
+"""A web server on loopback that misbehaves in the way that the address names.
+
+The address is http://127.0.0.1:PORT/KIND/FILE.
+"""
 
 import http.server
 import threading
@@ -6,7 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-KINDS = ["missing", "altered", "page", "cut", "loop", "endless", "drip", "stall"]  # "good" is the one that behaves
+# beside "good", the one that behaves
+KINDS = ["missing", "altered", "page", "cut", "loop", "endless", "drip", "stall"]
 
 
 @contextmanager

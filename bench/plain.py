@@ -1,8 +1,9 @@
-"""What people would write instead: one script, `model.fit` for one run after the other.  `python -m bench.plain FOLDER`
+"""Do what people would write instead: one script, `model.fit` for one run after the other.
 
-It reads the split in data/prepared and does what the experiments do: the same model, epochs and batch sizes, validation
-after every epoch, the test metrics, the same pictures, into FOLDER. It is the peer of bench/speed.py, written to be quick:
-pixels are scaled once, and Keras holds the arrays in memory.
+`python -m bench.plain FOLDER` reads the split in data/prepared and does what the experiments do:
+the same model, epochs and batch sizes, validation after every epoch, the test metrics, the same
+pictures, into FOLDER. It is the peer of bench/speed.py, written to be quick: pixels are scaled
+once, and Keras holds the arrays in memory.
 """
 
 import json
@@ -51,7 +52,9 @@ def main(folder: Path) -> None:
     train_pixels, train_labels = load("train")
     validation_pixels, validation_labels = load("validation")
     test_pixels, test_labels = load("test")
-    train_images, validation_images, test_images = map(scaled, (train_pixels, validation_pixels, test_pixels))
+    train_images, validation_images, test_images = map(
+        scaled, (train_pixels, validation_pixels, test_pixels)
+    )
     histories = {}
 
     for name, run in params["experiments"].items():
@@ -76,11 +79,17 @@ def main(folder: Path) -> None:
         metrics = summary(test_labels, probabilities)
         print(name, metrics)
         (folder / name / "test.json").write_text(json.dumps(metrics))
-        per_class(test_labels, probabilities, class_names).to_csv(folder / name / "per_class.csv", index=False)
+        per_class(test_labels, probabilities, class_names).to_csv(
+            folder / name / "per_class.csv", index=False
+        )
         table = predictions(test_labels, probabilities, class_names)
         table.to_csv(folder / name / "predictions.csv", index=False)
 
-        wrong = table[table["actual"] != table["predicted"]].sort_values("confidence", ascending=False).head(24)
+        wrong = (
+            table[table["actual"] != table["predicted"]]
+            .sort_values("confidence", ascending=False)
+            .head(24)
+        )
         pictures = {
             "loss": figures.learning_curves(history, "loss", "cross-entropy (nats)", name),
             "accuracy": figures.learning_curves(history, "accuracy", "accuracy", name),

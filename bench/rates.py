@@ -1,7 +1,8 @@
-"""One training loop's speed, in a process of its own.  `python -m bench.rates ours|keras|torch|torch-compiled BATCH_SIZE`
+"""Measure one training loop's speed, in a process of its own.
 
-Prints JSON: the median seconds of an epoch (54,000 images, then 6,000 for validation) after the first one, which compiles;
-for `ours` the rates of this process's matrix products and memory, measured before and after, as well.
+`python -m bench.rates ours|keras|torch|torch-compiled BATCH_SIZE` prints JSON: the median seconds
+of an epoch (54,000 images, then 6,000 for validation) after the first one, which compiles; for
+`ours` the rates of this process's matrix products and memory, measured before and after, as well.
 """
 
 import json
@@ -41,26 +42,34 @@ def ours(batch_size: int) -> dict[str, float]:
     training.EpochLog = Clock
     params = read_params()
     make_deterministic(params.seed)
-    model = build_mlp(params.data.image_shape, params.model.hidden_units, len(params.data.class_names))
+    model = build_mlp(
+        params.data.image_shape, params.model.hidden_units, len(params.data.class_names)
+    )
     splits = [
-        tuple(np.load(f"data/prepared/{split}_{part}.npy", mmap_mode="r") for part in ("images", "labels"))
+        tuple(
+            np.load(f"data/prepared/{split}_{part}.npy", mmap_mode="r")
+            for part in ("images", "labels")
+        )
         for split in ("train", "validation")
     ]
     before = machine(model.count_params())
     with tempfile.TemporaryDirectory() as folder:
         training.fit(
-            model, *splits, epochs=EPOCHS, batch_size=batch_size, learning_rate=0.001, keep="last", seed=1,
-            history=Path(folder, "history.csv"),
+            model, *splits, epochs=EPOCHS, batch_size=batch_size, learning_rate=0.001,
+            keep="last", seed=1, history=Path(folder, "history.csv"),
         )  # fmt: skip
     after = machine(model.count_params())
     seconds = [end - start for start, end in zip(starts, ends, strict=True)]
-    return {"seconds": statistics.median(seconds[1:])} | {name: max(before[name], after[name]) for name in before}
+    return {"seconds": statistics.median(seconds[1:])} | {
+        name: max(before[name], after[name]) for name in before
+    }
 
 
 def machine(parameters: int) -> dict[str, float]:
     """What this process's threads do at best: floating-point operations and bytes a second.
 
-    Memory is read and written in arrays as large as the network's weights: they fit into the cache as well as those do.
+    Memory is read and written in arrays as large as the network's weights: they fit into the cache
+    as well as those do.
     """
     from fashion.backend import tf
 
@@ -103,7 +112,11 @@ def plain(batch_size: int) -> dict[str, float]:
         scaled(images), labels, batch_size=batch_size, epochs=EPOCHS,
         validation_data=(scaled(val_images), val_labels), verbose=2, callbacks=[clock],
     )  # fmt: skip
-    return {"seconds": statistics.median([end - start for start, end in zip(starts, ends, strict=True)][1:])}
+    return {
+        "seconds": statistics.median(
+            [end - start for start, end in zip(starts, ends, strict=True)][1:]
+        )
+    }
 
 
 def pytorch(batch_size: int, compiled: bool) -> dict[str, float]:
@@ -119,8 +132,8 @@ def pytorch(batch_size: int, compiled: bool) -> dict[str, float]:
         for pixels, labels in (load("train"), load("validation"))
     ]
     model = Sequential(
-        Flatten(), Linear(784, 784), ReLU(), Linear(784, 392), ReLU(), Linear(392, 196), ReLU(), Linear(196, 49), ReLU(),
-        Linear(49, 10),
+        Flatten(), Linear(784, 784), ReLU(), Linear(784, 392), ReLU(), Linear(392, 196), ReLU(),
+        Linear(196, 49), ReLU(), Linear(49, 10),
     )  # fmt: skip
     forward = torch.compile(model) if compiled else model
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
@@ -138,8 +151,17 @@ def pytorch(batch_size: int, compiled: bool) -> dict[str, float]:
             correct += (logits.argmax(1) == labels[chosen]).sum()
         with torch.no_grad():
             logits = torch.cat([model(batch) for batch in val_images.split(1000)])
-            val_loss, val_accuracy = cross_entropy(logits, val_labels), (logits.argmax(1) == val_labels).float().mean()
-        print(float(total) / len(images), int(correct) / len(images), float(val_loss), float(val_accuracy), file=sys.stderr)
+            val_loss, val_accuracy = (
+                cross_entropy(logits, val_labels),
+                (logits.argmax(1) == val_labels).float().mean(),
+            )
+        print(
+            float(total) / len(images),
+            int(correct) / len(images),
+            float(val_loss),
+            float(val_accuracy),
+            file=sys.stderr,
+        )
         seconds.append(time.perf_counter() - start)
     return {"seconds": statistics.median(seconds[1:])}
 

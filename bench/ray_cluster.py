@@ -45,7 +45,10 @@ def publish(repository: Repository, folder: Path) -> None:
 
 @contextmanager
 def ray_cluster(folder: Path, nodes: int) -> Iterator[tuple[str, dict[Path, psutil.Popen]]]:
-    """Its address, and each node's process by its home, a folder in `folder`; the first is the head."""
+    """Yield the address of a cluster, and each node's process by its home, a folder in `folder`.
+
+    The first node is the head.
+    """
     address, processes = f"127.0.0.1:{free_port()}", {}
     head = [f"--port={address.split(':')[1]}", "--head", "--include-dashboard=false"]
     alike = ["--block", "--num-cpus=1", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
@@ -56,7 +59,9 @@ def ray_cluster(folder: Path, nodes: int) -> Iterator[tuple[str, dict[Path, psut
             words = [RAY, "start", *([f"--address={address}"] if i else head), *alike]
             environment = os.environ | {"HOME": str(home), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
             with log.open("w") as file:
-                processes[home] = psutil.Popen(words, env=environment, stdout=file, stderr=subprocess.STDOUT)
+                processes[home] = psutil.Popen(
+                    words, env=environment, stdout=file, stderr=subprocess.STDOUT
+                )
             stack.callback(end, processes[home])
             while "Ray runtime started" not in log.read_text():
                 assert processes[home].poll() is None, log.read_text()

@@ -1,4 +1,7 @@
-"""A small copy of this project on drawn garments, used by commands, as a person would; for tests and for bench/faults.py."""
+"""A small copy of this project on drawn garments, used by commands, as a person would.
+
+It is for tests and for bench/faults.py.
+"""
 
 import os
 import shutil
@@ -27,7 +30,10 @@ class Repository:
         self.folder = folder
 
     def run(self, *words: str, status: int | None = 0, **variables: str) -> str:
-        """Run a command; return what it printed, standard error included. `status` is what it must exit with."""
+        """Run a command; return what it printed, standard error included.
+
+        `status` is what it must exit with.
+        """
         result = subprocess.run(
             words,
             cwd=self.folder,
@@ -37,7 +43,9 @@ class Repository:
             text=True,
             check=False,
         )
-        assert status in (None, result.returncode), f"{' '.join(words)} exited with {result.returncode}:\n{result.stdout}"
+        assert status in (None, result.returncode), (
+            f"{' '.join(words)} exited with {result.returncode}:\n{result.stdout}"
+        )
         return result.stdout
 
     def environment(self, **variables: str) -> dict[str, str]:
@@ -74,24 +82,42 @@ class Repository:
         path.write_text(yaml.safe_dump(params, sort_keys=False))
 
     def stub_training(self, seconds: float = 0.0) -> None:
-        """Have bench/stub_training.py stand in for training, so many seconds an epoch, and end the pipeline there."""
+        """Have bench/stub_training.py stand in for training, and end the pipeline there.
+
+        An epoch takes so many `seconds`.
+        """
         stub = (PROJECT / "bench/stub_training.py").read_text()
-        (self.folder / "stages/train.py").write_text(stub.replace("SECONDS = 0.0", f"SECONDS = {seconds}"))
+        (self.folder / "stages/train.py").write_text(
+            stub.replace("SECONDS = 0.0", f"SECONDS = {seconds}")
+        )
         path = self.folder / "dvc.yaml"
         pipeline = parse_yaml(path.read_text())
-        pipeline["stages"] = {name: pipeline["stages"][name] for name in ("fetch", "prepare", "train")}
+        pipeline["stages"] = {
+            name: pipeline["stages"][name] for name in ("fetch", "prepare", "train")
+        }
         path.write_text(yaml.safe_dump(pipeline, sort_keys=False))
 
     def results(self) -> dict[str, bytes]:
-        """Every file that the pipeline's outputs consist of, and dvc.lock where there is one, by path."""
+        """Return every file that the pipeline's outputs consist of, by path.
+
+        And dvc.lock where there is one.
+        """
         folders = ("data", "models", "metrics", "plots")
-        files = [path for folder in folders for path in (self.folder / folder).rglob("*") if path.is_file()]
+        files = [
+            path
+            for folder in folders
+            for path in (self.folder / folder).rglob("*")
+            if path.is_file()
+        ]
         files += [path for path in (self.folder / "dvc.lock",) if path.exists()]
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in files}
 
 
 def small_project(folder: Path, drawings: Path) -> Repository:
-    """The project as it is in the working copy, without results, with small params for the drawn data; committed."""
+    """Set up the project as it is in the working copy, without results, and commit it.
+
+    It has small params for the drawn data.
+    """
     repository = Repository(folder)
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listing, cwd=PROJECT, capture_output=True, check=True).stdout

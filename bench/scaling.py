@@ -1,8 +1,9 @@
 """What a trial on a Ray cluster costs beside its training: `python -m bench.scaling`
 
-A sweep whose training is a stub, which sleeps and writes the files that training would, runs on clusters of one-CPU nodes,
-all on this machine, with a Git and a DVC remote in folders. Overhead is what a trial takes, from Optuna's proposal to its
-result, beyond that sleep. Prints a table, for docs/scaling.md.
+A sweep whose training is a stub, which sleeps and writes the files that training would, runs on
+clusters of one-CPU nodes, all on this machine, with a Git and a DVC remote in folders. Overhead is
+what a trial takes, from Optuna's proposal to its result, beyond that sleep. Prints a table, for
+docs/scaling.md.
 """
 
 import argparse
@@ -48,7 +49,8 @@ def prepared(folder: Path, drawings: Path) -> Repository:
     """A small project whose training is the stub, committed with its results."""
     draw_data_set(read_params().data.files, drawings, training=1200, test=400)
     repository = small_project(folder, drawings)
-    repository.dvc("repro")  # as a whole once: a sweep reads the metrics of evaluate too, which the stub leaves as they are
+    # as a whole once: a sweep reads the metrics of evaluate too, which the stub leaves as they are
+    repository.dvc("repro")
     repository.stub_training(SLEEP)
     repository.set_params(f"train.epochs={EPOCHS}")
     repository.dvc("repro")
@@ -58,15 +60,21 @@ def prepared(folder: Path, drawings: Path) -> Repository:
 
 def measure(project: Repository, folder: Path, nodes: int, trials: int) -> dict[str, float]:
     repository = project.copy(folder / "project")
-    repository.set_params(SWEEP, f"sweep.stub.trials={trials}", f"sweep.stub.jobs={nodes}", "ray={cpus: 1, gpus: 0}")
+    repository.set_params(
+        SWEEP, f"sweep.stub.trials={trials}", f"sweep.stub.jobs={nodes}", "ray={cpus: 1, gpus: 0}"
+    )
     publish(repository, folder)
     with ray_cluster(folder, nodes) as (address, _):
         start, busy = time.perf_counter(), cpu_seconds()
         repository.python("tools.sweep", "--ray", address)
         seconds, busy = time.perf_counter() - start, cpu_seconds() - busy
-    ended = optuna.load_study(study_name="stub", storage=f"sqlite:///{repository.folder / STORAGE}").trials
+    ended = optuna.load_study(
+        study_name="stub", storage=f"sqlite:///{repository.folder / STORAGE}"
+    ).trials
     each = [(trial.datetime_complete - trial.datetime_start).total_seconds() for trial in ended]
-    span = max(trial.datetime_complete for trial in ended) - min(trial.datetime_start for trial in ended)
+    span = max(trial.datetime_complete for trial in ended) - min(
+        trial.datetime_start for trial in ended
+    )
     return {
         "nodes": nodes,
         "trials": trials,

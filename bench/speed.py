@@ -1,8 +1,9 @@
 """How fast, and against what?  `make bench` (`python -m bench.speed`)
 
-Measures what the README claims of speed, on the last commit and the real data, side by side: in every repetition each of
-two rivals has its turn, and a ratio is the median of the repetitions' ratios. Writes metrics/speed.json: the measured
-values and, made from them, the tables of the README. It takes an hour; `--only SECTION` leaves the others as they were.
+Measures what the README claims of speed, on the last commit and the real data, side by side: in
+every repetition each of two rivals has its turn, and a ratio is the median of the repetitions'
+ratios. Writes metrics/speed.json: the measured values and, made from them, the tables of the
+README. It takes an hour; `--only SECTION` leaves the others as they were.
 """
 
 import argparse
@@ -42,7 +43,9 @@ RESULT = Path("metrics/speed.json")
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__.split("\n")[0])
-    parser.add_argument("--only", metavar="SECTION", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument(
+        "--only", metavar="SECTION", nargs="+", choices=SECTIONS, default=list(SECTIONS)
+    )
     parser.add_argument("--repetitions", metavar="N", type=positive, default=3)
     arguments = parser.parse_args()
     measured = json.loads(RESULT.read_text())["measured"] if RESULT.exists() else {}
@@ -50,7 +53,14 @@ def main() -> None:
         with clone():
             measured[section] = SECTIONS[section](arguments.repetitions)
         made = tables(measured)
-        write_json(RESULT, {"environment": machine() | {"cores": os.cpu_count()}, "measured": measured, "tables": made})
+        write_json(
+            RESULT,
+            {
+                "environment": machine() | {"cores": os.cpu_count()},
+                "measured": measured,
+                "tables": made,
+            },
+        )
     for rows in made.values():
         print(pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True), "\n")
 
@@ -60,7 +70,10 @@ def main() -> None:
 
 @contextmanager
 def clone() -> Iterator[None]:
-    """Work in a clone of the last commit with a cache of its own: nothing there has been trained, the data is prepared."""
+    """Work in a clone of the last commit with a cache of its own.
+
+    Nothing there has been trained; the data is prepared.
+    """
     data = Path("data/raw").resolve()
     if not data.is_dir():
         raise UserError(f"{data}: no data yet. `dvc repro` fetches it")
@@ -74,7 +87,9 @@ def clone() -> Iterator[None]:
 
 def run(*words: str, **variables: str) -> str:
     """What a command prints. Raises UserError with its last lines when it fails."""
-    result = subprocess.run(words, env=environment(**variables), capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        words, env=environment(**variables), capture_output=True, text=True, check=False
+    )
     if result.returncode:
         raise UserError(f"{' '.join(words)} failed:\n{result.stderr[-2000:]}")
     return result.stdout
@@ -91,7 +106,10 @@ def seconds(action: Callable) -> float:
 
 
 def alternately(rivals: dict[str, Callable], repetitions: int) -> dict[str, list]:
-    """What each rival returns, a list of `repetitions` results each; who begins changes with every repetition."""
+    """Return what each rival returns, a list of `repetitions` results each.
+
+    Who begins changes with every repetition.
+    """
     results = {name: [] for name in rivals}
     for repetition in range(repetitions):
         for name in list(rivals)[:: -1 if repetition % 2 else 1]:
@@ -100,7 +118,8 @@ def alternately(rivals: dict[str, Callable], repetitions: int) -> dict[str, list
     return results
 
 
-# What is measured; every function returns seconds or what its docstring says, a list of repetitions each
+# What is measured; every function returns seconds or what its docstring says, a list of repetitions
+# each
 
 
 def end_to_end(repetitions: int) -> dict[str, list[float]]:
@@ -126,13 +145,19 @@ def training(repetitions: int) -> dict[str, list[dict]]:
     results = {}
     for threads in sorted({1, os.cpu_count()}):
         for size in BATCH_SIZES:
-            rivals = {f"{loop} {size} {threads}": lambda args=(loop, size, threads): rate(*args) for loop in loops}
+            rivals = {
+                f"{loop} {size} {threads}": lambda args=(loop, size, threads): rate(*args)
+                for loop in loops
+            }
             results |= alternately(rivals, repetitions)
     return results
 
 
 def arithmetic(repetitions: int) -> dict[str, list[float]]:
-    """By "ARITHMETIC BATCH_SIZE": seconds of an epoch of ours with one thread, as experiments have."""
+    """Return seconds of an epoch of ours with one thread, as experiments have.
+
+    By "ARITHMETIC BATCH_SIZE".
+    """
     kinds = {"portable": {}, "native": {"ONEDNN_MAX_CPU_ISA": "DEFAULT"}}
 
     def epoch(kind: str, batch_size: int) -> float:
@@ -157,11 +182,17 @@ def nothing_to_do(repetitions: int) -> dict[str, list[float]]:
             with chdir(empty):
                 return seconds(lambda: run(*command("status")))
 
-        return alternately({"repro": lambda: seconds(lambda: run(*command("repro"))), "status": status}, 5 * repetitions)
+        return alternately(
+            {"repro": lambda: seconds(lambda: run(*command("repro"))), "status": status},
+            5 * repetitions,
+        )
 
 
 def data(repetitions: int) -> dict[str, list[dict]]:
-    """By "STAGE FACTOR": seconds, and the most memory of its own in bytes, with the images repeated FACTOR times."""
+    """Measure each stage with the images repeated FACTOR times.
+
+    By "STAGE FACTOR": seconds, and the most memory of its own in bytes.
+    """
     values, project = read_values(), Path.cwd()
     folders = {}
     for factor in FACTORS:
@@ -173,7 +204,10 @@ def data(repetitions: int) -> dict[str, list[dict]]:
             values["prepare"]["validation_size"] = 6000 * factor
             for name, file in values["data"]["files"].items():
                 path = Path("data/raw", file["name"])
-                values["data"]["files"][name] = file | {"bytes": path.stat().st_size, "sha256": sha256(path)}
+                values["data"]["files"][name] = file | {
+                    "bytes": path.stat().st_size,
+                    "sha256": sha256(path),
+                }
             Path("params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
 
     def stage(name: str, factor: int) -> dict:
@@ -182,25 +216,37 @@ def data(repetitions: int) -> dict[str, list[dict]]:
 
     results = {}
     for name in ("prepare", "train", "evaluate"):
-        rivals = {f"{name} {factor}": lambda args=(name, factor): stage(*args) for factor in FACTORS}
+        rivals = {
+            f"{name} {factor}": lambda args=(name, factor): stage(*args) for factor in FACTORS
+        }
         results |= alternately(rivals, repetitions)
     return results
 
 
 def repeat_data(source: Path, factor: int) -> None:
-    """Write the four files with their items repeated: gzip files may be made of several parts, so one is packed once."""
+    """Write the four files with their items repeated.
+
+    Gzip files may be made of several parts, so one is packed once.
+    """
     Path("data/raw").mkdir(parents=True)
     for name, file in read_params().data.files:
         values = read_idx(source / file.name, (None, 28, 28) if "images" in name else (None,))
-        header = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", factor * len(values), *values.shape[1:])
+        header = bytes([0, 0, 8, values.ndim]) + struct.pack(
+            f">{values.ndim}I", factor * len(values), *values.shape[1:]
+        )
         body = gzip.compress(values.tobytes(), mtime=0)
         Path("data/raw", file.name).write_bytes(gzip.compress(header, mtime=0) + factor * body)
 
 
 def watch(*words: str) -> dict[str, float]:
-    """Run a command; return its seconds and the largest memory of its own: without files that are mapped."""
+    """Run a command; return its seconds and the largest memory of its own.
+
+    Files that are mapped do not count as its own.
+    """
     most, start = 0, time.perf_counter()
-    with subprocess.Popen(words, env=environment(**ONE_THREAD), stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        words, env=environment(**ONE_THREAD), stdout=subprocess.DEVNULL
+    ) as process:
         status = Path(f"/proc/{process.pid}/status")
         while process.poll() is None:
             lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
@@ -216,11 +262,16 @@ def experiments(_: int) -> dict[str, list[float]]:
     values, results, seed = read_values(), {}, 1
     for count in COUNTS:
         short = {"train.epochs": 1, "train.batch_size": 256, "model.hidden_units": [8]}
-        values["experiments"] = {f"of-{count}-{i}": short | {"seed": seed + i} for i in range(count)}
+        values["experiments"] = {
+            f"of-{count}-{i}": short | {"seed": seed + i} for i in range(count)
+        }
         seed += count
         Path("params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-        git("-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "--quiet", "--all", "-m", f"{count}")
-        results |= alternately({str(count): lambda: seconds(lambda: python("tools.experiments"))}, 1)
+        identity = ("-c", "user.name=bench", "-c", "user.email=bench@localhost")
+        git(*identity, "commit", "--quiet", "--all", "-m", f"{count}")
+        results |= alternately(
+            {str(count): lambda: seconds(lambda: python("tools.experiments"))}, 1
+        )
     return results
 
 
@@ -234,7 +285,10 @@ def stages(repetitions: int) -> dict[str, list[float]]:
 
 
 def timeline(name: str, seed: int) -> tuple[list[tuple[str, float]], str]:
-    """What happens in an experiment and when, in seconds; and its log, in which Python tells what each import takes."""
+    """Return what happens in an experiment and when, in seconds; and its log.
+
+    In the log Python tells what each import takes.
+    """
     experiment = Experiment(name, read_values()["experiments"]["run-1"] | {"seed": seed})
     os.environ["PYTHONPROFILEIMPORTTIME"] = "1"
     with Clone() as clone:
@@ -244,7 +298,9 @@ def timeline(name: str, seed: int) -> tuple[list[tuple[str, float]], str]:
         while running:
             running = experiment.running
             events += [(news.split(",")[0], time.perf_counter()) for news in experiment.follow()]
-            if events[-1][0] == "plot" and "Updating lock file" in of_stage("plot", experiment.log.read_text()):
+            if events[-1][0] == "plot" and "Updating lock file" in of_stage(
+                "plot", experiment.log.read_text()
+            ):
                 events.append(("drawn", time.perf_counter()))
             time.sleep(0.02)
     return [*events, ("end", time.perf_counter())], experiment.log.read_text()
@@ -256,7 +312,10 @@ def of_stage(name: str, log: str) -> str:
 
 
 def import_seconds(text: str) -> float:
-    """The sum of what imports took by themselves, in lines "import time: MICROSECONDS | CUMULATIVE | MODULE"."""
+    """Return the seconds of all imports by themselves.
+
+    The sum over lines "import time: MICROSECONDS | CUMULATIVE | MODULE".
+    """
     return sum(map(int, re.findall(r"^import time: +(\d+) \|", text, re.MULTILINE))) / 1e6
 
 
@@ -268,7 +327,10 @@ def parts(events: list[tuple[str, float]], log: str) -> dict[str, float]:
     return {
         "DVC: start-up, workspace, what is up to date": at["train"] - at["start"],
         "train: imports": imports["train"],
-        "train: Python's start-up, data, compilation": epochs[0] - at["train"] - imports["train"] - epoch,
+        "train: Python's start-up, data, compilation": epochs[0]
+        - at["train"]
+        - imports["train"]
+        - epoch,
         "train: epochs": epochs[-1] - epochs[0] + epoch,
         "train: saving; DVC: hashing": at["evaluate"] - epochs[-1],
         "evaluate: imports": imports["evaluate"],
@@ -280,14 +342,24 @@ def parts(events: list[tuple[str, float]], log: str) -> dict[str, float]:
 
 
 def models(_: int) -> dict[str, dict[str, float]]:
-    """By experiment of the group models: seconds and CPU seconds of its training, alone on all cores, once."""
+    """Return seconds and CPU seconds of each training of the group models, by experiment.
+
+    Each is trained alone on all cores, once.
+    """
     values, costs = read_values(), {}
     for name, overrides in values["experiment_groups"]["models"].items():
-        Path("params.yaml").write_text(yaml.safe_dump(with_overrides(values, overrides, name), sort_keys=False))
+        Path("params.yaml").write_text(
+            yaml.safe_dump(with_overrides(values, overrides, name), sort_keys=False)
+        )
         before = os.times()
         elapsed = seconds(lambda: python("stages.train"))
         after = os.times()
-        cpu = after.children_user - before.children_user + after.children_system - before.children_system
+        cpu = (
+            after.children_user
+            - before.children_user
+            + after.children_system
+            - before.children_system
+        )
         costs[name] = {"seconds": elapsed, "cpu": cpu}
         print(f"{name}: {costs[name]}", flush=True)
     return costs

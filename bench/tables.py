@@ -7,8 +7,15 @@ import statistics
 FACTORS = [1, 4, 16]  # times the data
 COUNTS = [3, 12, 48]  # of experiments
 BATCH_SIZES = [64, 128, 256]
-LOOPS = {"ours": "here", "keras": "`model.fit`", "torch": "PyTorch, eager", "torch-compiled": "PyTorch, compiled"}
-MOMENTS = 7  # arrays of the weights' size that Adam reads (gradient, weights, two moments) and writes (weights, moments)
+LOOPS = {
+    "ours": "here",
+    "keras": "`model.fit`",
+    "torch": "PyTorch, eager",
+    "torch-compiled": "PyTorch, compiled",
+}
+# arrays of the weights' size that Adam reads (gradient, weights, two moments) and writes (weights,
+# moments)
+MOMENTS = 7
 
 
 def goals_table(measured: dict) -> list[dict]:
@@ -16,43 +23,76 @@ def goals_table(measured: dict) -> list[dict]:
     ends, nothing = measured["end_to_end"], measured["nothing_to_do"]
     rates = {(row["batch size"], row["threads"]): row for row in rates_of(measured)}
     rows = [
-        goal("three experiments, against the plain script", ratios(ends["ours"], ends["plain"]), "at most", 0.5),
+        goal("three experiments, against the plain script",
+             ratios(ends["ours"], ends["plain"]), "at most", 0.5),
         *(
-            goal(f"training at batch 64, {threads} thread{'s' * (threads > 1)}, against `model.fit`",
+            goal(f"training at batch 64, {threads} thread{'s' * (threads > 1)},"
+                 " against `model.fit`",
                  rates[size, threads]["over keras"], "at least", 1.5)
             for size, threads in rates if size == 64
         ),
     ]  # fmt: skip
     for size, threads in rates:
         if "over torch" in rates[size, threads]:
-            what = f"training at batch {size}, {threads} thread{'s' * (threads > 1)}, against the faster PyTorch"
+            what = (
+                f"training at batch {size}, {threads} thread{'s' * (threads > 1)},"
+                " against the faster PyTorch"
+            )
             rows.append(goal(what, rates[size, threads]["over torch"], "at least", 1.0))
     rows += [
-        goal(f"training at batch 256, {threads} thread{'s' * (threads > 1)}, of the machine's limit",
+        goal(f"training at batch 256, {threads} thread{'s' * (threads > 1)},"
+             " of the machine's limit",
              rates[size, threads]["of the limit"], "at least", 0.7)
         for size, threads in rates if size == 256
     ]  # fmt: skip
     rows.append(goal("`dvc repro` with nothing to do, against `dvc status` in an empty repository",
                      ratios(nothing["repro"], nothing["status"]), "at most", 1.3))  # fmt: skip
     for name in ("prepare", "train", "evaluate"):
-        times = [min(run["seconds"] for run in measured["data"][f"{name} {factor}"]) for factor in FACTORS]
-        rows.append(goal(f"{name}: seconds a further image, quickest runs, from 4 to 16 times the data against 1 to 4",
-                         [growth(FACTORS, times)], "at most", 1.1, len(measured["data"][f"{name} 1"])))  # fmt: skip
-    memory = [statistics.median(run["memory"] for run in measured["data"][f"train {factor}"]) for factor in FACTORS]
+        times = [
+            min(run["seconds"] for run in measured["data"][f"{name} {factor}"])
+            for factor in FACTORS
+        ]
+        what = (
+            f"{name}: seconds a further image, quickest runs,"
+            " from 4 to 16 times the data against 1 to 4"
+        )
+        repetitions = len(measured["data"][f"{name} 1"])
+        rows.append(goal(what, [growth(FACTORS, times)], "at most", 1.1, repetitions))
+    memory = [
+        statistics.median(run["memory"] for run in measured["data"][f"train {factor}"])
+        for factor in FACTORS
+    ]
     what = "train: further MB of its own memory at 16 times the data (a batch as numbers is 0.8)"
-    rows.append(goal(what, [(memory[-1] - memory[0]) / 1e6], "at most", 0.8, len(measured["data"]["train 1"])))
+    rows.append(
+        goal(
+            what, [(memory[-1] - memory[0]) / 1e6], "at most", 0.8, len(measured["data"]["train 1"])
+        )
+    )
     total = [measured["experiments"][str(count)][0] for count in COUNTS]
-    rows.append(goal("seconds a further experiment, from 12 to 48 against 3 to 12", [growth(COUNTS, total)], "at most", 1.1))
+    rows.append(
+        goal(
+            "seconds a further experiment, from 12 to 48 against 3 to 12",
+            [growth(COUNTS, total)],
+            "at most",
+            1.1,
+        )
+    )
     return rows
 
 
-def goal(what: str, values: list[float], bound: str, limit: float, repetitions: int | None = None) -> dict:
-    """A row of the table. `repetitions` where they are not the values: where one was chosen from them."""
+def goal(
+    what: str, values: list[float], bound: str, limit: float, repetitions: int | None = None
+) -> dict:
+    """A row of the table.
+
+    `repetitions` where they are not the values: where one was chosen from them.
+    """
     value = statistics.median(values)
     reached = value <= limit if bound == "at most" else value >= limit
     return {
         "what": what,
-        "measured": f"{value:.2f}" + (f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""),
+        "measured": f"{value:.2f}"
+        + (f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""),
         "repetitions": str(repetitions or len(values)),
         "goal": f"{bound} {limit}",
         "": "✓ reached" if reached else f"✗ missed by {abs(value - limit):.2f}",
@@ -64,7 +104,10 @@ def ratios(ours: list[float], theirs: list[float]) -> list[float]:
 
 
 def growth(sizes: list[int], values: list[float]) -> float:
-    """The slope of the later part of a curve of three points against that of its earlier part; 1 is linear."""
+    """Return how much steeper a curve of three points is in its later part than in its earlier.
+
+    The slope of the one is set against that of the other; 1 is linear.
+    """
     early, late = ((values[i + 1] - values[i]) / (sizes[i + 1] - sizes[i]) for i in (0, 1))
     return late / early if early > 0 else math.inf  # nothing can be said of a curve that falls
 
@@ -75,23 +118,30 @@ def rates_of(measured: dict) -> list[dict]:
     for threads in sorted({int(key.split()[2]) for key in measured["training"]}):
         for size in BATCH_SIZES:
             runs = {loop: measured["training"].get(f"{loop} {size} {threads}") for loop in LOOPS}
-            rate = {loop: [images / run["seconds"] for run in found] for loop, found in runs.items() if found}
+            rate = {
+                loop: [images / run["seconds"] for run in found]
+                for loop, found in runs.items()
+                if found
+            }
             row = {"batch size": size, "threads": threads}
             row |= {loop: statistics.median(values) for loop, values in rate.items()}
             row["over keras"] = ratios(rate["ours"], rate["keras"])
             if "torch" in rate:
                 best = max(("torch", "torch-compiled"), key=lambda loop, row=row: row[loop])
                 row["over torch"] = ratios(rate["ours"], rate[best])
-            row["of the limit"] = [shortest_epoch(run, size) / run["seconds"] for run in runs["ours"]]
+            row["of the limit"] = [
+                shortest_epoch(run, size) / run["seconds"] for run in runs["ours"]
+            ]
             rows.append(row)
     return rows
 
 
 def shortest_epoch(run: dict[str, float], batch_size: int) -> float:
-    """Seconds that the arithmetic of an epoch takes at the machine's best rates, were it not to wait for anything else.
+    """Return the seconds that the arithmetic of an epoch takes at the machine's best rates.
 
-    Every weight takes part in two operations (multiply, add) an image in each of three products: forward, gradient of the
-    weights, gradient of the inputs, which the first layer does not need. Validation goes forward only.
+    It would take them if it waited for nothing else. Every weight takes part in two operations
+    (multiply, add) an image in each of three products: forward, gradient of the weights, gradient
+    of the inputs, which the first layer does not need. Validation goes forward only.
     """
     train, validation, widths = 54_000, 6_000, [784, 784, 392, 196, 49, 10]
     products = [inputs * outputs for inputs, outputs in itertools.pairwise(widths)]
@@ -107,23 +157,33 @@ def training_table(measured: dict) -> list[dict]:
     return [
         {"batch size": str(row["batch size"]), "threads": str(row["threads"])}
         | {title: f"{row[loop]:,.0f}" for loop, title in LOOPS.items() if loop in row}
-        | {"here / `model.fit`": spread(row["over keras"]), "of the machine's limit": spread(row["of the limit"])}
+        | {
+            "here / `model.fit`": spread(row["over keras"]),
+            "of the machine's limit": spread(row["of the limit"]),
+        }
         for row in rates_of(measured)
     ]
 
 
 def arithmetic_table(measured: dict) -> list[dict]:
-    """Seconds of an epoch with portable and with native arithmetic, and the median of their ratios."""
+    """Return seconds of an epoch with portable and with native arithmetic.
+
+    And the median of their ratios.
+    """
     rows = []
     for size in BATCH_SIZES:
-        portable, native = (measured["arithmetic"][f"{kind} {size}"] for kind in ("portable", "native"))
+        portable, native = (
+            measured["arithmetic"][f"{kind} {size}"] for kind in ("portable", "native")
+        )
         values = ratios(portable, native)
         rows.append(
             {
                 "batch size": str(size),
                 "portable": f"{statistics.median(portable):.2f}",
                 "native": f"{statistics.median(native):.2f}",
-                "portable / native": f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})",
+                "portable / native": (
+                    f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+                ),
             }
         )
     return rows
@@ -134,17 +194,25 @@ def growth_table(measured: dict) -> list[dict]:
     for name in ("prepare", "train", "evaluate"):
         runs = {factor: measured["data"][f"{name} {factor}"] for factor in FACTORS}
         row = {"stage": name}
-        row |= {f"{factor}x: seconds": f"{min(run['seconds'] for run in runs[factor]):.1f}" for factor in FACTORS}
         row |= {
-            f"{factor}x: MB": f"{statistics.median(run['memory'] for run in runs[factor]) / 1e6:.0f}" for factor in FACTORS
+            f"{factor}x: seconds": f"{min(run['seconds'] for run in runs[factor]):.1f}"
+            for factor in FACTORS
         }
+        memory = {
+            factor: statistics.median(run["memory"] for run in runs[factor]) for factor in FACTORS
+        }
+        row |= {f"{factor}x: MB": f"{memory[factor] / 1e6:.0f}" for factor in FACTORS}
         rows.append(row)
     return rows
 
 
 def experiments_table(measured: dict) -> list[dict]:
     return [
-        {"experiments": count, "seconds": f"{times[0]:.0f}", "seconds each": f"{times[0] / int(count):.1f}"}
+        {
+            "experiments": count,
+            "seconds": f"{times[0]:.0f}",
+            "seconds each": f"{times[0] / int(count):.1f}",
+        }
         for count, times in measured["experiments"].items()
     ]
 
@@ -182,4 +250,8 @@ TABLES = {
 
 def tables(measured: dict) -> dict[str, list[dict]]:
     """By name, those that the measured sections suffice for; rows of texts by title."""
-    return {name: make(measured) for name, (make, sections) in TABLES.items() if sections <= measured.keys()}
+    return {
+        name: make(measured)
+        for name, (make, sections) in TABLES.items()
+        if sections <= measured.keys()
+    }

@@ -1,6 +1,7 @@
-"""TensorFlow and Keras, started without their notes and set to repeat themselves to the bit, on every x86-64 machine.
+"""TensorFlow and Keras, started without their notes and set to repeat themselves to the bit.
 
-Whatever needs them imports them from here: `from fashion.backend import keras, tf`. It takes about three seconds.
+They do so on every x86-64 machine. Whatever needs them imports them from here: `from
+fashion.backend import keras, tf`. It takes about three seconds.
 """
 
 import os
@@ -12,15 +13,20 @@ from contextlib import contextmanager
 
 from fashion.environment import set_portable_arithmetic
 
-# What every start on a healthy machine says: information, and that there is no GPU. Warnings and other errors are shown.
+# What every start on a healthy machine says: information, and that there is no GPU. Warnings and
+# other errors are shown.
 NOTES = re.compile(
-    r"WARNING: All log messages before absl::InitializeLog|I0000 |To enable the following instructions|E0000 .*cuInit"
+    r"WARNING: All log messages before absl::InitializeLog|I0000 "
+    r"|To enable the following instructions|E0000 .*cuInit"
 )
 
 
 @contextmanager
 def without_notes() -> Iterator[None]:
-    """Hold back what is written to standard error, also by C++ code, and then pass on all lines but the NOTES."""
+    """Hold back what is written to standard error, then pass on all lines but the NOTES.
+
+    What C++ code writes is held back, too.
+    """
     sys.stderr.flush()
     original = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -37,7 +43,8 @@ def without_notes() -> Iterator[None]:
 
 
 set_portable_arithmetic()
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # no information from TensorFlow's own log either
+# no information from TensorFlow's own log either
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 with without_notes():
     import keras
     import tensorflow as tf
@@ -46,8 +53,9 @@ with without_notes():
 def make_deterministic(seed: int, threads: int | None = None) -> None:
     """Seed Python, NumPy and Keras, and let TensorFlow use only operations that repeat to the bit.
 
-    `threads` is how many an operation may be split among, by default what fashion/environment.py says; to be set before
-    anything is computed. Sums are rounded by thread, so results repeat only at an equal number.
+    `threads` is how many an operation may be split among, by default what fashion/environment.py
+    says; to be set before anything is computed. Sums are rounded by thread, so results repeat only
+    at an equal number.
     """
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)

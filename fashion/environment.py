@@ -14,12 +14,23 @@ import numpy as np
 
 from fashion.files import md5, write_json
 
-PACKAGES = ["tensorflow", "keras", "numpy", "h5py", "scipy", "scikit-learn", "pandas", "matplotlib", "pillow", "dvc"]
+PACKAGES = [
+    "tensorflow",
+    "keras",
+    "numpy",
+    "h5py",
+    "scipy",
+    "scikit-learn",
+    "pandas",
+    "matplotlib",
+    "pillow",
+    "dvc",
+]
 
-# oneDNN on every CPU (left alone, TensorFlow uses it only on the newest); its kernels for AVX2, which every
-# x86-64 CPU since 2013 has (left alone, oneDNN takes the widest that there are, and each width rounds
-# otherwise); and one thread an operation, since oneDNN shares the rows of a product out among threads, and
-# those kernels round the last rows of a share otherwise.
+# oneDNN on every CPU (left alone, TensorFlow uses it only on the newest); its kernels for AVX2,
+# which every x86-64 CPU since 2013 has (left alone, oneDNN takes the widest that there are, and
+# each width rounds otherwise); and one thread an operation, since oneDNN shares the rows of a
+# product out among threads, and those kernels round the last rows of a share otherwise.
 # https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html
 PORTABLE = {
     "TF_ENABLE_ONEDNN_OPTS": "1",
@@ -30,9 +41,10 @@ VARIABLES = [*PORTABLE, "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"]  # that Ten
 
 
 def set_portable_arithmetic(variables: MutableMapping[str, str] = os.environ) -> None:
-    """Set the variables of PORTABLE where the user has not; TensorFlow reads them as it is imported.
+    """Set the variables of PORTABLE where the user has not.
 
-    Those of oneDNN are for x86-64 alone: elsewhere they mean nothing, or something else.
+    TensorFlow reads them as it is imported. Those of oneDNN are for x86-64 alone: elsewhere they
+    mean nothing, or something else.
     """
     for name, value in PORTABLE.items():
         if is_x86_64() or "ONEDNN" not in name:
@@ -40,12 +52,17 @@ def set_portable_arithmetic(variables: MutableMapping[str, str] = os.environ) ->
 
 
 def native_arithmetic(variables: Mapping[str, str] = os.environ) -> str | None:
-    """What tells results computed with these environment variables from portable ones; None where they are portable.
+    """Tell results computed with these environment variables from portable ones.
 
-    "native arithmetic (ONEDNN_MAX_CPU_ISA=DEFAULT)" where the user has chosen speed, or on another kind of machine
-    "native arithmetic (aarch64)". It stands in the metrics, since it goes where they go: into DVC's cache, too.
+    Return None where they are portable, "native arithmetic (ONEDNN_MAX_CPU_ISA=DEFAULT)" where the
+    user has chosen speed, or on another kind of machine "native arithmetic (aarch64)". It stands in
+    the metrics, since it goes where they go: into DVC's cache, too.
     """
-    reasons = [f"{name}={variables[name]}" for name, value in PORTABLE.items() if variables.get(name, value) != value]
+    reasons = [
+        f"{name}={variables[name]}"
+        for name, value in PORTABLE.items()
+        if variables.get(name, value) != value
+    ]
     if not is_x86_64():
         reasons = [platform.machine()]
     return f"native arithmetic ({', '.join(reasons)})" if reasons else None
@@ -68,7 +85,11 @@ def is_x86_64() -> bool:
 
 
 def environment(variables: Mapping[str, str] = os.environ) -> dict:
-    """Versions of Python and packages, operating system, CPU model, instruction set, and settings of TensorFlow."""
+    """Return the versions, the machine and the settings that this process computes with.
+
+    Versions of Python and packages, operating system, CPU model, instruction set, and settings of
+    TensorFlow.
+    """
     settings = dict(variables)
     set_portable_arithmetic(settings)
     return {
@@ -82,9 +103,10 @@ def environment(variables: Mapping[str, str] = os.environ) -> dict:
 
 
 def record_environment(path: Path, model: Path) -> None:
-    """Write where the bytes of the file `model` were made, with their MD5; where they are those of the record, leave it.
+    """Write where the bytes of the file `model` were made, with their MD5.
 
-    So the record says where a model was first made, and does not change when another machine makes the same bytes again.
+    Where they are those of the record, it is left. So the record says where a model was first made,
+    and does not change when another machine makes the same bytes again.
     """
     fingerprint = md5(model)
     try:

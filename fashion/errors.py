@@ -10,12 +10,18 @@ NO_ROOM_OR_ACCESS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errn
 
 
 class UserError(Exception):
-    """Something the user can mend: its text names what is wrong, what was expected, and what to do."""
+    """Something the user can mend.
+
+    Its text names what is wrong, what was expected, and what to do.
+    """
 
 
 @contextmanager
 def reported(command: str) -> Iterator[None]:
-    """End the program with one message and exit status 1, without a traceback, on whatever the user can mend."""
+    """End the program with one message and exit status 1 on whatever the user can mend.
+
+    There is no traceback then.
+    """
     try:
         yield
         sys.stdout.flush()
@@ -27,6 +33,9 @@ def reported(command: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NO_ROOM_OR_ACCESS:
             raise
-        sys.exit(f"{command}: {error.filename or 'a file'}: {error.strerror}. Make room or give access, then run it again")
+        sys.exit(
+            f"{command}: {error.filename or 'a file'}: {error.strerror}."
+            " Make room or give access, then run it again"
+        )
     except KeyboardInterrupt:
         sys.exit(f"{command}: interrupted. Run it again: nothing half-written is kept")

@@ -21,15 +21,19 @@ GREY = "#555555"
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG of 150 dots per inch, without the version or time that would make its bytes differ."""
+    """Write a PNG of 150 dots per inch.
+
+    The version and the time are left out, which would make its bytes differ.
+    """
     with written_whole(path) as part:
         figure.savefig(part, dpi=150, metadata={"Software": None})
 
 
 def learning_curves(history: pd.DataFrame, quantity: str, label: str, title: str) -> Figure:
-    """`quantity` ("loss" or "accuracy") on training and validation images over the epochs of a history.csv.
+    """Draw `quantity` on training and validation images over the epochs of a history.csv.
 
-    The epoch of the lowest validation loss is marked: what comes after it, with training loss still falling, is overfitting.
+    `quantity` is "loss" or "accuracy". The epoch of the lowest validation loss is marked: what
+    comes after it, with training loss still falling, is overfitting.
     """
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
@@ -39,10 +43,19 @@ def learning_curves(history: pd.DataFrame, quantity: str, label: str, title: str
         f"lowest validation loss: epoch {best}",
         (best, 0.985), (-4 if best > history["epoch"].median() else 4, 0),
         xycoords=("data", "axes fraction"), textcoords="offset points",
-        ha="right" if best > history["epoch"].median() else "left", va="top", fontsize=9, color=GREY,
+        ha="right" if best > history["epoch"].median() else "left", va="top",
+        fontsize=9, color=GREY,
     )  # fmt: skip
     axes.plot("epoch", quantity, "o-", data=history, color=TRAINING, markersize=4, label="training")
-    axes.plot("epoch", f"val_{quantity}", "s--", data=history, color=VALIDATION, markersize=4, label="validation")
+    axes.plot(
+        "epoch",
+        f"val_{quantity}",
+        "s--",
+        data=history,
+        color=VALIDATION,
+        markersize=4,
+        label="validation",
+    )
     axes.set(title=title, xlabel="epoch", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(y=0.15)
@@ -55,8 +68,9 @@ def learning_curves(history: pd.DataFrame, quantity: str, label: str, title: str
 def compare_losses(histories: dict[str, pd.DataFrame], title: str) -> Figure:
     """Training and validation loss of several runs, a panel each: the shaded gap is overfitting.
 
-    `histories` has the content of each run's history.csv by the name of the run. Panels share the axis of the loss, and that
-    of epochs too, unless the shortest run would be left less than a quarter of it.
+    `histories` has the content of each run's history.csv by the name of the run. Panels share the
+    axis of the loss, and that of epochs too, unless the shortest run would be left less than a
+    quarter of it.
     """
     columns = 2 if len(histories) == 4 else min(len(histories), 3)
     rows = -(-len(histories) // columns)
@@ -72,11 +86,35 @@ def compare_losses(histories: dict[str, pd.DataFrame], title: str) -> Figure:
         best = history.loc[history["val_loss"].idxmin()]
         overfit = history["val_loss"] >= history["loss"]
         axes.fill_between(
-            "epoch", "loss", "val_loss", where=overfit, data=history, color=VALIDATION, alpha=0.15, linewidth=0
+            "epoch",
+            "loss",
+            "val_loss",
+            where=overfit,
+            data=history,
+            color=VALIDATION,
+            alpha=0.15,
+            linewidth=0,
         )
-        axes.plot("epoch", "loss", "o-", data=history, color=TRAINING, markersize=3, label="training")
-        axes.plot("epoch", "val_loss", "s--", data=history, color=VALIDATION, markersize=3, label="validation")
-        axes.plot(best["epoch"], best["val_loss"], "*", color="black", markersize=9, label="lowest validation loss")
+        axes.plot(
+            "epoch", "loss", "o-", data=history, color=TRAINING, markersize=3, label="training"
+        )
+        axes.plot(
+            "epoch",
+            "val_loss",
+            "s--",
+            data=history,
+            color=VALIDATION,
+            markersize=3,
+            label="validation",
+        )
+        axes.plot(
+            best["epoch"],
+            best["val_loss"],
+            "*",
+            color="black",
+            markersize=9,
+            label="lowest validation loss",
+        )
         axes.set(title=name, xlabel="epoch" if lowest else "")
         axes.tick_params(labelbottom=lowest or not shared)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -88,7 +126,10 @@ def compare_losses(histories: dict[str, pd.DataFrame], title: str) -> Figure:
 
 
 def confusion_matrix(predictions: pd.DataFrame, class_names: list[str], title: str) -> Figure:
-    """How often each class (row) was predicted as each class (column), in images; shade is the share of the row."""
+    """Draw how often each class (row) was predicted as each class (column), in images.
+
+    Shade is the share of the row.
+    """
     counts = count_confusions(predictions["actual"], predictions["predicted"], labels=class_names)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=(7.5, 6.8), layout="constrained")
@@ -97,33 +138,53 @@ def confusion_matrix(predictions: pd.DataFrame, class_names: list[str], title: s
     for row, column in np.ndindex(*counts.shape):
         if counts[row, column]:
             colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, counts[row, column], ha="center", va="center", fontsize=9, color=colour)
-    axes.set_xticks(range(len(class_names)), class_names, rotation=40, ha="right", rotation_mode="anchor")
+            axes.text(
+                column, row, counts[row, column], ha="center", va="center", fontsize=9, color=colour
+            )
+    axes.set_xticks(
+        range(len(class_names)), class_names, rotation=40, ha="right", rotation_mode="anchor"
+    )
     axes.set_yticks(range(len(class_names)), class_names)
     axes.set(title=title, xlabel="predicted", ylabel="actual")
     axes.spines[:].set_visible(False)
     return figure
 
 
-def samples(images: np.ndarray, labels: np.ndarray, class_names: list[str], title: str, each: int = 12) -> Figure:
-    """The first `each` images of every class, a row a class. `images` is (items, height, width) uint8."""
+def samples(
+    images: np.ndarray, labels: np.ndarray, class_names: list[str], title: str, each: int = 12
+) -> Figure:
+    """The first `each` images of every class, a row a class.
+
+    `images` is (items, height, width) uint8.
+    """
     figure = Figure(figsize=(8, 0.62 * len(class_names) + 0.5), layout="constrained")
     figure.suptitle(title)
-    grid = figure.subplots(len(class_names), each, squeeze=False, gridspec_kw={"wspace": 0, "hspace": 0})
+    grid = figure.subplots(
+        len(class_names), each, squeeze=False, gridspec_kw={"wspace": 0, "hspace": 0}
+    )
     for label, row in enumerate(grid):
         examples = images[np.flatnonzero(labels == label)[:each]]
         for axes in row:
             axes.axis("off")
         for axes, image in zip(row, examples, strict=False):
             _show(axes, image)
-        row[0].text(-0.15, 0.5, class_names[label], transform=row[0].transAxes, ha="right", va="center", fontsize=10)
+        row[0].text(
+            -0.15,
+            0.5,
+            class_names[label],
+            transform=row[0].transAxes,
+            ha="right",
+            va="center",
+            fontsize=10,
+        )
     return figure
 
 
 def predictions(images: np.ndarray, table: pd.DataFrame, title: str) -> Figure:
-    """Images with what the model says of them: in green with a tick where right, in red with a cross where wrong.
+    """Draw images with what the model says of them.
 
-    `images` is (items, height, width) uint8; `table` has their `actual`, `predicted` and `confidence`, row by row.
+    It stands in green with a tick where right, in red with a cross where wrong. `images` is (items,
+    height, width) uint8; `table` has their `actual`, `predicted` and `confidence`, row by row.
     """
     columns = 6
     rows = max(1, -(-len(table) // columns))
@@ -136,14 +197,17 @@ def predictions(images: np.ndarray, table: pd.DataFrame, title: str) -> Figure:
         right = row.actual == row.predicted
         _show(axes, image)
         verdict = f"✓ {row.predicted}" if right else f"✗ {row.predicted} (is {row.actual})"
-        axes.set_title(f"{verdict}\n{row.confidence:.1%} sure", fontsize=8, color=RIGHT if right else WRONG)
+        axes.set_title(
+            f"{verdict}\n{row.confidence:.1%} sure", fontsize=8, color=RIGHT if right else WRONG
+        )
     return figure
 
 
 def top_classes(shown: list[tuple[np.ndarray, str, dict[str, float]]]) -> Figure:
     """Pictures, a row each, beside the probabilities of their likeliest classes.
 
-    Each is pixels (height, width) uint8, a title, and probabilities in [0, 1] by class, the likeliest first.
+    Each is pixels (height, width) uint8, a title, and probabilities in [0, 1] by class, the
+    likeliest first.
     """
     figure = Figure(figsize=(8, 1.9 * len(shown)), layout="constrained")
     grid = figure.subplots(len(shown), 2, squeeze=False, gridspec_kw={"width_ratios": [1, 3]})
@@ -163,10 +227,11 @@ def top_classes(shown: list[tuple[np.ndarray, str, dict[str, float]]]) -> Figure
 def parallel_coordinates(
     trials: pd.DataFrame, metric: str, logarithmic: set[str], shares: dict[str, float], title: str
 ) -> Figure:
-    """Trials of a search: a line each across an axis per param to the `metric`, the better the darker; the best in red.
+    """Draw the trials of a search: a line each across an axis per param to the `metric`.
 
-    `trials` has a row per trial, the best first, with the columns of `shares`: the params, and how much of the metric's
-    variance each explains, in [0, 1], which stands under its axis. Axes of `logarithmic` params are so.
+    The better a trial, the darker its line; the best is red. `trials` has a row per trial, the best
+    first, with the columns of `shares`: the params, and how much of the metric's variance each
+    explains, in [0, 1], which stands under its axis. Axes of `logarithmic` params are so.
     """
     columns = [*shares, metric]
     figure = Figure(figsize=(2 * len(columns) + 0.5, 4.2), layout="constrained")
@@ -175,7 +240,9 @@ def parallel_coordinates(
     for i, column in enumerate(columns):
         values = trials[column]
         if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
-            values = values.map({choice: place for place, choice in enumerate(sorted(values.unique(), key=str))})
+            values = values.map(
+                {choice: place for place, choice in enumerate(sorted(values.unique(), key=str))}
+            )
         values = np.log(values) if column in logarithmic else values.astype(float)
         low, high = values.min(), values.max()
         heights[column] = (values - low) / (high - low) if high > low else values * 0 + 0.5
@@ -184,13 +251,18 @@ def parallel_coordinates(
             value = trials[column][place]
             text = f"{value:.4g}" if isinstance(value, float) else str(value)
             axes.annotate(
-                text, (i, heights[column][place]), (5, 0), textcoords="offset points", fontsize=8, va="center", zorder=9,
-                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
+                text, (i, heights[column][place]), (5, 0), textcoords="offset points",
+                fontsize=8, va="center", zorder=9,
+                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none",
+                      "alpha": 0.8},
             )  # fmt: skip
     for rank in reversed(range(len(trials))):
         line = [heights[column].iloc[rank] for column in columns]
         alpha = 0.8 - 0.7 * rank / len(trials)
-        axes.plot(line, **({"color": TRAINING, "alpha": alpha} if rank else {"color": WRONG, "linewidth": 2.5}))
+        axes.plot(
+            line,
+            **({"color": TRAINING, "alpha": alpha} if rank else {"color": WRONG, "linewidth": 2.5}),
+        )
     names = [f"{name}\nexplains {share:.0%}" for name, share in shares.items()]
     axes.set_xticks(range(len(columns)), [*names, metric], fontsize=9)
     axes.set(yticks=[], xlim=(-0.1, len(columns) - 0.6), title=title)

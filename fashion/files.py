@@ -18,10 +18,11 @@ FULL = 2**20  # bytes free
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it takes the place of `path` when the block ends without an error.
+    """Yield a path beside `path` to write to, which takes the place of `path` at the end.
 
-    The suffix stays (`model.keras` is written as `model.part.keras`), since writers choose the format by it. The name is
-    always the same, so what a killed run leaves behind is overwritten by the next one.
+    It does so when the block ends without an error. The suffix stays (`model.keras` is written as
+    `model.part.keras`), since writers choose the format by it. The name is always the same, so what
+    a killed run leaves behind is overwritten by the next one.
     """
     part = path.with_name(f"{path.stem}.part{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,9 +36,10 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def named_in_errors(path: Path) -> Iterator[None]:
-    """Name the file in an error of the operating system that does not: a full disk is told without one.
+    """Name the file in an error of the operating system that does not.
 
-    NumPy does not even say that the disk is full ("1024 requested and 512 written"); here it does.
+    A full disk is told without one. NumPy does not even say that the disk is full ("1024 requested
+    and 512 written"); here it does.
     """
     try:
         yield
@@ -52,15 +54,22 @@ def named_in_errors(path: Path) -> Iterator[None]:
 def write_json(path: Path, values: dict) -> None:
     """Write `values` as JSON, indented, in the order given, fractions with at most six decimals.
 
-    So few also because NumPy, BLAS and SciPy choose their kernels by instruction set, and these differ in a sum's last bits,
-    nine decimals further on. NaN and infinity are refused with ValueError: they are not JSON.
+    So few also because NumPy, BLAS and SciPy choose their kernels by instruction set, and these
+    differ in a sum's last bits, nine decimals further on. NaN and infinity are refused with
+    ValueError: they are not JSON.
     """
     with written_whole(path) as part:
-        part.write_text(json.dumps(_rounded(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        part.write_text(
+            json.dumps(_rounded(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+            encoding="utf-8",
+        )
 
 
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
-    """Write a table as CSV without its index, line feeds as line ends, fractions with six decimals (see `write_json`)."""
+    """Write a table as CSV without its index.
+
+    Line ends are line feeds, fractions have six decimals (see `write_json`).
+    """
     with written_whole(path) as part:
         table.to_csv(part, index=False, lineterminator="\n", float_format="%.6f")
 

@@ -4,10 +4,11 @@ from fashion.backend import keras, tf
 
 
 class FusedAdam(keras.optimizers.Adam):
-    """Keras' Adam with its update done by one operation a variable, `ResourceApplyAdam`; no other difference.
+    """Keras' Adam with its update done by one operation a variable, `ResourceApplyAdam`.
 
-    Both compute the update that ends section 2 of Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2015), with
-    its epsilon hat; they round differently in the last bits. There is no `amsgrad`, which that kernel does not know.
+    There is no other difference. Both compute the update that ends section 2 of Kingma and Ba,
+    "Adam: A Method for Stochastic Optimization" (2015), with its epsilon hat; they round
+    differently in the last bits. There is no `amsgrad`, which that kernel does not know.
     """
 
     def update_step(self, gradient, variable, learning_rate):

@@ -16,7 +16,8 @@ def images_per_class(labels: np.ndarray, class_names: list[str]) -> dict[str, in
 def pixel_mean_and_std(images: np.ndarray) -> tuple[float, float]:
     """Mean and population standard deviation of all uint8 pixels, after scaling to [0, 1].
 
-    Exact, whatever the number of images: computed from the counts of the 256 values, not by summing pixels.
+    Exact, whatever the number of images: computed from the counts of the 256 values, not by summing
+    pixels.
     """
     parts = (images[start : start + TOGETHER].ravel() for start in range(0, len(images), TOGETHER))
     counts = sum(np.bincount(part, minlength=256) for part in parts) / images.size
@@ -26,7 +27,10 @@ def pixel_mean_and_std(images: np.ndarray) -> tuple[float, float]:
 
 
 def count_duplicates(images: np.ndarray, among: np.ndarray) -> int:
-    """How many of `images` occur in `among`, pixel for pixel. Both are (items, height, width) uint8."""
+    """How many of `images` occur in `among`, pixel for pixel.
+
+    Both are (items, height, width) uint8.
+    """
     known = {_digest(image) for image in among}
     return sum(_digest(image) in known for image in images)
 

@@ -13,15 +13,17 @@ from fashion.files import named_in_errors
 from fashion.optimizers import FusedAdam
 
 COLUMNS = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
-STEPS_PER_EXECUTION = 64  # batches that TensorFlow takes at once; saves time in Python, does not change the weights
+# batches that TensorFlow takes at once; saves time in Python, does not change the weights
+STEPS_PER_EXECUTION = 64
 AVERAGED = 0.999  # share of the average that a step leaves: it reaches about a thousand steps back
 SCORING_BATCH_SIZE = 1000  # images at a time where nothing is learned from them; bounds memory
 
 
 def batches(*arrays: np.ndarray, batch_size: int, seed: int | None = None) -> tf.data.Dataset:
-    """Tuples of `batch_size` items of each array, read as they are needed: memory-mapped arrays never stand in memory whole.
+    """Return tuples of `batch_size` items of each array, read as they are needed.
 
-    With a `seed` the order is a new one each time through, else that of the arrays.
+    Memory-mapped arrays never stand in memory whole. With a `seed` the order is a new one each time
+    through, else that of the arrays.
     """
     random = None if seed is None else np.random.default_rng(seed)
     order = np.arange(len(arrays[0]))
@@ -34,13 +36,22 @@ def batches(*arrays: np.ndarray, batch_size: int, seed: int | None = None) -> tf
 
     def with_shapes(batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
         values = tf.numpy_function(read, [batch], [array.dtype for array in arrays])
-        return tuple(tf.ensure_shape(value, (None, *array.shape[1:])) for value, array in zip(values, arrays, strict=True))
+        return tuple(
+            tf.ensure_shape(value, (None, *array.shape[1:]))
+            for value, array in zip(values, arrays, strict=True)
+        )
 
-    # Not from_generator, which has TensorFlow hand memory back to the system at every step: a tenth of the time. Not tuned
-    # as it runs, since the end of an epoch then may wait for the tuner's thread, for seconds.
+    # Not from_generator, which has TensorFlow hand memory back to the system at every step: a tenth
+    # of the time. Not tuned as it runs, since the end of an epoch then may wait for the tuner's
+    # thread, for seconds.
     options = tf.data.Options()
     options.autotune.enabled = False
-    return tf.data.Dataset.range(-(-len(order) // batch_size)).map(with_shapes).prefetch(2).with_options(options)
+    return (
+        tf.data.Dataset.range(-(-len(order) // batch_size))
+        .map(with_shapes)
+        .prefetch(2)
+        .with_options(options)
+    )
 
 
 def fit(
@@ -62,22 +73,26 @@ def fit(
 ) -> dict[str, float]:
     """Fit `model` in place with Adam on sparse categorical cross-entropy.
 
-    Data are pairs of images, (items, height, width) uint8, and labels, (items,) integers. `keep` says which epoch's
-    weights the model has at the end: "last", or "best", that of the lowest validation loss. `seed` sets the order of the
-    batches. A row of COLUMNS is appended to the CSV file `history` as each epoch ends.
+    Data are pairs of images, (items, height, width) uint8, and labels, (items,) integers. `keep`
+    says which epoch's weights the model has at the end: "last", or "best", that of the lowest
+    validation loss. `seed` sets the order of the batches. A row of COLUMNS is appended to the CSV
+    file `history` as each epoch ends.
 
-    Further settings, all off by default: `learning_rate_schedule` "cosine" and `weight_decay` as `optimizer` has them,
-    `augmentation` "flip" or "flip_shift" as `augmenter`. With `weight_averaging` what is validated and kept is not the
-    weights but their exponential moving average over the steps. `early_stopping`, for "best" only, is the number of epochs
-    without a lower validation loss after which training ends.
+    Further settings, all off by default: `learning_rate_schedule` "cosine" and `weight_decay` as
+    `optimizer` has them, `augmentation` "flip" or "flip_shift" as `augmenter`. With
+    `weight_averaging` what is validated and kept is not the weights but their exponential moving
+    average over the steps. `early_stopping`, for "best" only, is the number of epochs without a
+    lower validation loss after which training ends.
 
-    Returns the kept epoch's row: the epoch, counted from 1, losses in nats, accuracies in [0, 1]. Training loss and accuracy
-    are Keras' running means over the epoch, taken while the weights still move. Raises UserError when the loss stops being a
-    number.
+    Returns the kept epoch's row: the epoch, counted from 1, losses in nats, accuracies in [0, 1].
+    Training loss and accuracy are Keras' running means over the epoch, taken while the weights
+    still move. Raises UserError when the loss stops being a number.
     """
     steps = epochs * -(-len(training_data[0]) // batch_size)
     model.compile(
-        optimizer=optimizer(learning_rate, learning_rate_schedule, steps, weight_decay, weight_averaging),
+        optimizer=optimizer(
+            learning_rate, learning_rate_schedule, steps, weight_decay, weight_averaging
+        ),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
         steps_per_execution=STEPS_PER_EXECUTION,
@@ -86,14 +101,19 @@ def fit(
     training = batches(*training_data, batch_size=batch_size, seed=seed)
     if augmentation != "none":
         augment = augmenter(augmentation, training_data[0].shape[1:], seed)
-        training = training.map(lambda images, labels: (augment(images, training=True), labels)).prefetch(2)
+        training = training.map(
+            lambda images, labels: (augment(images, training=True), labels)
+        ).prefetch(2)
     log = EpochLog(history, epochs)
     callbacks = [log]
     if weight_averaging:
-        callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))  # before the best weights are looked for
+        # before the best weights are looked for
+        callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     if keep == "best":
         patience = early_stopping or epochs
-        callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True))
+        callbacks.append(
+            keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True)
+        )
     model.fit(
         training,
         shuffle=False,  # batches does
@@ -108,11 +128,12 @@ def fit(
 def optimizer(
     learning_rate: float, schedule: str, steps: int, weight_decay: float, weight_averaging: bool
 ) -> keras.optimizers.Optimizer:
-    """Adam, with weight decay decoupled from the gradient where that is not 0 (Loshchilov and Hutter, AdamW, 2019).
+    """Return Adam, with weight decay decoupled from the gradient where that is not 0.
 
-    A step takes the share `weight_decay` times the rate off each weight, but off no bias and no parameter of normalization.
-    The rate is "constant" or, with "cosine", rises from 0 in the first twentieth of `steps` and then falls to 0 by half a
-    cosine wave.
+    The source is Loshchilov and Hutter, AdamW, 2019. A step takes the share `weight_decay` times
+    the rate off each weight, but off no bias and no parameter of normalization. The rate is
+    "constant" or, with "cosine", rises from 0 in the first twentieth of `steps` and then falls to 0
+    by half a cosine wave.
     """
     rate = learning_rate
     if schedule == "cosine":
@@ -120,23 +141,31 @@ def optimizer(
         rate = keras.optimizers.schedules.CosineDecay(
             0.0, max(1, steps - warm_up), warmup_target=learning_rate, warmup_steps=warm_up
         )
-    adam = FusedAdam(rate, weight_decay=weight_decay or None, use_ema=weight_averaging, ema_momentum=AVERAGED)
+    adam = FusedAdam(
+        rate, weight_decay=weight_decay or None, use_ema=weight_averaging, ema_momentum=AVERAGED
+    )
     if weight_decay:
         adam.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return adam
 
 
 def augmenter(augmentation: str, image_shape: tuple[int, int], seed: int) -> keras.Sequential:
-    """Layers that mirror every second image at random, and with "flip_shift" also move it by up to a pixel each way.
+    """Return layers that mirror every second image at random.
 
-    Images are (batch, height, width), 0 to 255, and come back as float32; 0 moves in at the edge.
+    With "flip_shift" they also move it by up to a pixel each way. Images are (batch, height,
+    width), 0 to 255, and come back as float32; 0 moves in at the edge.
     """
     height, width = image_shape
-    layers = [keras.layers.Reshape((height, width, 1)), keras.layers.RandomFlip("horizontal", seed=seed)]
+    layers = [
+        keras.layers.Reshape((height, width, 1)),
+        keras.layers.RandomFlip("horizontal", seed=seed),
+    ]
     if augmentation == "flip_shift":
         whole_pixels = {"fill_mode": "constant", "interpolation": "nearest"}
         other = (seed + 1) % 2**32  # of the same seed, a mirrored image would only move up
-        layers.append(keras.layers.RandomTranslation(1 / height, 1 / width, seed=other, **whole_pixels))
+        layers.append(
+            keras.layers.RandomTranslation(1 / height, 1 / width, seed=other, **whole_pixels)
+        )
     return keras.Sequential([keras.Input(image_shape), *layers, keras.layers.Reshape(image_shape)])
 
 
@@ -160,10 +189,17 @@ class EpochLog(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch + 1} | {name: float(logs[name]) for name in COLUMNS[1:]}
         if not all(map(math.isfinite, row.values())):
-            raise UserError(f"training diverged: the loss is not a number in epoch {epoch + 1}. Lower train.learning_rate")
+            raise UserError(
+                f"training diverged: the loss is not a number in epoch {epoch + 1}."
+                " Lower train.learning_rate"
+            )
         self.rows.append(row)
         with named_in_errors(self.path), self.path.open("a", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writerow({name: round(value, 6) for name, value in row.items()})
         if not sys.stdout.isatty():
-            print(f"epoch {row['epoch']}/{self.epochs}", *(f"{name} {row[name]:.4f}" for name in COLUMNS[1:]), flush=True)
+            print(
+                f"epoch {row['epoch']}/{self.epochs}",
+                *(f"{name} {row[name]:.4f}" for name in COLUMNS[1:]),
+                flush=True,
+            )

@@ -19,7 +19,10 @@ def evaluate(params: Params, files: Files) -> None:
     probabilities = predict(load_model(files["model.keras"]), images)
 
     class_names = params.data.class_names
-    write_json(files["test.json"], summary(labels, probabilities) | {"data": params.data.name} | arithmetic())
+    write_json(
+        files["test.json"],
+        summary(labels, probabilities) | {"data": params.data.name} | arithmetic(),
+    )
     write_csv(files["per_class.csv"], per_class(labels, probabilities, class_names))
     write_csv(files["predictions.csv"], predictions(labels, probabilities, class_names))
 

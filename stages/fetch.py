@@ -1,6 +1,6 @@
-"""Put the four files of the data set into data/raw, unchanged, from the first source that has them whole.
+"""Put the four files of the data set into data/raw, unchanged.
 
-`python -m stages.fetch`, run by `dvc repro`.
+Each comes from the first source that has it whole. `python -m stages.fetch`, run by `dvc repro`.
 """
 
 import os
@@ -31,7 +31,10 @@ def fetch(params: Params, files: Files) -> None:
 
 
 def fetch_file(file: DataFile, sources: list[str], target: Path) -> None:
-    """Copy or download `file` from the first of `sources` that has it as described; report each that has not."""
+    """Copy or download `file` from the first of `sources` that has it as described.
+
+    Report each that has not.
+    """
     reasons = []
     for source in sources:
         try:
@@ -47,16 +50,24 @@ def fetch_file(file: DataFile, sources: list[str], target: Path) -> None:
                 print(f"fetch: {file.name} not from {reason}", file=sys.stderr)
             return print(f"{file.name} from {source}")
     raise UserError(
-        f"no source has {file.name} as params.yaml describes it ({file.bytes:,} bytes, SHA-256 {file.sha256[:8]}...):\n"
+        f"no source has {file.name} as params.yaml describes it ({file.bytes:,} bytes,"
+        f" SHA-256 {file.sha256[:8]}...):\n"
         + "\n".join(f"  {reason}" for reason in reasons)
-        + f"\nPut the files of the data set into a folder and name it: {VARIABLE}=/path/to/folder dvc repro"
+        + "\nPut the files of the data set into a folder and name it:"
+        f" {VARIABLE}=/path/to/folder dvc repro"
         + "\nWithout them, `make demo` shows the pipeline on drawn garments."
     )
 
 
 def copy(file: DataFile, folder: str, target: Path) -> None:
-    """Copy from a folder. A relative one is looked for from here, then from the project that this workspace lies in."""
-    workspaces = [Path.cwd(), *(parent for parent in Path.cwd().parents if (parent / ".dvc").is_dir())]
+    """Copy from a folder.
+
+    A relative one is looked for from here, then from the project that this workspace lies in.
+    """
+    workspaces = [
+        Path.cwd(),
+        *(parent for parent in Path.cwd().parents if (parent / ".dvc").is_dir()),
+    ]
     paths = [workspace / Path(folder).expanduser() / file.name for workspace in workspaces]
     found = next((path for path in paths if path.is_file()), None)
     if found is None:
@@ -70,7 +81,10 @@ def copy(file: DataFile, folder: str, target: Path) -> None:
 
 
 def download(file: DataFile, url: str, target: Path) -> None:
-    """Download from a web address, with a progress bar on a terminal, and not a byte or a minute more than `file` needs."""
+    """Download from a web address, with a progress bar on a terminal.
+
+    Not a byte and not a minute more than `file` needs.
+    """
     import requests
     import urllib3
     from tqdm import tqdm
@@ -81,16 +95,24 @@ def download(file: DataFile, url: str, target: Path) -> None:
         with (
             requests.get(url, stream=True, timeout=TIMEOUT, headers=as_it_is) as response,
             target.open("wb") as out,
-            tqdm(total=file.bytes, unit="B", unit_scale=True, desc=file.name, disable=not sys.stderr.isatty()) as bar,
+            tqdm(
+                total=file.bytes,
+                unit="B",
+                unit_scale=True,
+                desc=file.name,
+                disable=not sys.stderr.isatty(),
+            ) as bar,
         ):
             response.raise_for_status()
-            while chunk := response.raw.read1(2**16):  # what has arrived: read() would wait for all of it
+            # what has arrived: read() would wait for all of it
+            while chunk := response.raw.read1(2**16):
                 bar.update(out.write(chunk))
                 if out.tell() > file.bytes:
                     raise SourceError(f"long: more than {file.bytes:,} bytes")
                 if time.monotonic() > deadline:
                     raise SourceError(
-                        f"too slow: {out.tell():,} of {file.bytes:,} bytes in {TIMEOUT + file.bytes / SLOWEST:.0f} s"
+                        f"too slow: {out.tell():,} of {file.bytes:,} bytes in"
+                        f" {TIMEOUT + file.bytes / SLOWEST:.0f} s"
                     )
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise SourceError(_in_short(error)) from None
@@ -125,7 +147,9 @@ def check(file: DataFile, path: Path) -> None:
 def check_size(file: DataFile, path: Path) -> None:
     size = path.stat().st_size
     if size != file.bytes:
-        raise SourceError(f"{'short' if size < file.bytes else 'long'}: {size:,} bytes, expected {file.bytes:,}")
+        raise SourceError(
+            f"{'short' if size < file.bytes else 'long'}: {size:,} bytes, expected {file.bytes:,}"
+        )
 
 
 if __name__ == "__main__":

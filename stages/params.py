@@ -1,6 +1,7 @@
-"""Every knob of the pipeline in params.yaml: its type, its range, what it means. Whatever else stands there is refused.
+"""Every knob of the pipeline in params.yaml: its type, its range, what it means.
 
-The sections for the tools around the pipeline are checked by tools/params.py.
+Whatever else stands there is refused. The sections for the tools around the pipeline are checked by
+tools/params.py.
 """
 
 import reprlib
@@ -32,7 +33,8 @@ class Section(BaseModel):
 
 
 class DataFile(Section):
-    name: Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]  # of a file, hence nowhere else than in data/raw
+    # the name of a file, hence nowhere else than in data/raw
+    name: Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]
     bytes: PositiveInt
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
@@ -61,25 +63,33 @@ class Model(Section):
     name: Literal["mlp", "cnn"]
     hidden_units: list[PositiveInt]  # mlp: of each dense layer, from input to output
     batch_normalization: bool  # mlp: before each ReLU; the cnn always has it
-    filters: Annotated[list[PositiveInt], Field(min_length=1)]  # cnn: channels of each block of two convolutions
-    dropout: Annotated[float, Field(ge=0, lt=1)]  # share left out: after each hidden layer, or before the cnn's classifier
+    # cnn: channels of each block of two convolutions
+    filters: Annotated[list[PositiveInt], Field(min_length=1)]
+    # share left out: after each hidden layer, or before the cnn's classifier
+    dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
 class Train(Section):
     epochs: PositiveInt
     batch_size: PositiveInt
     learning_rate: Annotated[float, Field(gt=0, le=1)]
-    learning_rate_schedule: Literal["constant", "cosine"]  # cosine: up within the first 5 % of steps, then down to 0
-    weight_decay: Annotated[float, Field(ge=0, lt=1)]  # share of each weight taken off at a step, times the learning rate
-    augmentation: Literal["none", "flip", "flip_shift"]  # of training images: mirrored, and moved by a pixel at most
+    # cosine: up within the first 5 % of steps, then down to 0
+    learning_rate_schedule: Literal["constant", "cosine"]
+    # share of each weight taken off at a step, times the learning rate
+    weight_decay: Annotated[float, Field(ge=0, lt=1)]
+    # training images are mirrored, and moved by a pixel at most
+    augmentation: Literal["none", "flip", "flip_shift"]
     weight_averaging: bool  # the weights' exponential moving average is what is validated and kept
-    early_stopping: NonNegativeInt  # epochs without a lower validation loss after which training ends; 0: never
+    # epochs without a lower validation loss after which training ends; 0: never
+    early_stopping: NonNegativeInt
     keep: Literal["last", "best"]  # weights of the last epoch, or of the lowest validation loss
 
     @model_validator(mode="after")
     def stops_for_the_best(self) -> Self:
         if self.early_stopping and self.keep != "best":
-            raise ValueError("early_stopping ends after epochs that got worse, so it needs keep: best")
+            raise ValueError(
+                "early_stopping ends after epochs that got worse, so it needs keep: best"
+            )
         return self
 
 
@@ -101,7 +111,10 @@ Schema = TypeVar("Schema", bound=Params)
 
 
 def read_params(path: Path = PARAMS) -> Params:
-    """Read and check the params file. Raises UserError naming each wrong param, what it is, and what was expected."""
+    """Read and check the params file.
+
+    Raises UserError naming each wrong param, what it is, and what was expected.
+    """
     return check_params(read_values(path), str(path), Params)
 
 
@@ -111,12 +124,16 @@ def read_values(path: Path = PARAMS) -> dict:
         return parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. `git checkout {path}` restores it") from None
-    except (YAMLError, ValueError, RecursionError) as error:  # also: not text, no such date, nested without end
+    # also: not text, no such date, nested without end
+    except (YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not YAML: {error}") from None
 
 
 def parse_yaml(text: str | bytes) -> Any:
-    """As DVC does, by YAML 1.2: 1e-5 is a number, `on` a word, and a key that stands there twice an error."""
+    """Parse as DVC does, by YAML 1.2.
+
+    1e-5 is a number, `on` a word, and a key that stands there twice an error.
+    """
     return YAML(typ="safe").load(text)
 
 
@@ -125,7 +142,9 @@ def check_params(values: dict, source: str, schema: type[Schema]) -> Schema:
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        raise UserError("\n".join(f"{source}: {_sentence(problem)}" for problem in error.errors())) from None
+        raise UserError(
+            "\n".join(f"{source}: {_sentence(problem)}" for problem in error.errors())
+        ) from None
 
 
 def _sentence(problem: dict) -> str:

@@ -1,4 +1,7 @@
-"""What all stages share: their files as dvc.yaml declares them, and errors that speak to the user."""
+"""What all stages share.
+
+That is their files as dvc.yaml declares them, and errors that speak to the user.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,16 +36,24 @@ class Files:
 
 
 def load_split(files: Files, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images (items, height, width) and labels (items,) of "train", "validation" or "test": uint8, memory-mapped."""
+    """Return images (items, height, width) and labels (items,) of a split.
+
+    The split is "train", "validation" or "test"; both arrays are uint8, memory-mapped.
+    """
     paths = [files["prepared"] / f"{split}_{part}.npy" for part in ("images", "labels")]
     try:
         images, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
     except (ValueError, EOFError, FileNotFoundError) as error:
-        raise UserError(f"{files['prepared']}: missing or damaged ({error}). `dvc repro` makes it again") from None
+        raise UserError(
+            f"{files['prepared']}: missing or damaged ({error}). `dvc repro` makes it again"
+        ) from None
     return images, labels
 
 
 def run(stage: Callable[[Params, Files], None]) -> None:
-    """Run a stage; what the user can mend ends in one message and exit status 1, not in a traceback."""
+    """Run a stage.
+
+    What the user can mend ends in one message and exit status 1, not in a traceback.
+    """
     with reported(stage.__name__):
         stage(read_params(), Files(stage.__name__))

@@ -28,21 +28,29 @@ def plot(params: Params, files: Files) -> None:
         files["accuracy.png"],
     )
     save_figure(
-        figures.confusion_matrix(predictions, class_names, f"{name}: test images by actual and predicted class"),
+        figures.confusion_matrix(
+            predictions, class_names, f"{name}: test images by actual and predicted class"
+        ),
         files["confusion_matrix.png"],
     )
     save_figure(
-        figures.samples(*load_split(files, "train"), class_names, f"{name}: training images of every class"),
+        figures.samples(
+            *load_split(files, "train"), class_names, f"{name}: training images of every class"
+        ),
         files["samples.png"],
     )
     save_figure(
-        figures.predictions(test_images, predictions.head(SHOWN), f"{name}: the first {SHOWN} test images"),
+        figures.predictions(
+            test_images, predictions.head(SHOWN), f"{name}: the first {SHOWN} test images"
+        ),
         files["predictions.png"],
     )
     wrong = predictions[predictions["actual"] != predictions["predicted"]]
     worst = wrong.sort_values("confidence", ascending=False, kind="stable").head(SHOWN)
     save_figure(
-        figures.predictions(test_images[worst.index], worst, f"{name}: the most confident mistakes"),
+        figures.predictions(
+            test_images[worst.index], worst, f"{name}: the most confident mistakes"
+        ),
         files["mistakes.png"],
     )
 

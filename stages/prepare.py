@@ -19,8 +19,12 @@ from stages.pipeline import Files, run
 def prepare(params: Params, files: Files) -> None:
     raw, names = files["raw"], params.data.files
     images, labels = read_pair(raw / names.train_images.name, raw / names.train_labels.name, params)
-    test_images, test_labels = read_pair(raw / names.test_images.name, raw / names.test_labels.name, params)
-    train, validation = stratified_split(labels, params.prepare.validation_size, params.prepare.split_seed)
+    test_images, test_labels = read_pair(
+        raw / names.test_images.name, raw / names.test_labels.name, params
+    )
+    train, validation = stratified_split(
+        labels, params.prepare.validation_size, params.prepare.split_seed
+    )
     splits = {
         "train": (images[train], labels[train]),
         "validation": (images[validation], labels[validation]),
@@ -37,7 +41,9 @@ def prepare(params: Params, files: Files) -> None:
         {
             "name": params.data.name,
             "images": {split: len(split_labels) for split, (_, split_labels) in splits.items()},
-            "images_per_class": {split: images_per_class(pair[1], class_names) for split, pair in splits.items()},
+            "images_per_class": {
+                split: images_per_class(pair[1], class_names) for split, pair in splits.items()
+            },
             "pixel_mean": mean,  # of all training images, before the split, scaled to [0, 1]
             "pixel_std": std,
             "test_images_also_in_training": count_duplicates(test_images, among=images),
@@ -45,18 +51,29 @@ def prepare(params: Params, files: Files) -> None:
     )
 
 
-def read_pair(images_path: Path, labels_path: Path, params: Params) -> tuple[np.ndarray, np.ndarray]:
-    """Images (items, height, width) and labels (items,), uint8, checked against each other and the params."""
+def read_pair(
+    images_path: Path, labels_path: Path, params: Params
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read images (items, height, width) and labels (items,), uint8.
+
+    They are checked against each other and the params.
+    """
     images = read_idx(images_path, (None, *params.data.image_shape))
     labels = read_idx(labels_path, (None,))
     if len(images) != len(labels):
-        raise UserError(f"{images_path.name} has {len(images):,} images, {labels_path.name} {len(labels):,} labels")
+        raise UserError(
+            f"{images_path.name} has {len(images):,} images,"
+            f" {labels_path.name} {len(labels):,} labels"
+        )
     if len(labels) == 0:
         raise UserError(f"{labels_path}: is empty")
     classes = len(params.data.class_names)
     if labels.max() >= classes:
         at = int(np.argmax(labels >= classes))
-        raise UserError(f"{labels_path}: label {at} is {labels[at]}, expected 0 to {classes - 1} (data.class_names)")
+        raise UserError(
+            f"{labels_path}: label {at} is {labels[at]}, expected 0 to {classes - 1}"
+            " (data.class_names)"
+        )
     return images, labels
 
 

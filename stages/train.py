@@ -21,7 +21,14 @@ def train(params: Params, files: Files) -> None:
     make_deterministic(params.seed, THREADS_OF_CNN if params.model.name == "cnn" else None)
     model = build(params)
     settings = params.train.model_dump()
-    kept = fit(model, training_data, validation_data, **settings, seed=params.seed, history=files["history.csv"])
+    kept = fit(
+        model,
+        training_data,
+        validation_data,
+        **settings,
+        seed=params.seed,
+        history=files["history.csv"],
+    )
 
     save_model(model, files["model.keras"])
     record_environment(files["environment.json"], files["model.keras"])
@@ -45,7 +52,9 @@ def build(params: Params) -> keras.Model:
     if model.name == "cnn":
         return build_cnn(shape, model.filters, classes, dropout=model.dropout)
     normalized = model.batch_normalization
-    return build_mlp(shape, model.hidden_units, classes, batch_normalization=normalized, dropout=model.dropout)
+    return build_mlp(
+        shape, model.hidden_units, classes, batch_normalization=normalized, dropout=model.dropout
+    )
 
 
 if __name__ == "__main__":

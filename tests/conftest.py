@@ -1,4 +1,7 @@
-"""A small copy of this project, built once on drawn garments; each test that needs a repository gets a copy of that."""
+"""A small copy of this project, built once on drawn garments.
+
+Each test that needs a repository gets a copy of that.
+"""
 
 import os
 import shutil
@@ -16,7 +19,10 @@ from tools.demo import draw_data_set
 
 
 def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder that the first test process fills by `make`; the others, where there are several, wait for it."""
+    """Return a folder that the first test process fills by `make`.
+
+    The others, where there are several, wait for it.
+    """
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with FileLock(f"{folder}.lock"):
@@ -32,12 +38,19 @@ def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path
 def drawings(tmp_path_factory) -> Path:
     """The four files, small and drawn."""
     files = read_params(PROJECT / "params.yaml").data.files
-    return made_once(tmp_path_factory, "drawings", lambda folder: draw_data_set(files, folder, training=1200, test=400))
+    return made_once(
+        tmp_path_factory,
+        "drawings",
+        lambda folder: draw_data_set(files, folder, training=1200, test=400),
+    )
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory, drawings) -> Path:
-    """The project on the drawings, small enough for a test, its pipeline run and all of it committed."""
+    """Build the project on the drawings, small enough for a test.
+
+    Its pipeline has run, and all of it is committed.
+    """
 
     def build(folder: Path) -> None:
         repository = small_project(folder, drawings)
@@ -49,11 +62,17 @@ def built(tmp_path_factory, drawings) -> Path:
 
 @pytest.fixture(scope="session")
 def compared(built, tmp_path_factory) -> Callable[[Path], Repository]:
-    """Copies of a repository in which `experiments` has run two small experiments, short and longer."""
+    """Return copies of a repository in which `experiments` has run.
+
+    It has run two small experiments, short and longer.
+    """
 
     def compare(folder: Path) -> None:
         repository = Repository(built).copy(folder / "project")
-        repository.set_params("experiments={short: {train.epochs: 1}, longer: {train.epochs: 3, train.batch_size: 64}}")
+        repository.set_params(
+            "experiments={short: {train.epochs: 1},"
+            " longer: {train.epochs: 3, train.batch_size: 64}}"
+        )
         repository.commit("Two small experiments")
         (folder / "output").write_text(repository.python("tools.experiments"))
 

@@ -1,4 +1,7 @@
-"""Arrows go only downwards: from tools to stages.params and fashion, from stages to fashion, from fashion nowhere."""
+"""Arrows go only downwards.
+
+From tools to stages.params and fashion, from stages to fashion, from fashion nowhere.
+"""
 
 import ast
 from pathlib import Path
@@ -33,7 +36,9 @@ def forbidden(floor: str, source: str) -> list[str]:
 @pytest.mark.parametrize("floor", ALLOWED)
 def test_imports_go_downwards(floor):
     sources = {path: path.read_text() for path in (PROJECT / floor).rglob("*.py")}
-    assert {str(path): bad for path, source in sources.items() if (bad := forbidden(floor, source))} == {}
+    assert {
+        str(path): bad for path, source in sources.items() if (bad := forbidden(floor, source))
+    } == {}
 
 
 @pytest.mark.parametrize(
@@ -55,12 +60,25 @@ def test_an_import_upwards_or_across_is_caught(floor, source):
 def test_the_library_knows_no_dvc_no_params_and_no_fixed_path():
     for path in (PROJECT / "fashion").glob("*.py"):
         tree = ast.parse(path.read_text())
-        texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        texts = [
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
         for text in texts:
-            assert not text.startswith(("data/", "models/", "metrics/", "plots/", "params.yaml", "dvc.yaml")), (path, text)
+            assert not text.startswith(
+                ("data/", "models/", "metrics/", "plots/", "params.yaml", "dvc.yaml")
+            ), (path, text)
         assert not any(name.startswith("dvc") for name in imports_of_all(tree)), path
 
 
 def imports_of_all(tree: ast.AST) -> list[str]:
-    plain = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-    return plain + [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    plain = [
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    ]
+    return plain + [
+        node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+    ]

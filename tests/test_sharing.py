@@ -1,4 +1,7 @@
-"""How a team shares: one clone pushes what it made, another of the same Git remote gets it without training."""
+"""How a team shares: one clone pushes what it made, another gets it without training.
+
+The other is a clone of the same Git remote.
+"""
 
 import asyncio
 import threading
@@ -9,14 +12,21 @@ import pytest
 
 @pytest.fixture
 def ssh_server(tmp_path):
-    """A real SSH server on loopback, with SFTP: its port, and the file of the one key that it lets in."""
+    """Run a real SSH server on loopback, with SFTP.
+
+    Yield its port, and the file of the one key that it lets in.
+    """
     client, host = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
     client.write_private_key(tmp_path / "key")
     (tmp_path / "key").chmod(0o600)
     client.write_public_key(tmp_path / "authorized")
     loop = asyncio.new_event_loop()
     listen = asyncssh.listen(
-        "127.0.0.1", 0, server_host_keys=[host], authorized_client_keys=str(tmp_path / "authorized"), sftp_factory=True
+        "127.0.0.1",
+        0,
+        server_host_keys=[host],
+        authorized_client_keys=str(tmp_path / "authorized"),
+        sftp_factory=True,
     )
     server = loop.run_until_complete(listen)
     thread = threading.Thread(target=loop.run_forever)
@@ -33,7 +43,10 @@ def remote(request, tmp_path):
     if request.param == "folder":
         return str(tmp_path / "remote"), {}
     port, key = request.getfixturevalue("ssh_server")
-    return f"ssh://me@127.0.0.1:{port}{tmp_path / 'remote'}", {"keyfile": str(key), "allow_agent": "false"}
+    return f"ssh://me@127.0.0.1:{port}{tmp_path / 'remote'}", {
+        "keyfile": str(key),
+        "allow_agent": "false",
+    }
 
 
 def test_what_one_clone_pushes_another_gets_without_training(compared, remote, tmp_path):
@@ -45,7 +58,10 @@ def test_what_one_clone_pushes_another_gets_without_training(compared, remote, t
     repository.dvc("remote", "add", "--default", "team", address)
     repository.commit("Our DVC remote")
     allow(repository, access)
-    repository.dvc("exp", "run", "--quiet", "--temp", "--name", "shorter", "--set-param", "train.epochs=1")  # in the cache
+    # what this one leaves is in the cache
+    repository.dvc(
+        "exp", "run", "--quiet", "--temp", "--name", "shorter", "--set-param", "train.epochs=1"
+    )
     repository.run("git", "push", "--quiet", "origin", "main")
     repository.dvc("push", "--quiet")
     repository.dvc("exp", "push", "--quiet", "origin", "shorter")

@@ -1,7 +1,7 @@
 """Look up every pinned package among the known vulnerabilities: `make audit`.
 
-Asks by pip-audit. Exit status 1 when a package has any, or when pip-audit fails. Where the list can't be reached, it says
-so, with status 0.
+Asks by pip-audit. Exit status 1 when a package has any, or when pip-audit fails. Where the list
+can't be reached, it says so, with status 0.
 """
 
 import json
@@ -10,11 +10,22 @@ import sys
 
 from fashion.errors import reported
 
-COMMAND = ["pip_audit", "--requirement=requirements.txt", "--require-hashes", "--disable-pip", "--progress-spinner=off"]
+COMMAND = [
+    "pip_audit",
+    "--requirement=requirements.txt",
+    "--require-hashes",
+    "--disable-pip",
+    "--progress-spinner=off",
+]
 
 
 def main() -> int:
-    result = subprocess.run([sys.executable, "-m", *COMMAND, "--format=json"], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-m", *COMMAND, "--format=json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     status, text = verdict(result.stdout, result.stderr)
     print(text)
     return status
@@ -32,13 +43,22 @@ def verdict(output: str, errors: str) -> tuple[int, str]:
     found = [package for package in packages if package.get("vulns")]
     skipped = [package["name"] for package in packages if "skip_reason" in package]
     if len(skipped) == len(packages):
-        return 0, f"audit: nothing was looked up, as the list within reach has none of the {len(packages)} packages"
-    lines = [f"audit: {len(packages) - len(skipped)} packages looked up, {len(found)} with known vulnerabilities"]
+        return (
+            0,
+            "audit: nothing was looked up,"
+            f" as the list within reach has none of the {len(packages)} packages",
+        )
+    lines = [
+        f"audit: {len(packages) - len(skipped)} packages looked up,"
+        f" {len(found)} with known vulnerabilities"
+    ]
     lines += [f"  not in the list: {', '.join(skipped)}"] if skipped else []
     for package in found:
         for one in package["vulns"]:
             fixed = ", ".join(one["fix_versions"]) or "no version yet"
-            lines.append(f"  {package['name']} {package['version']}: {one['id']}, mended in {fixed}")
+            lines.append(
+                f"  {package['name']} {package['version']}: {one['id']}, mended in {fixed}"
+            )
     return bool(found), "\n".join(lines)
 
 

@@ -1,4 +1,7 @@
-"""The model card, models/README.md, from the tracked params and metrics; `make readme` writes it."""
+"""Write the model card, models/README.md, from the tracked params and metrics.
+
+`make readme` writes it.
+"""
 
 import itertools
 import json
@@ -17,19 +20,26 @@ COMMONEST = 5  # confusions shown
 def card(project: Path = Path()) -> str:
     """The card's text, for the model that the project's dvc.lock names."""
     params, pipeline, lock = (
-        parse_yaml((project / name).read_text(encoding="utf-8")) for name in ("params.yaml", "dvc.yaml", "dvc.lock")
+        parse_yaml((project / name).read_text(encoding="utf-8"))
+        for name in ("params.yaml", "dvc.yaml", "dvc.lock")
     )
     data, test, noise, environment = (
-        json.loads((project / f"metrics/{name}.json").read_text()) for name in ("data", "test", "noise", "environment")
+        json.loads((project / f"metrics/{name}.json").read_text())
+        for name in ("data", "test", "noise", "environment")
     )
-    (artifact, model), classes = next(iter(pipeline["artifacts"].items())), params["data"]["class_names"]
+    (artifact, model), classes = (
+        next(iter(pipeline["artifacts"].items())),
+        params["data"]["class_names"],
+    )
     height, width = params["data"]["image_shape"]
     layers, parameters = architecture(params["model"], height * width, len(classes))
     predictions = pd.read_csv(project / "plots/predictions.csv", keep_default_na=False)
     per_class = pd.read_csv(project / "metrics/per_class.csv", keep_default_na=False)
     wrong = predictions[predictions["actual"] != predictions["predicted"]]
     templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, keep_trailing_newline=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
     )
     return templates.get_template(TEMPLATE).render(
         artifact=artifact,
@@ -52,32 +62,54 @@ def card(project: Path = Path()) -> str:
         per_class=markdown(per_class, floatfmt=".3f"),
         confusions=markdown(confusions(wrong)),
         weakest=per_class.loc[per_class["f1"].idxmin()],
-        md5=next(out["md5"] for out in lock["stages"]["train"]["outs"] if out["path"] == model["path"]),
+        md5=next(
+            out["md5"] for out in lock["stages"]["train"]["outs"] if out["path"] == model["path"]
+        ),
     )
 
 
 def architecture(model: dict, pixels: int, classes: int) -> tuple[str, int]:
-    """The layers in words, and how many parameters they have. A normalized layer has 4 a unit or channel in place of 1."""
+    """The layers in words, and how many parameters they have.
+
+    A normalized layer has 4 a unit or channel in place of 1.
+    """
     dropout = f", dropout {model['dropout']}" if model["dropout"] else ""
     if model["name"] == "cnn":
         channels = [1, *(count for count in model["filters"] for _ in "ab")]
-        parameters = sum(9 * inputs * outputs + 4 * outputs for inputs, outputs in itertools.pairwise(channels))
+        parameters = sum(
+            9 * inputs * outputs + 4 * outputs for inputs, outputs in itertools.pairwise(channels)
+        )
         blocks = " → ".join(map(str, model["filters"]))
-        text = f"Blocks of two 3x3 convolutions with {blocks} channels, batch normalization, ReLU, max pooling{dropout}"
+        text = (
+            f"Blocks of two 3x3 convolutions with {blocks} channels,"
+            f" batch normalization, ReLU, max pooling{dropout}"
+        )
         return f"{text}, Dense {classes} with softmax", parameters + (channels[-1] + 1) * classes
     units, normalized = model["hidden_units"], model["batch_normalization"]
     widths = [pixels, *units, classes]
-    parameters = sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(widths)) + 3 * normalized * sum(units)
+    parameters = sum(
+        (inputs + 1) * outputs for inputs, outputs in itertools.pairwise(widths)
+    ) + 3 * normalized * sum(units)
     normalization = "batch normalization and " if normalized else ""
     text = f"Flatten, Dense {' → '.join(map(str, units))} with {normalization}ReLU{dropout}"
     return f"{text}, Dense {classes} with softmax", parameters
 
 
 def further(train: dict) -> str:
-    """What is set beyond the plain training: ", learning rate schedule cosine, weight decay 0.05"."""
+    """Return what is set beyond the plain training.
+
+    For example ", learning rate schedule cosine, weight decay 0.05".
+    """
     plain = {"epochs", "batch_size", "learning_rate", "keep"}
-    chosen = {name: value for name, value in train.items() if name not in plain and value not in (0, "none", "constant")}
-    return "".join(f", {name.replace('_', ' ')}{'' if value is True else f' {value}'}" for name, value in chosen.items())
+    chosen = {
+        name: value
+        for name, value in train.items()
+        if name not in plain and value not in (0, "none", "constant")
+    }
+    return "".join(
+        f", {name.replace('_', ' ')}{'' if value is True else f' {value}'}"
+        for name, value in chosen.items()
+    )
 
 
 def results(test: dict, noise: dict) -> pd.DataFrame:
@@ -86,13 +118,23 @@ def results(test: dict, noise: dict) -> pd.DataFrame:
     for name in ("accuracy", "macro_f1", "loss", "expected_calibration_error"):
         spread = noise["metrics"][name]
         this = f"{test[name]:.4f}" + (f" ({low:.4f} to {high:.4f})" if name == "accuracy" else "")
-        rows.append({"": name.replace("_", " "), "this model": this,
-                     "mean ± standard deviation": f"{spread['mean']:.4f} ± {spread['deviation']:.4f}"})  # fmt: skip
+        rows.append(
+            {
+                "": name.replace("_", " "),
+                "this model": this,
+                "mean ± standard deviation": f"{spread['mean']:.4f} ± {spread['deviation']:.4f}",
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def confusions(wrong: pd.DataFrame) -> pd.DataFrame:
-    counts = wrong.groupby(["actual", "predicted"]).size().sort_values(ascending=False, kind="stable").head(COMMONEST)
+    counts = (
+        wrong.groupby(["actual", "predicted"])
+        .size()
+        .sort_values(ascending=False, kind="stable")
+        .head(COMMONEST)
+    )
     return counts.rename("images").reset_index()
 
 

@@ -1,11 +1,13 @@
-"""Compare the workspace's metrics with those of a baseline revision, and fail on a regression: `make check`.
+"""Compare the workspace's metrics with a baseline revision's: `make check`.
 
-The table is Markdown. Exit status 0 when all holds; 1 on a regression, or when results do not belong to the code, params and
-data beside them; 2 when it cannot judge. How much a metric may get worse is not guessed: it follows from metrics/noise.json,
-where `make noise` wrote how much each metric varies over seeds while nothing else changes.
+Fails on a regression. The table is Markdown. Exit status 0 when all holds; 1 on a regression, or
+when results do not belong to the code, params and data beside them; 2 when it cannot judge. How
+much a metric may get worse is not guessed: it follows from metrics/noise.json, where `make noise`
+wrote how much each metric varies over seeds while nothing else changes.
 
-One run against one run shows only what is larger than the noise of both. `--seeds 5` looks closer: it runs the workspace
-with five seeds, as DVC experiments, and compares their mean with that of the baseline's noise.json.
+One run against one run shows only what is larger than the noise of both. `--seeds 5` looks closer:
+it runs the workspace with five seeds, as DVC experiments, and compares their mean with that of the
+baseline's noise.json.
 """
 
 import argparse
@@ -47,24 +49,51 @@ class CannotJudge(UserError):
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="check", description=__doc__.split("\n")[0])
-    parser.add_argument("--baseline", metavar="REV", help="commit, branch, tag or experiment; default: where main was left")
-    parser.add_argument("--seeds", metavar="N", type=positive, default=1, help="run N seeds, and compare means over seeds")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the comparison there as well")
+    parser.add_argument(
+        "--baseline",
+        metavar="REV",
+        help="commit, branch, tag or experiment; default: where main was left",
+    )
+    parser.add_argument(
+        "--seeds",
+        metavar="N",
+        type=positive,
+        default=1,
+        help="run N seeds, and compare means over seeds",
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", type=Path, help="write the comparison there as well"
+    )
     arguments = parser.parse_args()
     try:
         params = read_tool_params()
         baseline = resolve(arguments.baseline) if arguments.baseline else default_baseline()
         problems = integrity()
         refuse_unlike(baseline)
-        rows = compare(baseline, params) if arguments.seeds == 1 else compare_means(baseline, params, arguments.seeds)
+        rows = (
+            compare(baseline, params)
+            if arguments.seeds == 1
+            else compare_means(baseline, params, arguments.seeds)
+        )
     except CannotJudge as reason:
         print(f"check: {reason}", file=sys.stderr)
         return 2
     verdicts = {row.verdict for row in rows}
     status = 1 if problems or REGRESSION in verdicts else 2 if UNKNOWN in verdicts else 0
     paired = paired_test(baseline)
-    arithmetic = {"baseline": metrics_of(baseline).get("arithmetic"), "now": metrics_of(None).get("arithmetic")}
-    text = report(arguments.baseline or baseline[:7], rows, problems, notes(baseline), paired, status, arithmetic)
+    arithmetic = {
+        "baseline": metrics_of(baseline).get("arithmetic"),
+        "now": metrics_of(None).get("arithmetic"),
+    }
+    text = report(
+        arguments.baseline or baseline[:7],
+        rows,
+        problems,
+        notes(baseline),
+        paired,
+        status,
+        arithmetic,
+    )
     print(text)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:
@@ -100,7 +129,9 @@ def default_baseline() -> str:
     try:
         return git("rev-parse", "--verify", "--quiet", "HEAD~1").strip()
     except UserError:
-        raise CannotJudge("there is no commit before this one to compare with. Name one: --baseline REV") from None
+        raise CannotJudge(
+            "there is no commit before this one to compare with. Name one: --baseline REV"
+        ) from None
 
 
 def is_shallow() -> bool:
@@ -108,12 +139,17 @@ def is_shallow() -> bool:
 
 
 def integrity() -> list[str]:
-    """What fsck and `dvc status` find: results that are damaged, changed by hand, or not of this code, params and data."""
+    """Return what fsck and `dvc status` find.
+
+    That is results that are damaged, changed by hand, or not of this code, params and data.
+    """
     try:
         look_again()
     except UserError as error:
         raise CannotJudge(str(error)) from None
-    result = subprocess.run(command("status", "--json"), env=environment(), capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        command("status", "--json"), env=environment(), capture_output=True, text=True, check=False
+    )
     if result.returncode:
         raise CannotJudge(f"`dvc status` fails: {result.stderr.strip()}")
     problems = []
@@ -131,8 +167,10 @@ def integrity() -> list[str]:
 def _explained(kind: str, state: Any) -> str:
     if kind == "changed outs":
         known = {"deleted": "is missing", "not in cache": "is not in the cache"}
-        return f"{known.get(state, 'is not what the stage wrote: edited or damaged')}. `dvc repro` makes it again"
-    return f"has changed since the stage ran ({kind}, {state if isinstance(state, str) else 'params'}). `dvc repro` runs it"
+        found = known.get(state, "is not what the stage wrote: edited or damaged")
+        return f"{found}. `dvc repro` makes it again"
+    what = state if isinstance(state, str) else "params"
+    return f"has changed since the stage ran ({kind}, {what}). `dvc repro` runs it"
 
 
 def refuse_unlike(baseline: str) -> None:
@@ -149,8 +187,8 @@ def refuse_unlike(baseline: str) -> None:
     for name, fact in facts.items():
         if fact(before) != fact(now):
             raise CannotJudge(
-                f"{name} differs from the baseline's ({fact(before)}, now {fact(now)}), so metrics can't be compared."
-                f" {ANOTHER}"
+                f"{name} differs from the baseline's ({fact(before)}, now {fact(now)}),"
+                f" so metrics can't be compared. {ANOTHER}"
             )
 
 
@@ -171,9 +209,13 @@ def metrics_of(revision: str | None) -> dict[str, Any]:
     except FileNotFoundError as error:
         if revision is None:
             return {}  # each gated metric is then told to be missing
-        raise CannotJudge(f"{revision[:7]} has no metrics: {error.filename} is missing there. {ANOTHER}") from None
+        raise CannotJudge(
+            f"{revision[:7]} has no metrics: {error.filename} is missing there. {ANOTHER}"
+        ) from None
     except DvcException as error:
-        raise CannotJudge(f"the metrics of {(revision or 'the workspace')[:13]} can't be read: {error}. {ANOTHER}") from None
+        raise CannotJudge(
+            f"the metrics of {(revision or 'the workspace')[:13]} can't be read: {error}. {ANOTHER}"
+        ) from None
     return metrics
 
 
@@ -189,23 +231,44 @@ def judge_all(before: dict, now: dict, noise: dict, check: Check, **runs: int) -
         deviation = noise["metrics"].get(name, {}).get("deviation")
         allowed = None
         if deviation is not None:
-            allowed = tolerance(deviation, noise["runs"], check.sigmas, metrics=len(check.metrics), **runs)
+            allowed = tolerance(
+                deviation, noise["runs"], check.sigmas, metrics=len(check.metrics), **runs
+            )
         rows.append(judge(name, before.get(name), now.get(name), allowed, **rule.model_dump()))
     return rows
 
 
 def compare_means(baseline: str, params: ToolParams, seeds: int) -> list[Row]:
-    """The same for the mean over seeds, here and in the baseline: noise shrinks with the number of runs."""
+    """Judge likewise the mean over seeds, here and in the baseline.
+
+    Noise shrinks with the number of runs.
+    """
     try:
         noise = json.loads(git("show", f"{baseline}:{NOISE}"))
     except UserError:
-        raise CannotJudge(f"{baseline[:7]} has no {NOISE}, so its mean over seeds is not known. {ANOTHER}") from None
-    if {name: value for name, value in pipeline_params(params_of(baseline)).items() if name != "seed"} != noise["params"]:
-        raise CannotJudge(f"{NOISE} of {baseline[:7]} was measured for other params than it has. {ANOTHER}")
+        raise CannotJudge(
+            f"{baseline[:7]} has no {NOISE}, so its mean over seeds is not known. {ANOTHER}"
+        ) from None
+    if {
+        name: value
+        for name, value in pipeline_params(params_of(baseline)).items()
+        if name != "seed"
+    } != noise["params"]:
+        raise CannotJudge(
+            f"{NOISE} of {baseline[:7]} was measured for other params than it has. {ANOTHER}"
+        )
     values = read_values()
-    planned = {f"check-seed-{seed}": {"seed": seed} for seed in range(values["seed"], values["seed"] + seeds)}
+    planned = {
+        f"check-seed-{seed}": {"seed": seed}
+        for seed in range(values["seed"], values["seed"] + seeds)
+    }
     now = (
-        pd.DataFrame([number_metrics(result) for result in make_current(planned, values, cpu_count()).values()])
+        pd.DataFrame(
+            [
+                number_metrics(result)
+                for result in make_current(planned, values, cpu_count()).values()
+            ]
+        )
         .mean()
         .to_dict()
     )
@@ -217,10 +280,13 @@ def compare_means(baseline: str, params: ToolParams, seeds: int) -> list[Row]:
 def read_noise(baseline: str) -> dict:
     """The noise measured here, or else that of the baseline."""
     try:
-        return json.loads(NOISE.read_text() if NOISE.exists() else git("show", f"{baseline}:{NOISE}"))
+        return json.loads(
+            NOISE.read_text() if NOISE.exists() else git("show", f"{baseline}:{NOISE}")
+        )
     except (UserError, ValueError):
         raise CannotJudge(
-            f"{NOISE} is missing or damaged, so nobody knows what is noise. `make noise` measures it"
+            f"{NOISE} is missing or damaged, so nobody knows what is noise."
+            " `make noise` measures it"
         ) from None
 
 
@@ -230,37 +296,56 @@ def notes(baseline: str) -> list[str]:
     found = []
     other = [section for section, value in noise["params"].items() if values.get(section) != value]
     if other:
-        found.append(f"The noise was measured for other params ({', '.join(other)}). `make noise` measures it for these.")
+        found.append(
+            f"The noise was measured for other params ({', '.join(other)})."
+            " `make noise` measures it for these."
+        )
     here = json.loads(ENVIRONMENT.read_text()) if ENVIRONMENT.exists() else {}
     if {name: here.get(name) for name in noise["environment"]} != noise["environment"]:
-        found.append("The noise was measured in another environment; its size should still be about right.")
+        found.append(
+            "The noise was measured in another environment; its size should still be about right."
+        )
     return found
 
 
 def paired_test(baseline: str) -> dict | None:
-    """McNemar's exact test on the two revisions' predictions: is the change more than chance, on these very images?
+    """Apply McNemar's exact test to the two revisions' predictions.
 
-    Counts images that went from right to wrong and back; under no change either way is equally likely (McNemar 1947).
-    `classes` has those in which the change stands out after Bonferroni's correction for the number of classes.
+    It asks: is the change more than chance, on these very images? Counts images that went from
+    right to wrong and back; under no change either way is equally likely (McNemar 1947). `classes`
+    has those in which the change stands out after Bonferroni's correction for the number of
+    classes.
     """
     try:
-        before = pd.read_csv(io.BytesIO(git_bytes("show", f"{baseline}:{PREDICTIONS}")), keep_default_na=False)
+        before = pd.read_csv(
+            io.BytesIO(git_bytes("show", f"{baseline}:{PREDICTIONS}")), keep_default_na=False
+        )
         now = pd.read_csv(PREDICTIONS, keep_default_na=False)
     except (UserError, OSError, ValueError):
         return None
     if not before["actual"].equals(now["actual"]):
         return None
     was_right, is_right = before["predicted"] == before["actual"], now["predicted"] == now["actual"]
-    changes = pd.DataFrame({"class": now["actual"], "lost": was_right & ~is_right, "won": ~was_right & is_right})
+    changes = pd.DataFrame(
+        {"class": now["actual"], "lost": was_right & ~is_right, "won": ~was_right & is_right}
+    )
     result = _mcnemar(changes["lost"].sum(), changes["won"].sum())
     by_class = changes.groupby("class", sort=False)[["lost", "won"]].sum()
     tested = {name: _mcnemar(row["lost"], row["won"]) for name, row in by_class.iterrows()}
-    return result | {"classes": {name: test for name, test in tested.items() if test["p"] < STANDS_OUT / len(by_class)}}
+    return result | {
+        "classes": {
+            name: test for name, test in tested.items() if test["p"] < STANDS_OUT / len(by_class)
+        }
+    }
 
 
 def _mcnemar(lost: int, won: int) -> dict:
     lost, won = int(lost), int(won)
-    return {"lost": lost, "won": won, "p": float(binomtest(lost, lost + won).pvalue) if lost + won else 1.0}
+    return {
+        "lost": lost,
+        "won": won,
+        "p": float(binomtest(lost, lost + won).pvalue) if lost + won else 1.0,
+    }
 
 
 def report(
@@ -272,7 +357,10 @@ def report(
     status: int,
     arithmetic: dict[str, str | None],
 ) -> str:
-    """The comparison as Markdown. `arithmetic` is how the two columns of numbers were computed, None where portably."""
+    """The comparison as Markdown.
+
+    `arithmetic` is how the two columns of numbers were computed, None where portably.
+    """
     titles = {side: f"{side}, {kind}" if kind else side for side, kind in arithmetic.items()}
     verdict = {0: "✓ holds", 1: "✗ regression", 2: "? can't judge"}[status]
     marks = {HOLDS: "✓", REGRESSION: "✗", UNKNOWN: "?"}
@@ -281,7 +369,9 @@ def report(
             "metric": [row.metric for row in rows],
             titles["baseline"]: [_text(row.baseline) for row in rows],
             titles["now"]: [_text(row.now) for row in rows],
-            "change": ["" if row.change is None else f"{round(row.change, 4) + 0.0:+.4f}" for row in rows],
+            "change": [
+                "" if row.change is None else f"{round(row.change, 4) + 0.0:+.4f}" for row in rows
+            ],
             "tolerance": ["" if row.tolerance is None else f"{row.tolerance:.4f}" for row in rows],
             "verdict": [f"{marks[row.verdict]} {row.reason or row.verdict}" for row in rows],
         }
@@ -293,14 +383,21 @@ def report(
     ]
     if paired:
         parts.append(
-            f"Of the test images {paired['lost']} went from right to wrong and {paired['won']} from wrong to right"
+            f"Of the test images {paired['lost']} went from right to wrong"
+            f" and {paired['won']} from wrong to right"
             f" (McNemar's exact test: p = {paired['p']:.2g})."
         )
         if paired["classes"]:
-            lines = [f"- {name}: {test['lost']} lost, {test['won']} won" for name, test in paired["classes"].items()]
+            lines = [
+                f"- {name}: {test['lost']} lost, {test['won']} won"
+                for name, test in paired["classes"].items()
+            ]
             parts.append("Classes in which the change stands out:\n" + "\n".join(lines))
     if problems:
-        parts.append("Results that do not belong to what is here:\n" + "\n".join(f"- {problem}" for problem in problems))
+        parts.append(
+            "Results that do not belong to what is here:\n"
+            + "\n".join(f"- {problem}" for problem in problems)
+        )
     return "\n\n".join([*parts, *remarks]) + "\n"
 
 

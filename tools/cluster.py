@@ -1,8 +1,10 @@
-"""Experiments on a Ray cluster, in the place of this machine's cores: `--ray ADDRESS` of experiments and sweep.
+"""Experiments on a Ray cluster, in the place of this machine's cores.
 
-A task clones the project from its Git remote at the commit, works with the shared DVC remote and with a cache of its node's
-own, runs `dvc exp run`, and pushes the experiment; this machine, the head, fetches it. The nodes need the project's packages
-(requirements.txt, requirements-ray.txt), Git, and access to both remotes; they share no file system.
+`--ray ADDRESS` of experiments and sweep asks for it. A task clones the project from its Git remote
+at the commit, works with the shared DVC remote and with a cache of its node's own, runs `dvc exp
+run`, and pushes the experiment; this machine, the head, fetches it. The nodes need the project's
+packages (requirements.txt, requirements-ray.txt), Git, and access to both remotes; they share no
+file system.
 """
 
 import os
@@ -29,8 +31,9 @@ RETRIES = 3  # of a trial whose node has died
 PATIENCE = 10  # seconds to answer a connection
 REMOTE = "origin"
 
-# Runs a command in a session of its own, and ends all of it when the process that holds the other end of standard input is
-# gone: Ray kills a worker, and with it its own children but not theirs, without a chance to tidy up. Hence the fork.
+# Runs a command in a session of its own, and ends all of it when the process that holds the other
+# end of standard input is gone: Ray kills a worker, and with it its own children but not theirs,
+# without a chance to tidy up. Hence the fork.
 SUPERVISED = """
 import os, signal, subprocess, sys, threading
 if os.fork():
@@ -42,13 +45,19 @@ os._exit(subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL).returncode % 256
 
 
 class Cluster:
-    """Where experiments run: the tasks of a Ray cluster. Raises UserError before anything starts where they could not."""
+    """Where experiments run: the tasks of a Ray cluster.
+
+    Raises UserError before anything starts where they could not.
+    """
 
     in_turn = False
 
     def __init__(self, address: str, resources: Resources):
         if not find_spec("ray"):
-            raise UserError("Ray is not installed. `pip install -r requirements-ray.txt`, here and on every node")
+            raise UserError(
+                "Ray is not installed. `pip install -r requirements-ray.txt`,"
+                " here and on every node"
+            )
         self.address, self.resources = address, resources
         self.url, self.commit = check_remotes(), head()
         self.fetched: list[str] = []
@@ -59,10 +68,12 @@ class Cluster:
 
         try:
             ray.init(self.address, log_to_driver=False, logging_level="ERROR")
-        except (OSError, RuntimeError, ValueError) as error:  # also: another version of Ray or Python there
+        # also: another version of Ray or Python there
+        except (OSError, RuntimeError, ValueError) as error:
             raise UserError(f"no work with the Ray cluster at {self.address}: {error}") from None
         self.check_resources()
-        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # nodes have no copy of this module yet
+        # nodes have no copy of this module yet
+        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         limits = {"num_cpus": self.resources.cpus, "num_gpus": self.resources.gpus}
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
@@ -76,19 +87,24 @@ class Cluster:
 
         ray.shutdown()  # which ends the tasks that still run
         if self.fetched and error is None:
-            dvc("exp", "pull", "--force", "--quiet", REMOTE, *self.fetched)  # all files at once: it takes seconds a call
+            # all files at once: it takes seconds a call
+            dvc("exp", "pull", "--force", "--quiet", REMOTE, *self.fetched)
 
     def check_resources(self) -> None:
         import ray
 
         wanted = {"CPU": self.resources.cpus, "GPU": self.resources.gpus}
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if not any(all(node.get(kind, 0) >= amount for kind, amount in wanted.items()) for node in nodes):
-            there = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in nodes)
+        if not any(
+            all(node.get(kind, 0) >= amount for kind, amount in wanted.items()) for node in nodes
+        ):
+            there = "; ".join(
+                f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in nodes
+            )
             ray.shutdown()
             raise UserError(
-                f"no node of the cluster has the {wanted['CPU']:g} CPUs and {wanted['GPU']:g} GPUs that {PARAMS} asks for a"
-                f" trial: ray. The nodes have: {there}"
+                f"no node of the cluster has the {wanted['CPU']:g} CPUs and {wanted['GPU']:g} GPUs"
+                f" that {PARAMS} asks for a trial: ray. The nodes have: {there}"
             )
 
     @property
@@ -98,16 +114,26 @@ class Cluster:
 
         found = ray.cluster_resources()
         wanted = {"CPU": self.resources.cpus, "GPU": self.resources.gpus}
-        return max(1, *(int(found.get(kind, 0) // amount) for kind, amount in wanted.items() if amount))
+        return max(
+            1, *(int(found.get(kind, 0) // amount) for kind, amount in wanted.items() if amount)
+        )
 
     def start(self, name: str, settings: list[str], log: Path) -> "Task":
         log.write_bytes(b"")
         words = ["exp", "run", "--pull", "--name", name, *settings]
         chosen = {variable: os.environ[variable] for variable in PORTABLE if variable in os.environ}
-        return Task(self.task.remote(name, self.url, self.commit, words, chosen, self.lines), self.lines, name, log)
+        return Task(
+            self.task.remote(name, self.url, self.commit, words, chosen, self.lines),
+            self.lines,
+            name,
+            log,
+        )
 
     def fetch(self, name: str) -> None:
-        """Take an experiment over, in the place of an older one of its name; the files in DVC's cache follow at the end."""
+        """Take an experiment over, in the place of an older one of its name.
+
+        The files in DVC's cache follow at the end.
+        """
         reference = f"refs/exps/{self.commit[:2]}/{self.commit[2:]}/{name}"
         git("fetch", "--quiet", "--no-tags", REMOTE, f"+{reference}:{reference}")
         self.fetched.append(name)
@@ -167,10 +193,13 @@ class Lines:
         return self.kept.pop(name, [])
 
 
-def run_on_node(name: str, url: str, commit: str, experiment: list[str], variables: dict[str, str], lines: Any) -> int:
-    """Clone, run, push; returns the exit status. Runs on a node, which has nothing of the project yet.
+def run_on_node(
+    name: str, url: str, commit: str, experiment: list[str], variables: dict[str, str], lines: Any
+) -> int:
+    """Clone, run, push; return the exit status.
 
-    `variables` are the head's choice of arithmetic.
+    Runs on a node, which has nothing of the project yet. `variables` are the head's choice of
+    arithmetic.
     """
     remove_abandoned_folders()
     cache = Path.home() / ".cache/dvc-nodes" / url.strip("/").replace("/", "-").replace(":", "-")
@@ -179,14 +208,19 @@ def run_on_node(name: str, url: str, commit: str, experiment: list[str], variabl
 
         def call(*step: str) -> int:
             words = [sys.executable, "-c", SUPERVISED, *step]
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+            pipes = {
+                "stdin": subprocess.PIPE,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.STDOUT,
+            }
             env = os.environ | variables | {"PATH": path}
             with subprocess.Popen(words, cwd=folder, env=env, text=True, **pipes) as process:
                 for line in process.stdout:
                     lines.add.remote(name, line)
             return process.returncode
 
-        few_objects = ["--no-local", "--no-tags"]  # of a folder, Git would take over those of all experiments
+        # of a folder, Git would take over the objects of all experiments
+        few_objects = ["--no-local", "--no-tags"]
         if status := call("git", "clone", "--quiet", *few_objects, NO_GC, url, "."):
             return status
         if status := call("git", "checkout", "--quiet", "--detach", commit):
@@ -209,29 +243,40 @@ def check_address(address: str) -> None:
         socket.create_connection((host, int(port)), PATIENCE).close()
     except (OSError, ValueError) as error:
         raise UserError(
-            f"no Ray cluster answers at {address} ({error}). `ray start --head` starts one and prints its address, HOST:PORT"
+            f"no Ray cluster answers at {address} ({error})."
+            " `ray start --head` starts one and prints its address, HOST:PORT"
         ) from None
 
 
 def check_remotes() -> str:
-    """The address of the Git remote. Raises UserError where nodes could not get this commit or give results."""
+    """The address of the Git remote.
+
+    Raises UserError where nodes could not get this commit or give results.
+    """
     try:
         url = git("remote", "get-url", REMOTE).strip()
     except UserError:
         raise UserError(
-            f"there is no Git remote {REMOTE}, from which the nodes would clone. `git remote add {REMOTE} URL`"
+            f"there is no Git remote {REMOTE}, from which the nodes would clone."
+            f" `git remote add {REMOTE} URL`"
         ) from None
     git("fetch", "--quiet", REMOTE)
     commit = head()
     if not git("branch", "--remotes", "--contains", commit).strip():
-        raise UserError(f"{REMOTE} does not have commit {commit[:7]}, which the nodes would run. `git push` it")
+        raise UserError(
+            f"{REMOTE} does not have commit {commit[:7]}, which the nodes would run. `git push` it"
+        )
     if git("diff", "--name-only", "HEAD").strip():
-        raise UserError("there are changes that are not committed, which the nodes would not see. Commit and push them")
+        raise UserError(
+            "there are changes that are not committed, which the nodes would not see."
+            " Commit and push them"
+        )
     from dvc.config import Config  # slow, so only where it is needed
 
     if not Config(".dvc").load_one("repo").get("core", {}).get("remote"):
         raise UserError(
-            ".dvc/config names no default DVC remote, through which the nodes share data and results."
+            ".dvc/config names no default DVC remote,"
+            " through which the nodes share data and results."
             " `dvc remote add --default NAME ADDRESS`, then commit and push"
         )
     return url

@@ -1,7 +1,8 @@
 """The whole pipeline on drawn garments, for a machine that can't reach the real data: `make demo`.
 
-70,000 silhouettes are drawn and written as the four IDX files; then the project's last commit runs on them, as a DVC
-experiment in a clone of its own under .dvc/tmp/demo. Nothing tracked changes, and every result names its data.
+70,000 silhouettes are drawn and written as the four IDX files; then the project's last commit runs
+on them, as a DVC experiment in a clone of its own under .dvc/tmp/demo. Nothing tracked changes, and
+every result names its data.
 """
 
 import shutil
@@ -32,15 +33,23 @@ def main(training: int = TRAINING, test: int = TEST) -> None:
         folder=WORKSPACE, FASHION_MNIST_DIR=str(DRAWINGS.resolve()),
     )  # fmt: skip
     dvc("metrics", "show", folder=WORKSPACE)
-    print(f"\nThe numbers above are of {NAME}. Its pictures: {WORKSPACE / 'plots'}/*.png. Nothing tracked has changed.")
+    print(
+        f"\nThe numbers above are of {NAME}. Its pictures: {WORKSPACE / 'plots'}/*.png."
+        " Nothing tracked has changed."
+    )
 
 
 def clone(target: Path) -> None:
     """A fresh clone of the last commit of the repository we are in."""
     shutil.rmtree(target, ignore_errors=True)
-    result = subprocess.run(["git", "clone", "--quiet", ".", target], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        ["git", "clone", "--quiet", ".", target], capture_output=True, text=True, check=False
+    )
     if result.returncode or not (target / "dvc.yaml").exists():
-        raise UserError(f"the project's last commit can't be cloned to {target}. Is it committed? {result.stderr.strip()}")
+        raise UserError(
+            f"the project's last commit can't be cloned to {target}."
+            f" Is it committed? {result.stderr.strip()}"
+        )
 
 
 def draw_data_set(files: DataFiles, folder: Path, training: int, test: int) -> None:
@@ -52,11 +61,17 @@ def draw_data_set(files: DataFiles, folder: Path, training: int, test: int) -> N
 
 
 def describe_data_set(files: DataFiles, folder: Path) -> list[str]:
-    """The params, NAME=VALUE, that describe the drawn files in `folder` in place of the real ones."""
+    """Return the params that describe the drawn files in `folder` in place of the real ones.
+
+    They have the form NAME=VALUE.
+    """
     overrides = [f"data.name='{NAME}'", f"data.image_shape=[{SIZE},{SIZE}]"]
     for key, file in files:
         path = folder / file.name
-        overrides += [f"data.files.{key}.bytes={path.stat().st_size}", f"data.files.{key}.sha256='{sha256(path)}'"]
+        overrides += [
+            f"data.files.{key}.bytes={path.stat().st_size}",
+            f"data.files.{key}.sha256='{sha256(path)}'",
+        ]
     return overrides
 
 

@@ -9,12 +9,18 @@ from fashion.errors import UserError
 
 
 def dvc(*arguments: str, folder: Path = Path(), **variables: str) -> None:
-    """Run a DVC command in `folder`, its output on the terminal, with further environment variables.
+    """Run a DVC command in `folder`, its output on the terminal.
 
-    Raises UserError when it fails; DVC has then already said why.
+    `variables` are further environment variables. Raises UserError when it fails; DVC has then
+    already said why.
     """
-    if subprocess.run(command(*arguments), cwd=folder, env=environment(**variables), check=False).returncode:
-        raise UserError(f"`dvc {' '.join(arguments)}` failed in {folder.resolve()}; its last lines above say why")
+    if subprocess.run(
+        command(*arguments), cwd=folder, env=environment(**variables), check=False
+    ).returncode:
+        raise UserError(
+            f"`dvc {' '.join(arguments)}` failed in {folder.resolve()};"
+            " its last lines above say why"
+        )
 
 
 def command(*arguments: str) -> list[str]:
@@ -22,6 +28,9 @@ def command(*arguments: str) -> list[str]:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's environment, `python` being the one that runs it: stages start with that word."""
+    """Return this process's environment, `python` being the one that runs it.
+
+    Stages start with that word.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return os.environ | {"PATH": path} | variables

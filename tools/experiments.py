@@ -1,8 +1,9 @@
 """Run the experiments of params.yaml side by side and compare them: `make experiments`.
 
-Each becomes a DVC experiment of its name, kept with the current commit. One that is there already, from the same code and
-params, is not run again. It ends with a table, metrics/experiments.csv, and a picture, plots/experiments.png; with
-`--group models`, of experiment_groups, with metrics/experiments-models.csv and plots/experiments-models.png.
+Each becomes a DVC experiment of its name, kept with the current commit. One that is there already,
+from the same code and params, is not run again. It ends with a table, metrics/experiments.csv, and
+a picture, plots/experiments.png; with `--group models`, of experiment_groups, with
+metrics/experiments-models.csv and plots/experiments-models.png.
 """
 
 import argparse
@@ -26,7 +27,8 @@ from tools.params import Experiments, ToolParams, read_tool_params, with_overrid
 from tools.results import Result, markdown
 from tools.side_by_side import Experiment, only_one, run_side_by_side
 
-PIPELINE = ["dvc.yaml", "stages", "fashion"]  # what makes the results, beside params.yaml and the data
+# what makes the results, beside params.yaml and the data
+PIPELINE = ["dvc.yaml", "stages", "fashion"]
 
 
 def main() -> None:
@@ -42,7 +44,10 @@ def main() -> None:
     place = Cluster(arguments.ray, params.ray) if arguments.ray else None
     results = make_current(planned, values, arguments.jobs, place)
     if set(chosen) != set(configured):
-        print(f"Only {', '.join(chosen)}: metrics/experiments{suffix}.csv and its picture are left as they were.\n")
+        print(
+            f"Only {', '.join(chosen)}: metrics/experiments{suffix}.csv and its picture"
+            " are left as they were.\n"
+        )
         return print(markdown(pd.DataFrame([result.summary() for result in results.values()])))
     save_comparison([results[name] for name in chosen], suffix)
     if arguments.seeds > 1:
@@ -50,7 +55,10 @@ def main() -> None:
 
 
 def run_and_compare(params: ToolParams) -> None:
-    """Run those of the plain experiments that are not there yet, and write and show their comparison."""
+    """Run those of the plain experiments that are not there yet.
+
+    Then write and show their comparison.
+    """
     results = make_current(params.experiments, read_values(), jobs=None)
     save_comparison(list(results.values()))
 
@@ -60,10 +68,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--group", metavar="NAME", help="of experiment_groups, not the plain ones")
     parser.add_argument("--only", metavar="NAME", nargs="+", help="run these, not all")
     parser.add_argument(
-        "--seeds", metavar="N", type=positive, default=1, help="run each with N seeds, from the one in params.yaml"
+        "--seeds",
+        metavar="N",
+        type=positive,
+        default=1,
+        help="run each with N seeds, from the one in params.yaml",
     )
     parser.add_argument(
-        "--jobs", metavar="N", type=positive, help="how many at a time; by default, as many as there are cores"
+        "--jobs",
+        metavar="N",
+        type=positive,
+        help="how many at a time; by default, as many as there are cores",
     )
     parser.add_argument("--ray", metavar="ADDRESS", help="run them on this Ray cluster, HOST:PORT")
     return parser.parse_args()
@@ -76,7 +91,10 @@ def positive(text: str) -> int:
 
 
 def group_of(params: ToolParams, group: str | None) -> Experiments:
-    """The experiments of a group, or the plain ones. Raises UserError on a group that is not there."""
+    """The experiments of a group, or the plain ones.
+
+    Raises UserError on a group that is not there.
+    """
     if group is None:
         return params.experiments
     if group not in params.experiment_groups:
@@ -89,39 +107,54 @@ def choose(configured: dict[str, dict], only: list[str] | None) -> list[str]:
     """The names to run, in the order of params.yaml. Raises UserError on one that is not there."""
     unknown = set(only or []) - configured.keys()
     if unknown:
-        raise UserError(f"no experiment {', '.join(sorted(unknown))} in {PARAMS}. There are: {', '.join(configured)}")
+        raise UserError(
+            f"no experiment {', '.join(sorted(unknown))} in {PARAMS}. There are:"
+            f" {', '.join(configured)}"
+        )
     return [name for name in configured if not only or name in only]
 
 
-def with_seeds(name: str, overrides: dict[str, Any], values: dict, seeds: int) -> dict[str, dict[str, Any]]:
-    """The experiment, and the same with the seeds that follow its own: run-1, run-1-seed-43, run-1-seed-44 and so on."""
+def with_seeds(
+    name: str, overrides: dict[str, Any], values: dict, seeds: int
+) -> dict[str, dict[str, Any]]:
+    """Return the experiment, and the same with the seeds that follow its own.
+
+    Their names are run-1, run-1-seed-43, run-1-seed-44 and so on.
+    """
     first = with_overrides(values, overrides, f"{PARAMS}: experiments.{name}")["seed"]
     return {name: overrides} | {
-        f"{name}-seed-{seed}": overrides | {"seed": seed} for seed in range(first + 1, first + seeds)
+        f"{name}-seed-{seed}": overrides | {"seed": seed}
+        for seed in range(first + 1, first + seeds)
     }
 
 
 def check_working_copy(commit: str) -> None:
-    """Say so where the experiments are made from more than the commit. Raises UserError on code that they would not see."""
+    """Say so where the experiments are made from more than the commit.
+
+    Raises UserError on code that they would not see.
+    """
     untracked = git("ls-files", "--others", "--exclude-standard", "--", *PIPELINE).split()
     if untracked:
         raise UserError(
-            f"Git does not track {', '.join(untracked)}, so experiments would run without. `git add` it, or remove it"
+            f"Git does not track {', '.join(untracked)}, so experiments would run without."
+            " `git add` it, or remove it"
         )
     changed = git("diff", "--name-only", "HEAD", "--", *PIPELINE, str(PARAMS)).split()
     if changed:
         print(
-            f"Not committed: {', '.join(changed)}. The experiments run with these changes; DVC keeps them with commit"
-            f" {commit[:7]} all the same. Commit first if others are to find them with the code that made them."
+            f"Not committed: {', '.join(changed)}. The experiments run with these changes;"
+            f" DVC keeps them with commit {commit[:7]} all the same."
+            " Commit first if others are to find them with the code that made them."
         )
 
 
 def make_current(
     planned: dict[str, dict[str, Any]], values: dict, jobs: int | None, place: Cluster | None = None
 ) -> dict[str, Result]:
-    """Run those of the planned experiments that are not there yet, as code and params are now; return all their results.
+    """Run those of the planned experiments that are not there yet; return all their results.
 
-    `planned` has the params that each experiment sets, by its name; `values` is the params file that they start from.
+    One is there when it was made as code and params are now. `planned` has the params that each
+    experiment sets, by its name; `values` is the params file that they start from.
     """
     with only_one():
         commit = head()
@@ -134,12 +167,16 @@ def make_current(
                 waiting.append(Experiment(name, overrides, anew=is_native_by_choice()))
         if waiting:
             look_again()  # experiments get their data from DVC's cache
-            dvc("repro", "prepare")  # raw and prepared data are made once, and shared through DVC's cache
+            # raw and prepared data are made once, and shared through DVC's cache
+            dvc("repro", "prepare")
             if place:
                 dvc("push")
             if head() != commit:
                 raise UserError("the commit changed while the data was prepared. Run it again")
-            epochs = {one.name: with_overrides(values, one.overrides, one.name)["train"]["epochs"] for one in waiting}
+            epochs = {
+                one.name: with_overrides(values, one.overrides, one.name)["train"]["epochs"]
+                for one in waiting
+            }
             waiting.sort(key=lambda one: -epochs[one.name])  # so that none is left alone at the end
             run_side_by_side(waiting, jobs, place=place)
             kept = kept_experiments(commit)
@@ -152,16 +189,20 @@ def make_current(
 
 
 def is_current(revision: str, values: dict) -> bool:
-    """Whether an experiment was made from the code as it is now, from these params, and with the arithmetic chosen now."""
+    """Tell whether an experiment was made from the code as it is now.
+
+    And from these params, and with the arithmetic chosen now.
+    """
     before = parse_yaml(git("show", f"{revision}:{PARAMS}"))
     same_inputs = pipeline_params(before) == pipeline_params(values) and same(revision, *PIPELINE)
     return same_inputs and has_our_arithmetic(revision)
 
 
 def has_our_arithmetic(revision: str) -> bool:
-    """Whether an experiment was computed as this process would: portably, or as the user's environment variables say.
+    """Tell whether an experiment was computed as this process would.
 
-    Where there is no choice, on another machine than x86-64, all that is there will do.
+    That is portably, or as the user's environment variables say. Where there is no choice, on
+    another machine than x86-64, all that is there will do.
     """
     recorded = json.loads(git("show", f"{revision}:metrics/train.json")).get("arithmetic")
     return not is_x86_64() or recorded == native_arithmetic()
@@ -169,7 +210,10 @@ def has_our_arithmetic(revision: str) -> bool:
 
 def pipeline_code() -> str:
     """A fingerprint of the code that makes the results, as it is in the working copy."""
-    trees, changes = git("rev-parse", *(f"HEAD:{path}" for path in PIPELINE)), git("diff", "HEAD", "--", *PIPELINE)
+    trees, changes = (
+        git("rev-parse", *(f"HEAD:{path}" for path in PIPELINE)),
+        git("diff", "HEAD", "--", *PIPELINE),
+    )
     return hashlib.sha256((trees + changes).encode()).hexdigest()
 
 
@@ -189,17 +233,23 @@ def save_comparison(results: list[Result], suffix: str = "") -> None:
         from fashion.figures import compare_losses, save_figure  # slow, so only where it is needed
 
         title = f"{results[0].data['name']}: loss on training and validation images"
-        save_figure(compare_losses({result.name: result.history for result in results}, title), picture)
+        save_figure(
+            compare_losses({result.name: result.history for result in results}, title), picture
+        )
     print(f"\n{markdown(pd.read_csv(path))}\n\nTable: {path}, picture: {picture}")
 
 
 def save_seeds(results: dict[str, Result], path: Path) -> None:
     rows = [
-        {"experiment": name.split("-seed-")[0], "seed": result.params["seed"]} | dict(list(result.summary().items())[1:])
+        {"experiment": name.split("-seed-")[0], "seed": result.params["seed"]}
+        | dict(list(result.summary().items())[1:])
         for name, result in results.items()
     ]
     write_csv(path, pd.DataFrame(rows))
-    print(f"\nMean and standard deviation over seeds:\n\n{markdown(pd.read_csv(path))}\n\nTable: {path}")
+    print(
+        f"\nMean and standard deviation over seeds:\n\n{markdown(pd.read_csv(path))}"
+        f"\n\nTable: {path}"
+    )
 
 
 if __name__ == "__main__":

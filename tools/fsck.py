@@ -1,9 +1,10 @@
-"""Read again what DVC keeps, so that what is damaged is noticed, and made or fetched again: `make fsck`.
+"""Read again what DVC keeps, so that what is damaged is noticed: `make fsck`.
 
-DVC takes a read-only file in its cache for good: it does not read the content again, and hands a damaged one on to the
-workspace as if it were whole. Here every file that dvc.lock names is compared with its MD5, in the cache and in the
-workspace; with `--all`, every file in the cache. A damaged one in the cache is removed, and one in the workspace touched, so
-that DVC reads it again. After that `dvc repro` or `dvc pull` bring them back.
+What is noticed is made or fetched again. DVC takes a read-only file in its cache for good: it does
+not read the content again, and hands a damaged one on to the workspace as if it were whole. Here
+every file that dvc.lock names is compared with its MD5, in the cache and in the workspace; with
+`--all`, every file in the cache. A damaged one in the cache is removed, and one in the workspace
+touched, so that DVC reads it again. After that `dvc repro` or `dvc pull` bring them back.
 """
 
 import argparse
@@ -21,20 +22,32 @@ LOCK = Path("dvc.lock")
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="fsck", description=__doc__.split("\n")[0])
-    parser.add_argument("--all", action="store_true", help="the whole cache, not only what dvc.lock names")
+    parser.add_argument(
+        "--all", action="store_true", help="the whole cache, not only what dvc.lock names"
+    )
     look_again(whole_cache=parser.parse_args().all)
 
 
 def look_again(whole_cache: bool = False) -> None:
-    """Tell of each file that is not what its MD5 says, and have DVC bring it back at its next command."""
+    """Tell of each file that is not what its MD5 says.
+
+    And have DVC bring it back at its next command.
+    """
     cache = cache_folder() / "files/md5"
     outputs = dict(outputs_of(LOCK, cache))
-    kept = {path: path.parent.name + path.name for path in cache.glob("??/[0-9a-f]*")} if whole_cache else {}
+    kept = (
+        {path: path.parent.name + path.name for path in cache.glob("??/[0-9a-f]*")}
+        if whole_cache
+        else {}
+    )
     kept |= {cache / md5[:2] / md5[2:]: md5 for md5 in outputs.values()}
     for path, expected in kept.items():
         if path.is_file() and md5(path) != expected.removesuffix(".dir"):
             path.unlink()
-            print(f"{path}: damaged, so it is removed from the cache; `dvc repro` makes it again, `dvc pull` fetches it")
+            print(
+                f"{path}: damaged, so it is removed from the cache;"
+                " `dvc repro` makes it again, `dvc pull` fetches it"
+            )
     for path, expected in outputs.items():
         if path.is_file() and md5(path) != expected:
             os.utime(path)
@@ -42,19 +55,29 @@ def look_again(whole_cache: bool = False) -> None:
 
 
 def outputs_of(lock: Path, cache: Path) -> Iterator[tuple[Path, str]]:
-    """Path and MD5 of every file and folder in a dvc.lock, and of the files in a folder as far as the cache lists them."""
+    """Return path and MD5 of every file and folder in a dvc.lock.
+
+    And of the files in a folder as far as the cache lists them.
+    """
     stages = read_values(lock)["stages"] if lock.exists() else {}
     for out in [out for stage in stages.values() for out in stage.get("outs", [])]:
         folder, name = Path(out["path"]), out["md5"]
         yield folder, name
         listing = cache / name[:2] / name[2:]
-        if name.endswith(".dir") and listing.is_file() and md5(listing) == name.removesuffix(".dir"):
+        if (
+            name.endswith(".dir")
+            and listing.is_file()
+            and md5(listing) == name.removesuffix(".dir")
+        ):
             for entry in json.loads(listing.read_bytes()):
                 yield folder / entry["relpath"], entry["md5"]
 
 
 def cache_folder() -> Path:
-    """DVC's cache, which may lie outside of the project. In files/md5 it has files by their MD5, whose start is a folder."""
+    """DVC's cache, which may lie outside of the project.
+
+    In files/md5 it has files by their MD5, whose start is a folder.
+    """
     from dvc.exceptions import DvcException  # slow, so only where it is needed
     from dvc.repo import Repo
 

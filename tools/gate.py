@@ -1,4 +1,7 @@
-"""The rule by which `check` judges: how much worse a metric may be before noise can't explain it."""
+"""The rule by which `check` judges.
+
+It says how much worse a metric may be before noise can't explain it.
+"""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +14,10 @@ HOLDS, REGRESSION, UNKNOWN = "holds", "regression", "can't judge"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the comparison. `change` is now minus baseline; `tolerance` is how much worse it may get."""
+    """One line of the comparison.
+
+    `change` is now minus baseline; `tolerance` is how much worse it may get.
+    """
 
     metric: str
     baseline: Any
@@ -23,14 +29,21 @@ class Row:
 
 
 def tolerance(
-    deviation: float, measured: int, sigmas: float, *, metrics: int = 1, runs_before: int = 1, runs_now: int = 1
+    deviation: float,
+    measured: int,
+    sigmas: float,
+    *,
+    metrics: int = 1,
+    runs_before: int = 1,
+    runs_now: int = 1,
 ) -> float:
     """How far the means of two groups of runs may lie apart before chance can't explain it.
 
-    `deviation` is the standard deviation of one run over seeds, estimated from `measured` runs. The difference of two means
-    has the variances of both: deviation² / runs_before + deviation² / runs_now. `sigmas` times its root would do for one
-    metric whose deviation is known. As it is estimated, Student's t takes the place of the normal distribution; as several
-    `metrics` are looked at, each gets its share of the probability of a false alarm (Bonferroni).
+    `deviation` is the standard deviation of one run over seeds, estimated from `measured` runs. The
+    difference of two means has the variances of both: deviation² / runs_before + deviation² /
+    runs_now. `sigmas` times its root would do for one metric whose deviation is known. As it is
+    estimated, Student's t takes the place of the normal distribution; as several `metrics` are
+    looked at, each gets its share of the probability of a false alarm (Bonferroni).
     """
     quantile = float(t.isf(norm.sf(sigmas) / metrics, measured - 1))
     return quantile * deviation * math.sqrt(1 / runs_before + 1 / runs_now)
@@ -46,7 +59,10 @@ def judge(
     floor: float | None = None,
     ceiling: float | None = None,
 ) -> Row:
-    """Judge one metric; `allowed` is its tolerance. Exactly on the bound still holds. Nothing odd passes for good."""
+    """Judge one metric; `allowed` is its tolerance.
+
+    Exactly on the bound still holds. Nothing odd passes for good.
+    """
 
     change = now - baseline if _is_number(now) and _is_number(baseline) else None
 

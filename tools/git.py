@@ -4,8 +4,8 @@ import subprocess
 
 from fashion.errors import UserError
 
-# For `git clone`: where there are more than 50 packs, and every experiment that is fetched or pushed may be one, DVC's Git
-# library would tidy up at each of its commits, which takes seconds.
+# For `git clone`: where there are more than 50 packs, and every experiment that is fetched or
+# pushed may be one, DVC's Git library would tidy up at each of its commits, which takes seconds.
 NO_GC = "--config=gc.auto=0"
 
 
@@ -33,14 +33,16 @@ def head() -> str:
         return git("rev-parse", "--verify", "HEAD").strip()
     except UserError:
         raise UserError(
-            "there is no commit yet, and DVC keeps experiments with a commit. Commit the project first"
+            "there is no commit yet, and DVC keeps experiments with a commit."
+            " Commit the project first"
         ) from None
 
 
 def resolve(revision: str) -> str:
-    """The commit that an experiment, branch, tag or hash stands for; of experiments of that name, the newest.
+    """Return the commit that an experiment, branch, tag or hash stands for.
 
-    Those of the current commit come before branches and tags, and these before other commits' experiments.
+    Of experiments of that name, it is the newest. Those of the current commit come before branches
+    and tags, and these before other commits' experiments.
     """
     commit = git("rev-parse", "--quiet", "--verify", "HEAD^{commit}").strip()
     if revision in (kept := experiments(commit)):
@@ -48,16 +50,30 @@ def resolve(revision: str) -> str:
     try:
         return git("rev-parse", "--quiet", "--verify", f"{revision}^{{commit}}").strip()
     except UserError:
-        lines = git("for-each-ref", "--sort=-creatordate", "--format=%(objectname) %(refname:lstrip=4)", "refs/exps")
+        lines = git(
+            "for-each-ref",
+            "--sort=-creatordate",
+            "--format=%(objectname) %(refname:lstrip=4)",
+            "refs/exps",
+        )
         for line in lines.splitlines():
             found, _, name = line.partition(" ")
             if name == revision:
                 return found
-    raise UserError(f"there is no revision {revision} here. `git log` and `dvc exp list --all-commits` show what there is")
+    raise UserError(
+        f"there is no revision {revision} here."
+        " `git log` and `dvc exp list --all-commits` show what there is"
+    )
 
 
 def experiments(commit: str) -> dict[str, str]:
-    """The experiments that DVC keeps with a commit: revision by name. They are Git references, refs/exps/COMMIT/NAME."""
+    """Return the experiments that DVC keeps with a commit: revision by name.
+
+    They are Git references, refs/exps/COMMIT/NAME.
+    """
     prefix = f"refs/exps/{commit[:2]}/{commit[2:]}/"
     lines = git("for-each-ref", "--format=%(objectname) %(refname)", prefix).splitlines()
-    return {name.removeprefix(prefix): revision for revision, name in (line.split(" ", 1) for line in lines)}
+    return {
+        name.removeprefix(prefix): revision
+        for revision, name in (line.split(" ", 1) for line in lines)
+    }

@@ -1,8 +1,8 @@
 """Measure how much each metric varies over seeds while nothing else changes: `make noise`.
 
-The committed params are run with several seeds, side by side, as DVC experiments; mean and standard deviation of every
-metric go into metrics/noise.json, with the params and the environment that they hold for. `check` takes its tolerances
-from there.
+The committed params are run with several seeds, side by side, as DVC experiments; mean and standard
+deviation of every metric go into metrics/noise.json, with the params and the environment that they
+hold for. `check` takes its tolerances from there.
 """
 
 import argparse
@@ -24,33 +24,52 @@ OF_THE_RUN = ("model_md5", "settings")  # in an environment's record
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="noise", description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", metavar="N", type=positive, default=10, help="how many (default: 10)")
-    parser.add_argument("--jobs", metavar="N", type=positive, default=cpu_count(), help="how many at a time")
+    parser.add_argument(
+        "--seeds", metavar="N", type=positive, default=10, help="how many (default: 10)"
+    )
+    parser.add_argument(
+        "--jobs", metavar="N", type=positive, default=cpu_count(), help="how many at a time"
+    )
     arguments = parser.parse_args()
     values = read_values()
     seeds = range(values["seed"], values["seed"] + arguments.seeds)
-    results = make_current({f"noise-seed-{seed}": {"seed": seed} for seed in seeds}, values, arguments.jobs)
+    results = make_current(
+        {f"noise-seed-{seed}": {"seed": seed} for seed in seeds}, values, arguments.jobs
+    )
     write_json(NOISE, describe(list(results.values()), values))
-    dvc("exp", "remove", *results)  # their numbers are kept; as experiments they would only be in the way
+    # their numbers are kept; as experiments they would only be in the way
+    dvc("exp", "remove", *results)
     print(NOISE.read_text())
 
 
 def describe(results: list[Result], values: dict) -> dict:
-    """The content of metrics/noise.json: mean and sample standard deviation of each metric, and what they hold for."""
+    """Return the content of metrics/noise.json.
+
+    Mean and sample standard deviation of each metric, and what they hold for.
+    """
     metrics = pd.DataFrame([number_metrics(result) for result in results])
     params = pipeline_params(values)
     return {
         "runs": len(results),
         "seeds": [result.params["seed"] for result in results],
-        "metrics": {name: {"mean": column.mean(), "deviation": column.std()} for name, column in metrics.items()},
+        "metrics": {
+            name: {"mean": column.mean(), "deviation": column.std()}
+            for name, column in metrics.items()
+        },
         "params": {name: value for name, value in params.items() if name != "seed"},
-        "environment": {name: value for name, value in results[0].environment.items() if name not in OF_THE_RUN},
+        "environment": {
+            name: value for name, value in results[0].environment.items() if name not in OF_THE_RUN
+        },
     } | results[0].arithmetic
 
 
 def number_metrics(result: Result) -> dict[str, float]:
     """All metrics of a run that are numbers, by name."""
-    return {name: float(value) for name, value in (result.train | result.test).items() if isinstance(value, int | float)}
+    return {
+        name: float(value)
+        for name, value in (result.train | result.test).items()
+        if isinstance(value, int | float)
+    }
 
 
 if __name__ == "__main__":

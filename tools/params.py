@@ -20,15 +20,21 @@ class MetricRule(Section):
 
 
 class Check(Section):
-    sigmas: Annotated[float, Field(gt=0)]  # how many standard deviations of the difference are taken for noise
-    metrics: Annotated[dict[Name, MetricRule], Field(min_length=1)]  # by name, as `dvc metrics show` has them
+    # how many standard deviations of the difference are taken for noise
+    sigmas: Annotated[float, Field(gt=0)]
+    # by name, as `dvc metrics show` has them
+    metrics: Annotated[dict[Name, MetricRule], Field(min_length=1)]
 
 
-Experiments = dict[ExperimentName, dict[Name, Any]]  # by name: which params it sets, "train.epochs", to what
+# by name: which params it sets, "train.epochs", to what
+Experiments = dict[ExperimentName, dict[Name, Any]]
 
 
 class Range(Section):
-    """The values that a sweep tries for a param: `choices`, or all from `low` to `high`; whole numbers where both are."""
+    """The values that a sweep tries for a param.
+
+    They are `choices`, or all from `low` to `high`; whole numbers where both are.
+    """
 
     choices: list[bool | int | float | str] | None = Field(default=None, min_length=1)
     low: int | float | None = None
@@ -37,7 +43,9 @@ class Range(Section):
 
     @model_validator(mode="after")
     def is_one_of_both(self) -> Self:
-        if self.choices is None and (self.low is None or self.high is None or not self.low < self.high):
+        if self.choices is None and (
+            self.low is None or self.high is None or not self.low < self.high
+        ):
             raise ValueError("it needs choices, or a low and a higher high")
         if self.choices is not None and (self.low is not None or self.high is not None or self.log):
             raise ValueError("it has choices, so it can't have low, high or log")
@@ -73,12 +81,18 @@ class ToolParams(Params):
 
 
 def read_tool_params() -> ToolParams:
-    """The whole params file, checked. Raises UserError naming each wrong param, what it is, and what was expected."""
+    """The whole params file, checked.
+
+    Raises UserError naming each wrong param, what it is, and what was expected.
+    """
     return check_params(read_values(), str(PARAMS), ToolParams)
 
 
 def with_overrides(values: dict, overrides: dict[str, Any], source: str) -> dict:
-    """The content of a params file with other values for some params, named like "train.epochs"; checked."""
+    """Return the content of a params file with other values for some params; checked.
+
+    The params are named like "train.epochs".
+    """
     changed = deepcopy(values)
     for name, value in overrides.items():
         *sections, key = name.split(".")
@@ -86,7 +100,10 @@ def with_overrides(values: dict, overrides: dict[str, Any], source: str) -> dict
         for part in sections:
             section = section.get(part) if isinstance(section, dict) else None
         if not isinstance(section, dict) or key not in section:
-            raise UserError(f"{source}: {name} is not a known param. Check its spelling; stages/params.py lists all")
+            raise UserError(
+                f"{source}: {name} is not a known param. Check its spelling;"
+                " stages/params.py lists all"
+            )
         section[key] = value
     check_params(changed, source, ToolParams)
     return changed

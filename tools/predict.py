@@ -1,7 +1,8 @@
 """Name the garment in pictures, or in a test image: `make predict ARGS="shirt.jpg"`.
 
-It uses the model in the workspace, or with `--rev` that of a commit or experiment, and starts no stage. Photographs are not
-what the model knows: each is made grey, small and light on dark first, and it says what was done.
+It uses the model in the workspace, or with `--rev` that of a commit or experiment, and starts no
+stage. Photographs are not what the model knows: each is made grey, small and light on dark first,
+and it says what was done.
 """
 
 import argparse
@@ -26,7 +27,10 @@ from tools.git import git, resolve
 from tools.params import ToolParams
 
 MODEL = Path("models/model.keras")
-TEST_IMAGES, TEST_LABELS = Path("data/prepared/test_images.npy"), Path("data/prepared/test_labels.npy")
+TEST_IMAGES, TEST_LABELS = (
+    Path("data/prepared/test_images.npy"),
+    Path("data/prepared/test_labels.npy"),
+)
 TOGETHER = 1000  # pictures in memory at a time
 DRAWN = 24  # pictures in the file of --plot
 LONGEST_INPUT = 200_000_000  # bytes read from standard input
@@ -52,14 +56,21 @@ def main() -> int:
     params = params_of(arguments.rev) if arguments.rev else read_params()
     model = load(arguments.rev)
     class_names, shown, failed = params.data.class_names, [], []
-    if model.output_shape[-1] != len(class_names) or model.input_shape[1:] != tuple(params.data.image_shape):
+    if model.output_shape[-1] != len(class_names) or model.input_shape[1:] != tuple(
+        params.data.image_shape
+    ):
         raise UserError(f"{MODEL} does not belong to {PARAMS}: `dvc repro` trains one that does")
     from fashion.training import predict
 
     garments = read_all(arguments.images, arguments.test, params, failed)
     while several := list(islice(garments, TOGETHER)):
-        for garment, probabilities in zip(several, predict(model, np.stack([one.pixels for one in several])), strict=True):
-            best = {class_names[i]: float(probabilities[i]) for i in np.argsort(-probabilities)[: arguments.top]}
+        for garment, probabilities in zip(
+            several, predict(model, np.stack([one.pixels for one in several])), strict=True
+        ):
+            best = {
+                class_names[i]: float(probabilities[i])
+                for i in np.argsort(-probabilities)[: arguments.top]
+            }
             show_json(garment, best) if arguments.json else show(garment, best)
             if len(shown) < DRAWN:
                 shown.append((garment.pixels, garment.title, best))
@@ -74,14 +85,28 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="predict", description=__doc__.split("\n")[0])
-    parser.add_argument("images", metavar="IMAGE", nargs="*", help="PNG or JPEG file; - for standard input")
-    parser.add_argument("--test", metavar="INDEX", type=int, nargs="+", default=[], help="test images, counted from 0")
+    parser.add_argument(
+        "images", metavar="IMAGE", nargs="*", help="PNG or JPEG file; - for standard input"
+    )
+    parser.add_argument(
+        "--test",
+        metavar="INDEX",
+        type=int,
+        nargs="+",
+        default=[],
+        help="test images, counted from 0",
+    )
     parser.add_argument("--top", metavar="N", type=int, default=3, help="how many classes to show")
     parser.add_argument(
-        "--plot", metavar="FILE", type=Path, help=f"draw the first {DRAWN} pictures beside their chart, as PNG"
+        "--plot",
+        metavar="FILE",
+        type=Path,
+        help=f"draw the first {DRAWN} pictures beside their chart, as PNG",
     )
     parser.add_argument("--json", action="store_true", help="a JSON object a line, for programs")
-    parser.add_argument("--rev", metavar="REV", help="model of this commit, branch, tag or experiment")
+    parser.add_argument(
+        "--rev", metavar="REV", help="model of this commit, branch, tag or experiment"
+    )
     arguments = parser.parse_args()
     if not arguments.images and not arguments.test:
         parser.error("name pictures, or a test image with --test INDEX")
@@ -91,7 +116,9 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def params_of(revision: str) -> Params:
-    return check_params(parse_yaml(git("show", f"{resolve(revision)}:{PARAMS}")), f"{revision}:{PARAMS}", ToolParams)
+    return check_params(
+        parse_yaml(git("show", f"{resolve(revision)}:{PARAMS}")), f"{revision}:{PARAMS}", ToolParams
+    )
 
 
 def load(revision: str | None):
@@ -112,18 +139,26 @@ def load(revision: str | None):
             file.write_bytes(read(str(MODEL), repo=".", rev=resolve(revision), mode="rb"))
         except (DvcException, FileNotFoundError):
             raise UserError(
-                f"the model of {revision} is not in DVC's cache. `dvc fetch --all-commits` brings it from a remote;"
+                f"the model of {revision} is not in DVC's cache."
+                " `dvc fetch --all-commits` brings it from a remote;"
                 f" `git checkout {revision}` and `dvc repro` make it again"
             ) from None
         return load_model(file)
 
 
-def read_all(names: list[str], tests: list[int], params: Params, failed: list[str]) -> Iterator[Garment]:
-    """The pictures one by one. What can't be read is left out, with a message for each added to `failed`."""
+def read_all(
+    names: list[str], tests: list[int], params: Params, failed: list[str]
+) -> Iterator[Garment]:
+    """The pictures one by one.
+
+    What can't be read is left out, with a message for each added to `failed`.
+    """
     for name in names:
         try:
             with standard_input() if name == "-" else Path(name).open("rb") as file:
-                yield Garment(name, *as_garment(read_picture(file, name), tuple(params.data.image_shape)))
+                yield Garment(
+                    name, *as_garment(read_picture(file, name), tuple(params.data.image_shape))
+                )
         except OSError as error:
             failed.append(f"{name}: {error.strerror or error}")
         except UserError as error:
@@ -138,12 +173,18 @@ def standard_input() -> io.BytesIO:
 
 def test_images(indices: Iterable[int], class_names: list[str]) -> Iterator[Garment]:
     try:
-        images, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in (TEST_IMAGES, TEST_LABELS))
+        images, labels = (
+            np.load(path, mmap_mode="r", allow_pickle=False) for path in (TEST_IMAGES, TEST_LABELS)
+        )
     except (OSError, ValueError, EOFError):
-        raise UserError(f"{TEST_IMAGES.parent}: missing or damaged. `dvc repro prepare` makes it") from None
+        raise UserError(
+            f"{TEST_IMAGES.parent}: missing or damaged. `dvc repro prepare` makes it"
+        ) from None
     for index in indices:
         if not 0 <= index < len(labels):
-            raise UserError(f"--test {index}: there are {len(labels):,} test images, counted from 0")
+            raise UserError(
+                f"--test {index}: there are {len(labels):,} test images, counted from 0"
+            )
         yield Garment(f"test image {index}", images[index], [], class_names[labels[index]])
 
 
@@ -164,7 +205,9 @@ def show_json(garment: Garment, best: dict[str, float]) -> None:
     content = {"image": garment.name, "steps": garment.steps}
     if garment.actual:
         content["actual"] = garment.actual
-    predictions = [{"class": name, "probability": round(probability, 6)} for name, probability in best.items()]
+    predictions = [
+        {"class": name, "probability": round(probability, 6)} for name, probability in best.items()
+    ]
     print(json.dumps(content | {"predictions": predictions}), flush=True)
 
 

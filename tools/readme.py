@@ -1,4 +1,7 @@
-"""Put the current numbers into README.md, between its marks, and write the model card: `make readme`."""
+"""Put the current numbers into README.md and write the model card: `make readme`.
+
+The numbers go between README.md's marks.
+"""
 
 import json
 import re
@@ -23,21 +26,32 @@ TABLES = {  # by the name of the marks that each stands between
     "portable": "metrics/portable.csv",
 }
 FAULTS = "metrics/faults.json"
-SPEED, SPEED_TABLES = "metrics/speed.json", ["goals", "training", "arithmetic", "growth", "many", "parts", "costs"]
+SPEED, SPEED_TABLES = (
+    "metrics/speed.json",
+    ["goals", "training", "arithmetic", "growth", "many", "parts", "costs"],
+)
 
 
 def filled(text: str, project: Path = Path()) -> str:
-    """The text with every table between `<!-- NAME -->` and `<!-- /NAME -->` made anew from the project's metrics."""
+    """Return the text with every table made anew from the project's metrics.
+
+    A table stands between `<!-- NAME -->` and `<!-- /NAME -->`.
+    """
     contents = {name: markdown(pd.read_csv(project / path)) for name, path in TABLES.items()}
     speed = json.loads((project / SPEED).read_text(encoding="utf-8"))["tables"]
-    contents |= {name: pd.DataFrame(speed[name]).to_markdown(index=False, disable_numparse=True) for name in SPEED_TABLES}
+    contents |= {
+        name: pd.DataFrame(speed[name]).to_markdown(index=False, disable_numparse=True)
+        for name in SPEED_TABLES
+    }
     faults = json.loads((project / FAULTS).read_text(encoding="utf-8"))["sections"]
     rows = [row for section in faults.values() for row in section]
     contents["faults"] = pd.DataFrame(rows).to_markdown(index=False)
     for name, content in contents.items():
         marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if len(marks.findall(text)) != 1:
-            raise UserError(f"{README}: expected one block between <!-- {name} --> and <!-- /{name} -->")
+            raise UserError(
+                f"{README}: expected one block between <!-- {name} --> and <!-- /{name} -->"
+            )
         text = marks.sub(lambda match, content=content: f"{match[1]}{content}\n{match[2]}", text)
     return text
 

@@ -1,7 +1,8 @@
 """Rebuild whatever changed, then run and compare the experiments: `make`.
 
-What DVC would take from its cache is looked at first (tools/fsck.py). Where this machine computes other bytes than the
-committed ones from the same code, params and data, the last line says so, and how to go back.
+What DVC would take from its cache is looked at first (tools/fsck.py). Where this machine computes
+other bytes than the committed ones from the same code, params and data, the last line says so, and
+how to go back.
 """
 
 from pathlib import Path
@@ -43,21 +44,33 @@ def machine_note() -> str | None:
     try:
         other, apart = other_environment(commit), beyond_noise(commit, Path())
     except UserError as error:  # no record, or no noise
-        return f"{different} of {len(committed)} outputs differ from the committed ones; why, is not known: {error}. {back}"
+        return (
+            f"{different} of {len(committed)} outputs differ from the committed ones;"
+            f" why, is not known: {error}. {back}"
+        )
     if not other:
         return (
-            f"{different} of {len(committed)} outputs differ from the committed ones, though the environment is the recorded"
-            f" one, where every byte should be equal: `make verify` shows which. {back}"
+            f"{different} of {len(committed)} outputs differ from the committed ones,"
+            " though the environment is the recorded one,"
+            f" where every byte should be equal: `make verify` shows which. {back}"
         )
     return f"{explain_difference(different, len(committed), other, apart)} {back}"
 
 
 def inputs(lock: bytes) -> list[tuple]:
-    """What the results in a dvc.lock were made from: params, and MD5 of the code, which no stage makes."""
+    """Return what the results in a dvc.lock were made from.
+
+    That is params, and MD5 of the code, which no stage makes.
+    """
     stages = parse_yaml(lock)["stages"]
     made = {out["path"] for stage in stages.values() for out in stage.get("outs", [])}
     return [
-        (name, stage["cmd"], stage.get("params"), [dep for dep in stage.get("deps", []) if dep["path"] not in made])
+        (
+            name,
+            stage["cmd"],
+            stage.get("params"),
+            [dep for dep in stage.get("deps", []) if dep["path"] not in made],
+        )
         for name, stage in stages.items()
     ]
 

@@ -1,6 +1,7 @@
-"""Compare runs on one self-contained page, report.html, which opens from disk without a network: `make report`.
+"""Compare runs on one self-contained page, report.html: `make report`.
 
-The charts are Vega-Lite; Vega itself is written into the page from the package that ships it.
+The page opens from disk without a network. The charts are Vega-Lite; Vega itself is written into
+the page from the package that ships it.
 """
 
 import argparse
@@ -19,7 +20,18 @@ from tools.git import experiments, git, head
 from tools.results import Result, for_people
 
 PAGE, TEMPLATE = Path("report.html"), Path(__file__).with_name("report.html")
-COLOURS = ["#3182bd", "#d95f02", "#1b9e77", "#cc79a7", "#b8860b", "#8c7ae6", "#e15759", "#76b7b2", "#9c755f", "#59a14f"]
+COLOURS = [
+    "#3182bd",
+    "#d95f02",
+    "#1b9e77",
+    "#cc79a7",
+    "#b8860b",
+    "#8c7ae6",
+    "#e15759",
+    "#76b7b2",
+    "#9c755f",
+    "#59a14f",
+]
 SHOWN_TRIALS = 5
 SHOWN_RUN = {"filter": "indexof(hidden, datum.run) < 0"}
 HIDDEN = {"name": "hidden", "value": []}
@@ -31,23 +43,34 @@ def main() -> None:
         "revisions",
         metavar="REVISION",
         nargs="*",
-        help="experiments, branches, tags or commits; by default all experiments of this commit but a sweep's trials",
+        help="experiments, branches, tags or commits; by default all experiments of this commit"
+        " but a sweep's trials",
     )
     results = find_results(parser.parse_args().revisions)
     with written_whole(PAGE) as part:
         part.write_text(page(results), encoding="utf-8")
-    print(f"Written: {PAGE}, comparing {', '.join(result.name for result in results)}. Open it in a browser.")
+    print(
+        f"Written: {PAGE}, comparing {', '.join(result.name for result in results)}."
+        " Open it in a browser."
+    )
 
 
 def find_results(names: list[str]) -> list[Result]:
-    """The results of the named experiments or revisions, or of all experiments that belong to this commit."""
+    """Return the results of the named experiments or revisions.
+
+    Without names, of all experiments that belong to this commit.
+    """
     kept = experiments(head())
     if not names:
         kept = {name: revision for name, revision in kept.items() if not name.startswith("sweep-")}
     if not names and not kept:
-        raise UserError("this commit has no experiments yet. `make experiments` runs them, or name revisions to compare")
+        raise UserError(
+            "this commit has no experiments yet."
+            " `make experiments` runs them, or name revisions to compare"
+        )
     revisions = {
-        name: kept.get(name) or git("rev-parse", "--verify", f"{name}^{{commit}}").strip() for name in names or kept
+        name: kept.get(name) or git("rev-parse", "--verify", f"{name}^{{commit}}").strip()
+        for name in names or kept
     }
     return [Result(name, revision) for name, revision in revisions.items()]
 
@@ -64,15 +87,31 @@ def page(results: list[Result]) -> str:
     ]
     scale = {"domain": [run["name"] for run in runs], "range": [run["colour"] for run in runs]}
     curves = [
-        {"id": "loss", "title": "Loss by epoch", "quantity": "loss", "label": "cross-entropy (nats)"},
-        {"id": "accuracy", "title": "Accuracy by epoch", "quantity": "accuracy", "label": "accuracy"},
+        {
+            "id": "loss",
+            "title": "Loss by epoch",
+            "quantity": "loss",
+            "label": "cross-entropy (nats)",
+        },
+        {
+            "id": "accuracy",
+            "title": "Accuracy by epoch",
+            "quantity": "accuracy",
+            "label": "accuracy",
+        },
     ]
-    charts = {curve["id"]: curve_chart(results, curve["quantity"], curve["label"], scale) for curve in curves}
+    charts = {
+        curve["id"]: curve_chart(results, curve["quantity"], curve["label"], scale)
+        for curve in curves
+    }
     charts |= {f"confusion-{i}": confusion_chart(result) for i, result in enumerate(results)}
     charts["f1"] = f1_chart(results, scale)
-    template = Environment(loader=FileSystemLoader(TEMPLATE.parent), autoescape=True).get_template(TEMPLATE.name)
+    template = Environment(loader=FileSystemLoader(TEMPLATE.parent), autoescape=True).get_template(
+        TEMPLATE.name
+    )
+    runs_compared = f"{len(results)} run{'s' if len(results) > 1 else ''} compared"
     return template.render(
-        title=f"{results[0].data['name']}: {len(results)} run{'s' if len(results) > 1 else ''} compared",
+        title=f"{results[0].data['name']}: {runs_compared}",
         revision=git("describe", "--always", "--dirty").strip(),
         runs=runs,
         curves=curves,
@@ -109,7 +148,10 @@ def html_table(table: pd.DataFrame) -> Markup:
 def differing_params(results: list[Result]) -> pd.DataFrame:
     """A row per param that has not the same value in all runs, a column per run."""
     flat = pd.DataFrame(
-        {result.name: pd.json_normalize(result.params).astype(object).iloc[0].map(str) for result in results}
+        {
+            result.name: pd.json_normalize(result.params).astype(object).iloc[0].map(str)
+            for result in results
+        }
     )
     rows = flat[flat.nunique(axis=1, dropna=False) > 1]
     return rows.rename_axis("param").reset_index()
@@ -117,7 +159,9 @@ def differing_params(results: list[Result]) -> pd.DataFrame:
 
 def environments(results: list[Result]) -> pd.DataFrame:
     """A row per fact of the environment, a column per run."""
-    columns = {result.name: pd.json_normalize(result.environment).iloc[0].map(str) for result in results}
+    columns = {
+        result.name: pd.json_normalize(result.environment).iloc[0].map(str) for result in results
+    }
     return pd.DataFrame(columns).fillna("").rename_axis("").reset_index()
 
 
@@ -130,7 +174,10 @@ def curve_chart(results: list[Result], quantity: str, label: str, scale: dict) -
         for row in result.history.to_dict("records")
     ]
     return {
-        "description": f"{label} on training and validation images by epoch, a colour per run, validation dashed",
+        "description": (
+            f"{label} on training and validation images by epoch, a colour per run,"
+            " validation dashed"
+        ),
         "width": "container",
         "height": 320,
         "params": [HIDDEN],
@@ -138,10 +185,13 @@ def curve_chart(results: list[Result], quantity: str, label: str, scale: dict) -
         "transform": [SHOWN_RUN],
         "encoding": {
             "x": {"field": "epoch", "type": "quantitative", "axis": {"tickMinStep": 1}},
-            "y": {"field": "value", "type": "quantitative", "title": label, "scale": {"zero": False}},
+            "y": {"field": "value", "type": "quantitative", "title": label,
+                  "scale": {"zero": False}},
             "color": {"field": "run", "scale": scale, "legend": None},
-            "strokeDash": {"field": "images", "legend": None,
-                           "scale": {"domain": ["training", "validation"], "range": [[1, 0], [5, 4]]}},
+            "strokeDash": {
+                "field": "images", "legend": None,
+                "scale": {"domain": ["training", "validation"], "range": [[1, 0], [5, 4]]},
+            },
         },
         "layer": [
             {"mark": {"type": "line", "strokeWidth": 2}},
@@ -159,7 +209,9 @@ def confusion_chart(result: Result) -> dict:
     counts["share"] = counts["images"] / counts.groupby("actual")["images"].transform("sum")
     axis = {"sort": result.params["data"]["class_names"], "type": "nominal"}
     return {
-        "description": f"Confusion matrix of {result.name}: test images by actual and predicted class",
+        "description": (
+            f"Confusion matrix of {result.name}: test images by actual and predicted class"
+        ),
         "width": "container",
         "height": 320,
         "data": {"values": counts.to_dict("records")},
@@ -170,11 +222,13 @@ def confusion_chart(result: Result) -> dict:
                         {"field": "share", "format": ".1%"}],
         },
         "layer": [
-            {"mark": "rect", "encoding": {"color": {"field": "share", "type": "quantitative", "legend": None,
-                                                    "scale": {"domain": [0, 1], "scheme": "blues"}}}},
+            {"mark": "rect", "encoding": {
+                "color": {"field": "share", "type": "quantitative", "legend": None,
+                          "scale": {"domain": [0, 1], "scheme": "blues"}}}},
             {"mark": {"type": "text", "fontSize": 10}, "encoding": {
                 "text": {"field": "images"},
-                "color": {"condition": {"test": "datum.share > 0.5", "value": "white"}, "value": "#1b1f24"}}},
+                "color": {"condition": {"test": "datum.share > 0.5", "value": "white"},
+                          "value": "#1b1f24"}}},
         ],
     }  # fmt: skip
 
@@ -196,7 +250,8 @@ def f1_chart(results: list[Result], scale: dict) -> dict:
         "mark": {"type": "point", "filled": True, "size": 110, "opacity": 0.85},
         "encoding": {
             "x": {"field": "f1", "type": "quantitative", "title": "F1", "scale": {"zero": False}},
-            "y": {"field": "class", "type": "nominal", "sort": results[0].params["data"]["class_names"], "title": None,
+            "y": {"field": "class", "type": "nominal",
+                  "sort": results[0].params["data"]["class_names"], "title": None,
                   "axis": {"grid": True}},
             "color": {"field": "run", "scale": scale, "legend": None},
             "shape": {"field": "run", "legend": None, "scale": {"domain": scale["domain"]}},

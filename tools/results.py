@@ -17,7 +17,8 @@ class Result:
         self.name, self.revision = name, revision
         self.params = parse_yaml(self.file_bytes("params.yaml"))
         self.data, self.train, self.test, self.environment = (
-            json.loads(self.file_bytes(f"metrics/{part}.json")) for part in ("data", "train", "test", "environment")
+            json.loads(self.file_bytes(f"metrics/{part}.json"))
+            for part in ("data", "train", "test", "environment")
         )
         self.history = self._csv("plots/history.csv")
 
@@ -42,7 +43,10 @@ class Result:
         return {"arithmetic": found} if found else {}
 
     def summary(self) -> dict:
-        """A row of metrics/experiments.csv. Losses are cross-entropies in nats; the interval is Wilson's, 95 %."""
+        """A row of metrics/experiments.csv.
+
+        Losses are cross-entropies in nats; the interval is Wilson's, 95 %.
+        """
         epochs, batch_size = len(self.history), self.params["train"]["batch_size"]
         best = self.history.loc[self.history["val_loss"].idxmin()]
         low, high = self.test["accuracy_interval"]
@@ -85,11 +89,14 @@ def _experiments(table: pd.DataFrame) -> pd.DataFrame:
             "epochs": table["epochs"].map(str),
             "batch size": table["batch_size"].map(str),
             "steps": table["steps"].map("{:,}".format),
-            "best validation loss": [f"{row.best_val_loss:.4f} (epoch {row.best_epoch})" for row in table.itertuples()],
+            "best validation loss": [
+                f"{row.best_val_loss:.4f} (epoch {row.best_epoch})" for row in table.itertuples()
+            ],
             "last validation loss": table["last_val_loss"].map("{:.4f}".format),
             "gap": table["last_loss_gap"].map("{:+.4f}".format),
             "test accuracy": [
-                f"{row.accuracy:.4f} ({row.accuracy_low:.4f} to {row.accuracy_high:.4f})" for row in table.itertuples()
+                f"{row.accuracy:.4f} ({row.accuracy_low:.4f} to {row.accuracy_high:.4f})"
+                for row in table.itertuples()
             ],
             "macro F1": table["macro_f1"].map("{:.4f}".format),
         }
@@ -105,8 +112,14 @@ def _arithmetic(table: pd.DataFrame) -> dict[str, pd.Series]:
 def _seeds(table: pd.DataFrame) -> pd.DataFrame:
     """Mean and sample standard deviation over the seeds of each experiment."""
     groups = table.groupby("experiment", sort=False)
-    columns = {"best validation loss": "best_val_loss", "last validation loss": "last_val_loss", "gap": "last_loss_gap",
-               "validation accuracy": "val_accuracy", "test accuracy": "accuracy", "macro F1": "macro_f1"}  # fmt: skip
+    columns = {
+        "best validation loss": "best_val_loss",
+        "last validation loss": "last_val_loss",
+        "gap": "last_loss_gap",
+        "validation accuracy": "val_accuracy",
+        "test accuracy": "accuracy",
+        "macro F1": "macro_f1",
+    }
     spread = {
         title: [
             f"{mean:.4f} ± {deviation:.4f}"
@@ -123,7 +136,10 @@ def _gate(table: pd.DataFrame) -> pd.DataFrame:
     """Shares of pairs and groups that each rule calls a regression, with their counts."""
 
     def counted(share: str, total: str) -> list[str]:
-        return [f"{row[share] * row[total]:.0f} of {row[total]:,} ({row[share]:.1%})" for _, row in table.iterrows()]
+        return [
+            f"{row[share] * row[total]:.0f} of {row[total]:,} ({row[share]:.1%})"
+            for _, row in table.iterrows()
+        ]
 
     return pd.DataFrame(
         {

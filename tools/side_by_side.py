@@ -1,8 +1,10 @@
-"""DVC experiments side by side: several `dvc exp run --temp` at a time, watched, and cleaned up after.
+"""DVC experiments side by side: several `dvc exp run --temp` at a time.
 
-They run in a clone, since DVC changes params.yaml for a moment and stashes what is not committed: killed in that moment, it
-would leave your files so. DVC makes a temporary workspace for each, which sees the files that Git tracks and shares the
-cache; the result is a Git reference, and is fetched from the clone. One training thread each is the most work per core.
+They are watched, and cleaned up after. They run in a clone, since DVC changes params.yaml for a
+moment and stashes what is not committed: killed in that moment, it would leave your files so. DVC
+makes a temporary workspace for each, which sees the files that Git tracks and shares the cache; the
+result is a Git reference, and is fetched from the clone. One training thread each is the most work
+per core.
 """
 
 import json
@@ -47,16 +49,24 @@ EPOCH = re.compile(r"epoch (\d+)/(\d+) .*val_loss ([\d.]+) val_accuracy ([\d.]+)
 
 
 class Clone:
-    """Where experiments run on this machine: a clone of the repository with the changes that are not committed.
+    """Where experiments run on this machine: a clone of the repository.
 
-    It shares DVC's cache and settings, and is gone when the block ends.
+    It has the changes that are not committed. It shares DVC's cache and settings, and is gone when
+    the block ends.
     """
 
     def __enter__(self) -> "Clone":
         LOGS.mkdir(parents=True, exist_ok=True)
         self.folder = Path(mkdtemp(prefix="clone-", dir=LOGS)).resolve()
         git("clone", "--quiet", "--no-tags", NO_GC, ".", str(self.folder))
-        as_a_patch = ["--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/"]
+        as_a_patch = [
+            "--binary",
+            "--no-ext-diff",
+            "--no-textconv",
+            "--no-color",
+            "--src-prefix=a/",
+            "--dst-prefix=b/",
+        ]
         if changes := git_bytes("diff", *as_a_patch, "HEAD"):  # whatever the user has configured
             patch = self.folder / ".git/changes"
             patch.write_bytes(changes)
@@ -83,7 +93,10 @@ class Clone:
             return subprocess.Popen(
                 command("exp", "run", "--temp", "--name", name, *settings),
                 cwd=self.folder,
-                env=environment(**ONE_THREAD | {name: os.environ[name] for name in ONE_THREAD if name in os.environ}),
+                env=environment(
+                    **ONE_THREAD
+                    | {name: os.environ[name] for name in ONE_THREAD if name in os.environ}
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -129,7 +142,9 @@ class Experiment:
         return LOGS / f"{self.name}.log"
 
     def start(self, place: Clone) -> None:
-        settings = [f"--set-param={name}={json.dumps(value)}" for name, value in self.overrides.items()]
+        settings = [
+            f"--set-param={name}={json.dumps(value)}" for name, value in self.overrides.items()
+        ]
         settings += ANEW if self.anew else []
         LOGS.mkdir(parents=True, exist_ok=True)
         self.process = place.start(self.name, settings, self.log)
@@ -148,7 +163,9 @@ class Experiment:
                 self.epoch, self.epochs, self.val_accuracy = int(match[1]), int(match[2]), match[4]
                 del self.curve[self.epoch - 1 :]  # begun again elsewhere
                 self.curve.append({"val_loss": float(match[3]), "val_accuracy": float(match[4])})
-                news.append(f"epoch {self.epoch}/{self.epochs}, validation accuracy {self.val_accuracy}")
+                news.append(
+                    f"epoch {self.epoch}/{self.epochs}, validation accuracy {self.val_accuracy}"
+                )
         if ended and self.stage not in ENDS:
             self.reader.close()  # a thousand of them would be too many
             self.stage = "given up" if self.given_up else "failed" if self.failed else "done"
@@ -165,7 +182,11 @@ class Experiment:
     def under_way(self) -> bool:
         """Whether DVC has taken up this experiment, so that the next one can be handed to it."""
         begun = ("Reproducing experiment", "Stage", "Running")
-        return not self.place.in_turn or not self.running or any(line.startswith(begun) for line in self.lines)
+        return (
+            not self.place.in_turn
+            or not self.running
+            or any(line.startswith(begun) for line in self.lines)
+        )
 
     @property
     def failed(self) -> bool:
@@ -180,7 +201,10 @@ class Experiment:
 
 
 def stop(experiments: list[Experiment]) -> None:
-    """End all that still run, with whatever they started: by an interrupt, so that DVC tidies up, or else by force."""
+    """End all that still run, with whatever they started.
+
+    By an interrupt, so that DVC tidies up, or else by force.
+    """
     for number, patience in ((signal.SIGINT, PATIENCE), (signal.SIGKILL, None)):
         running = [experiment for experiment in experiments if experiment.running]
         for experiment in running:
@@ -197,13 +221,15 @@ def run_side_by_side(
     watch: Callable[[Experiment], None] = lambda experiment: None,
     place: Clone | None = None,
 ) -> None:
-    """Run the experiments, `jobs` at a time, by default as many as there is room for; here, or in another place.
+    """Run the experiments, `jobs` at a time; here, or in another place.
 
-    An iterator is asked for the next one when its turn comes. `watch` is called after each piece of news from one. Raises
-    UserError when some failed, after all have ended. Whatever ends this, the experiments that still run are stopped and no
-    clone is left.
+    By default as many at a time as there is room for. An iterator is asked for the next one when
+    its turn comes. `watch` is called after each piece of news from one. Raises UserError when some
+    failed, after all have ended. Whatever ends this, the experiments that still run are stopped and
+    no clone is left.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # both end like Ctrl-C, also where the shell has set them to be ignored
+    # both end like Ctrl-C, also where the shell has set them to be ignored
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     shown = list(experiments) if isinstance(experiments, list) else []
     upcoming, started, more, entered = iter(experiments), [], True, None
@@ -239,8 +265,15 @@ def run_side_by_side(
 
 def _failure(experiment: Experiment) -> str:
     last = "\n".join(f"  | {line}" for line in experiment.lines if line.strip())
-    full = "\n  The disk is full: make room, then run it again." if shutil.disk_usage(LOGS).free < FULL else ""
-    return f"{experiment.name} failed. Its last lines:\n{last}\n  The whole log: {experiment.log}{full}"
+    full = (
+        "\n  The disk is full: make room, then run it again."
+        if shutil.disk_usage(LOGS).free < FULL
+        else ""
+    )
+    return (
+        f"{experiment.name} failed. Its last lines:\n{last}\n"
+        f"  The whole log: {experiment.log}{full}"
+    )
 
 
 class only_one:
@@ -252,7 +285,10 @@ class only_one:
         try:
             self.lock.acquire(timeout=0)
         except Timeout:
-            raise UserError("experiments of this project are already running. Wait for them to end, or stop them") from None
+            raise UserError(
+                "experiments of this project are already running."
+                " Wait for them to end, or stop them"
+            ) from None
         remove_abandoned_clones()
 
     def __exit__(self, *_) -> None:
@@ -309,6 +345,12 @@ class LiveDisplay:
         ended = [experiment for experiment in self.experiments if experiment.stage in ENDS]
         for experiment in [*ended[-SHOWN:], *(one for one in self.experiments if one not in ended)]:
             epoch = f"{experiment.epoch} of {experiment.epochs}" if experiment.epoch else ""
-            row = (experiment.name, experiment.stage, epoch, experiment.val_accuracy, experiment.time_left)
+            row = (
+                experiment.name,
+                experiment.stage,
+                epoch,
+                experiment.val_accuracy,
+                experiment.time_left,
+            )
             table.add_row(*row, style=colours.get(experiment.stage))
         return table

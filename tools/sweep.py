@@ -1,8 +1,9 @@
 """Search for good params: `make sweep`. Optuna proposes, DVC runs.
 
-Each trial of a sweep in params.yaml is a DVC experiment, sweep-NAME-000 and so on, judged on the validation split alone. A
-sweep that was stopped goes on where it was; with one job and the same seed it proposes the same trials. It ends with a
-table, metrics/sweep-NAME.csv, a picture, plots/sweep-NAME.png, and a row in metrics/sweeps.csv, which compares sweeps.
+Each trial of a sweep in params.yaml is a DVC experiment, sweep-NAME-000 and so on, judged on the
+validation split alone. A sweep that was stopped goes on where it was; with one job and the same
+seed it proposes the same trials. It ends with a table, metrics/sweep-NAME.csv, a picture,
+plots/sweep-NAME.png, and a row in metrics/sweeps.csv, which compares sweeps.
 """
 
 import argparse
@@ -30,7 +31,9 @@ from tools.side_by_side import Experiment, only_one, run_side_by_side, stop
 
 SUMMARY = Path("metrics/sweeps.csv")
 STORAGE = Path(".dvc/tmp/sweeps.sqlite")
-COMPLETE, PRUNED, FAILED = (optuna.trial.TrialState[name] for name in ("COMPLETE", "PRUNED", "FAIL"))
+COMPLETE, PRUNED, FAILED = (
+    optuna.trial.TrialState[name] for name in ("COMPLETE", "PRUNED", "FAIL")
+)
 SHOWN = 5  # best trials
 WARM_UP = 1 / 3  # share of the epochs before which no trial is ended
 
@@ -42,10 +45,16 @@ class Trials:
         self.name, self.sweep, self.values = name, sweep, values
         self.study = open_study(name, sweep, values)
         self.running: dict[str, optuna.Trial] = {}
-        self.resumed = [trial.number for trial in self.study.get_trials(states=[optuna.trial.TrialState.RUNNING])]
+        self.resumed = [
+            trial.number
+            for trial in self.study.get_trials(states=[optuna.trial.TrialState.RUNNING])
+        ]
 
     def experiments(self) -> Iterator[Experiment]:
-        """Those that were under way when the sweep was stopped, then new ones, each proposed when its turn comes."""
+        """Yield those that were under way when the sweep was stopped, then new ones.
+
+        Each is proposed when its turn comes.
+        """
         while trial := self.next():
             name = experiment_name(self.name, trial.number)
             overrides = self.sweep.fixed | tried(trial.params, self.sweep)
@@ -58,7 +67,8 @@ class Trials:
 
     @property
     def known(self) -> list[optuna.trial.FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)  # to copy them takes long where there are a thousand
+        # to copy them takes long where there are a thousand
+        return self.study.get_trials(deepcopy=False)
 
     def next(self) -> optuna.Trial | None:
         if self.resumed:
@@ -90,7 +100,10 @@ class Trials:
             self.finish(experiment.name, trial)
 
     def report(self, trial: optuna.Trial, values: Iterable[float]) -> Iterator[int]:
-        """Tell Optuna the metric after each epoch that it does not know yet, and give the number of each as it is told."""
+        """Tell Optuna the metric after each epoch that it does not know yet.
+
+        And give the number of each as it is told.
+        """
         seen = len(self.known[trial.number].intermediate_values)
         for epoch, value in enumerate(values, 1):
             if epoch > seen:
@@ -105,15 +118,20 @@ class Trials:
 
     def finish(self, name: str, trial: optuna.Trial) -> None:
         result = Result(name, kept_experiments(head())[name])
-        list(self.report(trial, result.history[self.sweep.metric]))  # where DVC had it in its cache, there was no log
+        # where DVC had it in its cache, there was no log
+        list(self.report(trial, result.history[self.sweep.metric]))
         self.study.tell(trial.number, result.train[self.sweep.metric])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="sweep", description=__doc__.split("\n")[0])
     parser.add_argument("--name", help="which sweep of params.yaml; by default, the first")
-    parser.add_argument("--ray", metavar="ADDRESS", help="run the trials on this Ray cluster, HOST:PORT")
-    parser.add_argument("--apply", action="store_true", help="write the best trial's params into params.yaml")
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", help="run the trials on this Ray cluster, HOST:PORT"
+    )
+    parser.add_argument(
+        "--apply", action="store_true", help="write the best trial's params into params.yaml"
+    )
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -143,7 +161,10 @@ def choose(configured: dict[str, Sweep], name: str | None) -> tuple[str, Sweep]:
     """Name and definition of a sweep. Raises UserError on one that is not there."""
     name = name or next(iter(configured), "at all")
     if name not in configured:
-        raise UserError(f"there is no sweep {name} in {PARAMS}: sweep. There are: {', '.join(configured) or 'none'}")
+        raise UserError(
+            f"there is no sweep {name} in {PARAMS}: sweep. There are:"
+            f" {', '.join(configured) or 'none'}"
+        )
     return name, configured[name]
 
 
@@ -156,8 +177,14 @@ def apply_best(study: optuna.Study, sweep: Sweep) -> None:
 
 
 def ends_of(sweep: Sweep) -> Iterator[dict]:
-    """Params of trials at the ends of the space: one after the other, each param takes its other values."""
-    first = {name: space.choices[0] if space.choices else space.low for name, space in sweep.space.items()}
+    """Return params of trials at the ends of the space.
+
+    One after the other, each param takes its other values.
+    """
+    first = {
+        name: space.choices[0] if space.choices else space.low
+        for name, space in sweep.space.items()
+    }
     yield sweep.fixed | first
     for name, space in sweep.space.items():
         yield from (sweep.fixed | first | {name: value} for value in space.choices or [space.high])
@@ -168,13 +195,18 @@ def experiment_name(sweep: str, number: int) -> str:
 
 
 def open_study(name: str, sweep: Sweep, values: dict) -> optuna.Study:
-    """The sweep's study, with what has been tried. Raises UserError where that was with other code, params or space."""
+    """The sweep's study, with what has been tried.
+
+    Raises UserError where that was with other code, params or space.
+    """
     STORAGE.parent.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         storage=f"sqlite:///{STORAGE}",
         study_name=name,
         direction="minimize" if sweep.metric == "val_loss" else "maximize",
-        pruner=optuna.pruners.MedianPruner(n_warmup_steps=round(WARM_UP * epochs_of(sweep, values))),
+        pruner=optuna.pruners.MedianPruner(
+            n_warmup_steps=round(WARM_UP * epochs_of(sweep, values))
+        ),
         load_if_exists=True,
     )
     belongs_to = {
@@ -187,7 +219,8 @@ def open_study(name: str, sweep: Sweep, values: dict) -> optuna.Study:
     other = [name for name in belongs_to if found.get(name) != belongs_to[name]]
     if other:
         raise UserError(
-            f"the sweep {name} was begun with other {' and '.join(other)}, and its trials can't be compared with new ones."
+            f"the sweep {name} was begun with other {' and '.join(other)}, and its trials"
+            " can't be compared with new ones."
             f" Give it another name in {PARAMS}"
         )
     study.set_user_attr("belongs_to", belongs_to)
@@ -199,7 +232,10 @@ def epochs_of(sweep: Sweep, values: dict) -> int:
 
 
 def sampler(sweep: Sweep, number: int) -> optuna.samplers.BaseSampler:
-    """One for each trial: what it proposes follows from the seed, the trial's number and the trials that have ended."""
+    """Return the sampler of a trial, one for each.
+
+    What it proposes follows from the seed, the trial's number and the trials that have ended.
+    """
     seed = (sweep.seed + number) % 2**32
     if sweep.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
@@ -216,9 +252,10 @@ def suggest(trial: optuna.Trial, name: str, space: Range) -> None:
 
 
 def tried(params: dict, sweep: Sweep) -> dict:
-    """Params as a trial is run with: fractions as Optuna proposes them, but with four digits, within their range.
+    """Return params as a trial is run with.
 
-    Whose last bits come of logarithms, which NumPy computes otherwise by other instruction sets.
+    Fractions are as Optuna proposes them, but with four digits, within their range. Their last bits
+    come of logarithms, which NumPy computes otherwise by other instruction sets.
     """
     rounded = {}
     for name, value in params.items():
@@ -230,7 +267,10 @@ def tried(params: dict, sweep: Sweep) -> dict:
 
 
 def table_of(study: optuna.Study, name: str, sweep: Sweep) -> pd.DataFrame:
-    """A row for each trial that has ended, the best first; a trial that was ended early has its last epoch's value."""
+    """Return a row for each trial that has ended, the best first.
+
+    A trial that was ended early has its last epoch's value.
+    """
     rows = [
         {
             "trial": experiment_name(name, trial.number),
@@ -241,7 +281,9 @@ def table_of(study: optuna.Study, name: str, sweep: Sweep) -> pd.DataFrame:
         | tried(trial.params, sweep)
         for trial in study.get_trials(states=[COMPLETE, PRUNED, FAILED])
     ]
-    best_first = pd.DataFrame(rows).sort_values(sweep.metric, ascending=sweep.metric == "val_loss", kind="stable")
+    best_first = pd.DataFrame(rows).sort_values(
+        sweep.metric, ascending=sweep.metric == "val_loss", kind="stable"
+    )
     order = {"complete": 0, "pruned": 1, "fail": 2}
     return best_first.sort_values("state", key=lambda states: states.map(order), kind="stable")
 
@@ -250,7 +292,8 @@ def show(study: optuna.Study, name: str, sweep: Sweep, data: str) -> None:
     """Print the best trials and how much each param mattered; write the tables and the picture."""
     table = table_of(study, name, sweep)
     path, picture = Path(f"metrics/sweep-{name}.csv"), Path(f"plots/sweep-{name}.png")
-    write_csv(path, table.assign(**{param: table[param].map(json.dumps) for param in sweep.space}))  # with all digits
+    # with all digits
+    write_csv(path, table.assign(**{param: table[param].map(json.dumps) for param in sweep.space}))
     print(f"\n{table.head(SHOWN).to_markdown(index=False)}\n")
     counts = table["state"].value_counts()
     print(", ".join(f"{counts.get(state, 0)} {word}" for state, word in STATES.items()))
@@ -261,10 +304,12 @@ def show(study: optuna.Study, name: str, sweep: Sweep, data: str) -> None:
         shares |= optuna.importance.get_param_importances(study, evaluator=evaluator)
         explained = ", ".join(f"{param} {share:.0%}" for param, share in shares.items())
         print(f"Each param explains of the differences in {sweep.metric}: {explained}")
-    from fashion.figures import parallel_coordinates, save_figure  # slow, so only where it is needed
+    # slow, so only where it is needed
+    from fashion.figures import parallel_coordinates, save_figure
 
     logarithmic = {param for param, space in sweep.space.items() if space.log}
-    title = f"{data}: sweep {name}\n{len(whole)} trials run to the end"  # two lines: a single param makes a narrow picture
+    # two lines: a single param makes a narrow picture
+    title = f"{data}: sweep {name}\n{len(whole)} trials run to the end"
     save_figure(parallel_coordinates(whole, sweep.metric, logarithmic, shares, title), picture)
     if len(table) >= sweep.trials:
         save_summary(table, name)
@@ -272,8 +317,12 @@ def show(study: optuna.Study, name: str, sweep: Sweep, data: str) -> None:
 
 
 def save_summary(table: pd.DataFrame, name: str) -> None:
-    """Put a row for this sweep into the table of all; the test images were looked at for the best trial alone."""
-    best = Result(table["trial"].iloc[0], resolve(table["trial"].iloc[0]))  # maybe of an earlier commit
+    """Put a row for this sweep into the table of all.
+
+    The test images were looked at for the best trial alone.
+    """
+    # the best trial may be of an earlier commit
+    best = Result(table["trial"].iloc[0], resolve(table["trial"].iloc[0]))
     row = {
         "sweep": name,
         "trials": len(table),

@@ -1,8 +1,10 @@
-"""Rebuild a commit from the raw data, in a clone without any cache, and compare every output: `make verify`.
+"""Rebuild a commit from the raw data and compare every output: `make verify`.
 
-Prints a table, output by output. Exit status 0 when all hashes are those in the commit's dvc.lock and the experiments' table
-is the committed one to the byte; 3 when some are not, but the environment is another than the recorded one (not an x86-64
-machine, say) and all metrics agree within the measured noise; 1 for anything else. Nothing in the working copy changes.
+The rebuild runs in a clone without any cache. Prints a table, output by output. Exit status 0 when
+all hashes are those in the commit's dvc.lock and the experiments' table is the committed one to the
+byte; 3 when some are not, but the environment is another than the recorded one (not an x86-64
+machine, say) and all metrics agree within the measured noise; 1 for anything else. Nothing in the
+working copy changes.
 """
 
 import argparse
@@ -33,7 +35,13 @@ WITHIN_NOISE = 3  # exit status
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="verify", description=__doc__.split("\n")[0])
-    parser.add_argument("revision", metavar="REV", nargs="?", default="HEAD", help="commit, branch or tag (default: HEAD)")
+    parser.add_argument(
+        "revision",
+        metavar="REV",
+        nargs="?",
+        default="HEAD",
+        help="commit, branch or tag (default: HEAD)",
+    )
     revision = parser.parse_args().revision
     commit = resolve(revision)
     with rebuilt(commit) as clone:
@@ -49,7 +57,9 @@ def main() -> int:
     if apart:
         print("Further apart than noise explains:", *apart, sep="\n  ")
     if other and not apart:
-        print(f"{revision} ({commit[:7]}): {explain_difference(different, len(rows), other, apart)}")
+        print(
+            f"{revision} ({commit[:7]}): {explain_difference(different, len(rows), other, apart)}"
+        )
         return WITHIN_NOISE
     raise UserError(
         f"{revision} ({commit[:7]}) was not reproduced"
@@ -66,27 +76,48 @@ def rebuilt(commit: str) -> Iterator[Path]:
         clone = Path(folder).resolve()
         git("clone", "--quiet", "--no-checkout", ".", str(clone))
         git("-C", str(clone), "checkout", "--quiet", "--detach", commit)
-        dvc("cache", "dir", "--local", str(clone / ".dvc/cache"), folder=clone)  # also where a shared cache is configured
+        # a cache of its own, also where a shared one is configured
+        dvc("cache", "dir", "--local", str(clone / ".dvc/cache"), folder=clone)
         dvc("repro", "--force", folder=clone)
-        if subprocess.run([sys.executable, "-m", "tools.experiments"], cwd=clone, env=environment(), check=False).returncode:
+        if subprocess.run(
+            [sys.executable, "-m", "tools.experiments"], cwd=clone, env=environment(), check=False
+        ).returncode:
             raise UserError(f"the experiments of {commit[:7]} failed; the lines above say why")
         yield clone
 
 
 def compare(commit: str, clone: Path) -> list[dict[str, str]]:
     """A row for each output of the commit's dvc.lock, and one for the experiments' table."""
-    committed, now = hashes(git_bytes("show", f"{commit}:{LOCK}")), hashes((clone / LOCK).read_bytes())
-    rows = [row(path, stage, committed[path][1], now.get(path, ("", None))[1]) for path, (stage, _) in committed.items()]
+    committed, now = (
+        hashes(git_bytes("show", f"{commit}:{LOCK}")),
+        hashes((clone / LOCK).read_bytes()),
+    )
+    rows = [
+        row(path, stage, committed[path][1], now.get(path, ("", None))[1])
+        for path, (stage, _) in committed.items()
+    ]
     before, after = git("rev-parse", f"{commit}:{EXPERIMENTS}").strip(), clone / EXPERIMENTS
     rows.append(row(EXPERIMENTS, "(experiments)", before, git("hash-object", str(after)).strip()))
-    old, new = (arithmetic_of(text) for text in (git("show", f"{commit}:{METRICS[0]}"), (clone / METRICS[0]).read_text()))
-    titles = {"committed": f"committed, {old}" if old else "committed", "rebuilt": f"rebuilt, {new}" if new else "rebuilt"}
+    old, new = (
+        arithmetic_of(text)
+        for text in (git("show", f"{commit}:{METRICS[0]}"), (clone / METRICS[0]).read_text())
+    )
+    titles = {
+        "committed": f"committed, {old}" if old else "committed",
+        "rebuilt": f"rebuilt, {new}" if new else "rebuilt",
+    }
     return [{titles.get(title, title): value for title, value in cells.items()} for cells in rows]
 
 
 def row(path: str, stage: str, committed: str, now: str | None) -> dict[str, str]:
     verdict = MISSING if now is None else EQUAL if now == committed else DIFFERENT
-    return {"output": path, "stage": stage, "committed": committed[:8], "rebuilt": (now or "")[:8], "verdict": verdict}
+    return {
+        "output": path,
+        "stage": stage,
+        "committed": committed[:8],
+        "rebuilt": (now or "")[:8],
+        "verdict": verdict,
+    }
 
 
 def arithmetic_of(metrics: str) -> str | None:
@@ -97,7 +128,11 @@ def arithmetic_of(metrics: str) -> str | None:
 def hashes(lock: bytes) -> dict[str, tuple[str, str]]:
     """Stage and MD5 of every output in a dvc.lock, by path."""
     stages = parse_yaml(lock)["stages"]
-    return {out["path"]: (name, out["md5"]) for name, stage in stages.items() for out in stage.get("outs", [])}
+    return {
+        out["path"]: (name, out["md5"])
+        for name, stage in stages.items()
+        for out in stage.get("outs", [])
+    }
 
 
 def other_environment(commit: str) -> dict[str, tuple]:
@@ -107,41 +142,74 @@ def other_environment(commit: str) -> dict[str, tuple]:
     """
     recorded = json.loads(git("show", f"{commit}:{ENVIRONMENT}"))
     before, now = (pd.json_normalize(values).iloc[0] for values in (recorded, environment_here()))
-    names = [name for name in before.index.union(now.index, sort=False) if not name.endswith(("_THREADS", "model_md5"))]
-    return {name: (before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)}
+    names = [
+        name
+        for name in before.index.union(now.index, sort=False)
+        if not name.endswith(("_THREADS", "model_md5"))
+    ]
+    return {
+        name: (before.get(name), now.get(name))
+        for name in names
+        if before.get(name) != now.get(name)
+    }
 
 
 def listed(differences: dict[str, tuple]) -> Iterable[str]:
     return (f"{name}: {before} -> {now}" for name, (before, now) in differences.items())
 
 
-def explain_difference(different: int, outputs: int, other: dict[str, tuple], apart: list[str]) -> str:
+def explain_difference(
+    different: int, outputs: int, other: dict[str, tuple], apart: list[str]
+) -> str:
     """One line on a rebuild in another environment."""
-    agree = f"these metrics do not agree within noise: {'; '.join(apart)}" if apart else "the metrics agree within noise"
+    agree = (
+        f"these metrics do not agree within noise: {'; '.join(apart)}"
+        if apart
+        else "the metrics agree within noise"
+    )
     return (
-        f"{different} of {outputs} outputs differ from the committed ones because of the machine or its packages"
+        f"{different} of {outputs} outputs differ from the committed ones"
+        " because of the machine or its packages"
         f" ({', '.join(other)}); {agree}."
     )
 
 
 def beyond_noise(commit: str, clone: Path) -> list[str]:
-    """The metrics that differ, in either direction, by more than the measured noise of two runs explains."""
-    check: Check = check_params(parse_yaml(git("show", f"{commit}:{PARAMS}")), str(PARAMS), ToolParams).check
+    """Return the metrics that differ by more than the measured noise of two runs explains.
+
+    They may differ in either direction.
+    """
+    check: Check = check_params(
+        parse_yaml(git("show", f"{commit}:{PARAMS}")), str(PARAMS), ToolParams
+    ).check
     noise = json.loads(git("show", f"{commit}:{NOISE}"))
     pairs = {}
     for path in METRICS:
-        before, now = json.loads(git("show", f"{commit}:{path}")), json.loads((clone / path).read_text())
-        pairs |= {name: (name, before[name], now.get(name)) for name in check.metrics if name in before}
+        before, now = (
+            json.loads(git("show", f"{commit}:{path}")),
+            json.loads((clone / path).read_text()),
+        )
+        pairs |= {
+            name: (name, before[name], now.get(name)) for name in check.metrics if name in before
+        }
     before, now = (
         pd.read_csv(file, index_col="experiment")["accuracy"]
         for file in (io.BytesIO(git_bytes("show", f"{commit}:{EXPERIMENTS}")), clone / EXPERIMENTS)
     )
-    pairs |= {f"accuracy of {name}": ("accuracy", before[name], now.get(name)) for name in before.index}
+    pairs |= {
+        f"accuracy of {name}": ("accuracy", before[name], now.get(name)) for name in before.index
+    }
     apart = []
     for title, (metric, old, new) in pairs.items():
-        allowed = tolerance(noise["metrics"][metric]["deviation"], noise["runs"], check.sigmas, metrics=len(pairs))
+        allowed = tolerance(
+            noise["metrics"][metric]["deviation"], noise["runs"], check.sigmas, metrics=len(pairs)
+        )
         if new is None or not abs(new - old) <= allowed:
-            apart.append(f"{title}: {old:.4f} -> {new:.4f}, by noise at most {allowed:.4f}" if new is not None else title)
+            apart.append(
+                f"{title}: {old:.4f} -> {new:.4f}, by noise at most {allowed:.4f}"
+                if new is not None
+                else title
+            )
     return apart
 
 

@@ -4,7 +4,9 @@ import json
 def test_the_plain_script_does_what_the_experiments_do(repository, tmp_path):
     """Same data, epochs, metrics and pictures, on the drawn garments."""
     epochs = {"short": 1, "longer": 3}
-    runs = ", ".join(f"{name}: {{train.epochs: {count}, train.batch_size: 64}}" for name, count in epochs.items())
+    runs = ", ".join(
+        f"{name}: {{train.epochs: {count}, train.batch_size: 64}}" for name, count in epochs.items()
+    )
     repository.set_params(f"experiments={{{runs}}}")
     out = tmp_path / "out"
     repository.python("bench.plain", str(out))

@@ -12,38 +12,54 @@ from fashion.environment import PORTABLE
 
 NOTES = """\
 WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
-I0000 00:00:1795350459.252989    9073 port.cc:153] oneDNN custom operations are on. You may see slightly different...
-I0000 00:00:1795350459.254597    9073 cudart_stub.cc:31] Could not find cuda drivers on your machine, GPU will not be used.
-To enable the following instructions: AVX2 AVX512F FMA, in other operations, rebuild TensorFlow with the appropriate...
-E0000 00:00:1795350462.789466    9073 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error: Failed call to cuInit
+I0000 00:00:1795350459.252989    9073 port.cc:153] oneDNN custom operations are on. \
+You may see slightly different...
+I0000 00:00:1795350459.254597    9073 cudart_stub.cc:31] Could not find cuda drivers \
+on your machine, GPU will not be used.
+To enable the following instructions: AVX2 AVX512F FMA, in other operations, \
+rebuild TensorFlow with the appropriate...
+E0000 00:00:1795350462.789466    9073 cuda_platform.cc:52] failed call to cuInit: INTERNAL: \
+CUDA error: Failed call to cuInit
 """
 REAL = """\
 W0000 00:00:1795350462.789466    9073 gpu_device.cc:2341] Cannot dlopen some GPU libraries.
-E0000 00:00:1795350462.789466    9073 cuda_dnn.cc:456] Could not create cudnn handle: CUDNN_STATUS_NOT_INITIALIZED
+E0000 00:00:1795350462.789466    9073 cuda_dnn.cc:456] Could not create cudnn handle: \
+CUDNN_STATUS_NOT_INITIALIZED
 ImportError: é cannot open shared object file, while I0000 or cuInit stand only in the middle
 """
 
 
 def test_import_is_silent():
-    # this process has imported the backend, which set the variable: without it, as a user's shell starts
+    # this process has imported the backend, which set the variable: without it, as a user's shell
+    # starts
     env = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    result = subprocess.run([sys.executable, "-c", "import fashion.backend"], env=env, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", "import fashion.backend"], env=env, capture_output=True, text=True
+    )
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the settings are for x86-64 alone")
 @pytest.mark.parametrize(
     ("chosen", "expected"),
-    [({}, "1 AVX2"), ({"ONEDNN_MAX_CPU_ISA": "DEFAULT"}, "1 DEFAULT"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "0 AVX2")],
+    [
+        ({}, "1 AVX2"),
+        ({"ONEDNN_MAX_CPU_ISA": "DEFAULT"}, "1 DEFAULT"),
+        ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "0 AVX2"),
+    ],
 )
 def test_arithmetic_is_set_before_tensorflow_is_imported_and_the_user_wins(chosen, expected):
     env = {name: value for name, value in os.environ.items() if name not in PORTABLE} | chosen
     program = (  # what the variables are at the moment when TensorFlow's own library is loaded
-        "import os, sys; sys.addaudithook(lambda event, arguments: event == 'import' and arguments[0] == 'tensorflow'"
-        " and print(os.environ.get('TF_ENABLE_ONEDNN_OPTS'), os.environ.get('ONEDNN_MAX_CPU_ISA')));"
+        "import os, sys; sys.addaudithook(lambda event, arguments:"
+        " event == 'import' and arguments[0] == 'tensorflow'"
+        " and print(os.environ.get('TF_ENABLE_ONEDNN_OPTS'),"
+        " os.environ.get('ONEDNN_MAX_CPU_ISA')));"
         "import fashion.backend"
     )
-    result = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
+    )
     assert result.stdout.splitlines()[0] == expected
 
 
@@ -81,7 +97,12 @@ def test_lines_are_passed_on_and_standard_error_is_back_after_an_error(capfd):
 
 def draw(seed):
     make_deterministic(seed)
-    return [random.random(), *np.random.rand(2), *keras.random.uniform((2,)).numpy(), *tf.random.uniform((2,)).numpy()]  # noqa: S311
+    return [
+        random.random(),  # noqa: S311
+        *np.random.rand(2),
+        *keras.random.uniform((2,)).numpy(),
+        *tf.random.uniform((2,)).numpy(),
+    ]
 
 
 def test_equal_seeds_give_equal_random_numbers_of_every_library():

@@ -55,8 +55,17 @@ def test_is_plain_json():
 
 def test_versions_are_those_of_the_imported_packages():
     packages = environment()["packages"]
-    imported = {"numpy": np, "h5py": h5py, "pandas": pd, "pillow": PIL, "scipy": scipy, "scikit-learn": sklearn}
-    assert {name: packages[name] for name in imported} == {name: module.__version__ for name, module in imported.items()}
+    imported = {
+        "numpy": np,
+        "h5py": h5py,
+        "pandas": pd,
+        "pillow": PIL,
+        "scipy": scipy,
+        "scikit-learn": sklearn,
+    }
+    assert {name: packages[name] for name in imported} == {
+        name: module.__version__ for name, module in imported.items()
+    }
 
 
 @pytest.mark.parametrize("name", ["tensorflow", "keras", "matplotlib", "dvc"])
@@ -70,18 +79,28 @@ def test_settings_are_the_variables_that_are_set_and_no_others(monkeypatch):
     assert environment()["settings"] == PORTABLE_HERE
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("HOSTNAME", "somewhere")  # a host's name would make each machine's results differ
-    assert environment()["settings"] == PORTABLE_HERE | {"OMP_NUM_THREADS": "1", "TF_ENABLE_ONEDNN_OPTS": "0"}
+    # a host's name would make each machine's results differ
+    monkeypatch.setenv("HOSTNAME", "somewhere")
+    assert environment()["settings"] == PORTABLE_HERE | {
+        "OMP_NUM_THREADS": "1",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+    }
 
 
 def test_arithmetic_is_portable_unless_the_user_says_otherwise(on_x86_64):
     variables = {}
     set_portable_arithmetic(variables)
-    assert variables == {"TF_ENABLE_ONEDNN_OPTS": "1", "ONEDNN_MAX_CPU_ISA": "AVX2", "TF_NUM_INTRAOP_THREADS": "1"}
+    assert variables == {
+        "TF_ENABLE_ONEDNN_OPTS": "1",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "TF_NUM_INTRAOP_THREADS": "1",
+    }
     assert native_arithmetic(variables) is None and native_arithmetic({}) is None
     variables = {"ONEDNN_MAX_CPU_ISA": "DEFAULT"}
     set_portable_arithmetic(variables)
-    assert variables["ONEDNN_MAX_CPU_ISA"] == "DEFAULT" and variables["TF_ENABLE_ONEDNN_OPTS"] == "1"
+    assert (
+        variables["ONEDNN_MAX_CPU_ISA"] == "DEFAULT" and variables["TF_ENABLE_ONEDNN_OPTS"] == "1"
+    )
     assert native_arithmetic(variables) == "native arithmetic (ONEDNN_MAX_CPU_ISA=DEFAULT)"
 
 
@@ -90,14 +109,18 @@ def test_metrics_say_what_the_user_has_chosen_and_nothing_else(on_x86_64, monkey
         monkeypatch.delenv(name, raising=False)
     assert (arithmetic(), is_native_by_choice()) == ({}, False)
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    assert arithmetic() == {"arithmetic": "native arithmetic (TF_ENABLE_ONEDNN_OPTS=0)"} and is_native_by_choice()
+    assert (
+        arithmetic() == {"arithmetic": "native arithmetic (TF_ENABLE_ONEDNN_OPTS=0)"}
+        and is_native_by_choice()
+    )
 
 
 def test_another_kind_of_machine_has_no_settings_of_onednn_and_is_named(monkeypatch):
     monkeypatch.setattr(module.platform, "machine", lambda: "aarch64")
     variables = {}
     set_portable_arithmetic(variables)
-    assert variables == {"TF_NUM_INTRAOP_THREADS": "1"}  # alike on all machines of its kind, at least
+    # alike on all machines of its kind, at least
+    assert variables == {"TF_NUM_INTRAOP_THREADS": "1"}
     assert native_arithmetic(variables) == "native arithmetic (aarch64)"
     assert not is_native_by_choice()
 
@@ -107,7 +130,10 @@ def test_the_record_changes_only_when_the_model_does(tmp_path):
     model.write_bytes(b"first")
     record_environment(record, model)
     recorded = json.loads(record.read_text())
-    assert recorded["model_md5"] == "8b04d5e3775d298e78455efc5ca404d5" and recorded["cpu"] == cpu_model()
+    assert (
+        recorded["model_md5"] == "8b04d5e3775d298e78455efc5ca404d5"
+        and recorded["cpu"] == cpu_model()
+    )
     elsewhere = json.dumps(recorded | {"cpu": "another"})
     record.write_text(elsewhere)
     record_environment(record, model)
@@ -145,8 +171,9 @@ def test_instruction_set_is_a_list_of_names():
 
 def test_a_processor_without_any_extension_has_an_empty_instruction_set():
     disabled = " ".join(np.show_config(mode="dicts")["SIMD Extensions"].get("found", []))
+    program = "from fashion.environment import environment; print(environment()['instruction_set'])"
     result = subprocess.run(
-        [sys.executable, "-c", "from fashion.environment import environment; print(environment()['instruction_set'])"],
+        [sys.executable, "-c", program],
         env=os.environ | {"NPY_DISABLE_CPU_FEATURES": disabled}, capture_output=True, text=True,
     )  # fmt: skip
     assert (result.returncode, result.stdout) == (0, "[]\n")

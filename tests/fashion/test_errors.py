@@ -14,8 +14,14 @@ def run(body: str) -> subprocess.CompletedProcess:
     ("body", "message"),
     [
         ("raise UserError('wrong, do that')", "command: wrong, do that\n"),
-        ("raise OSError(28, 'No space left on device', 'a.json')", "command: a.json: No space left on device. Make room"),
-        ("raise PermissionError(13, 'Permission denied', 'b.json')", "command: b.json: Permission denied. Make room"),
+        (
+            "raise OSError(28, 'No space left on device', 'a.json')",
+            "command: a.json: No space left on device. Make room",
+        ),
+        (
+            "raise PermissionError(13, 'Permission denied', 'b.json')",
+            "command: b.json: Permission denied. Make room",
+        ),
         ("raise KeyboardInterrupt", "command: interrupted."),
     ],
 )
@@ -36,7 +42,10 @@ def test_without_an_error_the_status_is_0():
 
 @pytest.mark.parametrize("length", [1, 10**6])
 def test_a_reader_that_leaves_early_causes_no_traceback(length):
-    code = f"from fashion.errors import reported\nwith reported('command'):\n    input()\n    print('x' * {length})"
+    code = (
+        "from fashion.errors import reported\nwith reported('command'):\n"
+        f"    input()\n    print('x' * {length})"
+    )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen([sys.executable, "-c", code], **pipes)
     process.stdout.close()

@@ -24,9 +24,12 @@ PREDICTIONS = pd.DataFrame(  # nothing is a dress, or taken for one
         "confidence": [0.5, 0.9994, 0.25, 1.0, 0.75, 0.333333, 0.6],
     }
 )
-TRIALS = pd.DataFrame({"rate": [0.1, 0.001, 0.01], "kind": ["b", "a", "b"], "val_loss": [0.25, 0.5, 1.25]})
+TRIALS = pd.DataFrame(
+    {"rate": [0.1, 0.001, 0.01], "kind": ["b", "a", "b"], "val_loss": [0.25, 0.5, 1.25]}
+)
 LABELS = np.array([2, 0, 0, 1, 0, 2], np.uint8)
-IMAGES = np.random.default_rng(0).integers(50, 200, (7, 28, 28), np.uint8)  # neither black nor white in them
+# neither black nor white in them
+IMAGES = np.random.default_rng(0).integers(50, 200, (7, 28, 28), np.uint8)
 
 EVERY_FIGURE = {
     "loss": lambda: figures.learning_curves(HISTORY, "loss", "cross-entropy in nats", "Loss"),
@@ -34,8 +37,12 @@ EVERY_FIGURE = {
     "confusion_matrix": lambda: figures.confusion_matrix(PREDICTIONS, NAMES, "Confusions"),
     "samples": lambda: figures.samples(IMAGES[:6], LABELS, NAMES, "Samples", each=3),
     "predictions": lambda: figures.predictions(IMAGES, PREDICTIONS, "Predictions"),
-    "compared": lambda: figures.compare_losses({"a": HISTORY, "b": HISTORY[:1], "c": HISTORY, "d": HISTORY}, "Compared"),
-    "trials": lambda: figures.parallel_coordinates(TRIALS, "val_loss", {"rate"}, {"rate": 0.75, "kind": 0.25}, "Trials"),
+    "compared": lambda: figures.compare_losses(
+        {"a": HISTORY, "b": HISTORY[:1], "c": HISTORY, "d": HISTORY}, "Compared"
+    ),
+    "trials": lambda: figures.parallel_coordinates(
+        TRIALS, "val_loss", {"rate"}, {"rate": 0.75, "kind": 0.25}, "Trials"
+    ),
 }
 
 
@@ -50,14 +57,18 @@ def test_equal_arguments_give_equal_bytes_without_version_or_time(draw, tmp_path
     figures.save_figure(first, tmp_path / "plots" / "a.png")
     figures.save_figure(again, tmp_path / "plots" / "b.png")
     assert isinstance(first, Figure)
-    assert (tmp_path / "plots" / "a.png").read_bytes() == (tmp_path / "plots" / "b.png").read_bytes()
+    assert (tmp_path / "plots" / "a.png").read_bytes() == (
+        tmp_path / "plots" / "b.png"
+    ).read_bytes()
     assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["a.png", "b.png"]
     with Image.open(tmp_path / "plots" / "a.png") as picture:
         assert picture.size == tuple((first.get_size_inches() * 150).astype(int))
         assert set(picture.info) <= {"dpi"}
 
 
-@pytest.mark.parametrize(("quantity", "label"), [("loss", "cross-entropy in nats"), ("accuracy", "share right")])
+@pytest.mark.parametrize(
+    ("quantity", "label"), [("loss", "cross-entropy in nats"), ("accuracy", "share right")]
+)
 def test_learning_curves_show_both_sides_and_mark_the_lowest_validation_loss(quantity, label):
     [axes] = figures.learning_curves(HISTORY, quantity, label, "A title").axes
     mark, training, validation = axes.lines
@@ -77,7 +88,9 @@ def test_learning_curves_of_one_epoch(tmp_path):
 
 
 @pytest.mark.parametrize(("longest", "right_edges"), [(4, {4}), (5, {1, 5})])
-def test_runs_share_the_axis_of_epochs_unless_one_is_more_than_four_times_as_long(longest, right_edges):
+def test_runs_share_the_axis_of_epochs_unless_one_is_more_than_four_times_as_long(
+    longest, right_edges
+):
     long = pd.concat([HISTORY, HISTORY[-1:].assign(epoch=5)])[:longest]
     panels = figures.compare_losses({"long": long, "short": HISTORY[:1]}, "Losses").axes
     assert {int(panel.get_xlim()[1]) for panel in panels} == right_edges
@@ -87,7 +100,8 @@ def test_runs_share_the_axis_of_epochs_unless_one_is_more_than_four_times_as_lon
 def test_the_lowest_panel_of_every_column_has_its_epochs():
     panels = figures.compare_losses(dict.fromkeys("abcde", HISTORY), "Losses").axes[:5]
     assert [panel.get_xlabel() for panel in panels] == ["", "", "epoch", "epoch", "epoch"]
-    assert [panel.xaxis.get_tick_params()["labelbottom"] for panel in panels] == [False, False, True, True, True]
+    labelled = [panel.xaxis.get_tick_params()["labelbottom"] for panel in panels]
+    assert labelled == [False, False, True, True, True]
 
 
 def test_parallel_coordinates_are_a_line_a_trial_the_best_in_red_on_top():
@@ -95,29 +109,38 @@ def test_parallel_coordinates_are_a_line_a_trial_the_best_in_red_on_top():
     trials = [line for line in axes.lines if len(line.get_xdata()) == 3]
     from_the_worst = [[0.5, 1, 1], [0, 0, 0.25], [1, 1, 0]]  # the rate by its logarithm
     np.testing.assert_allclose([line.get_ydata() for line in trials], from_the_worst, atol=1e-9)
-    assert to_hex(trials[-1].get_color()) == figures.WRONG and to_hex(trials[0].get_color()) != figures.WRONG
+    assert (
+        to_hex(trials[-1].get_color()) == figures.WRONG
+        and to_hex(trials[0].get_color()) != figures.WRONG
+    )
     assert texts(axes.get_xticklabels()) == ["rate\nexplains 75%", "kind\nexplains 25%", "val_loss"]
     assert set(texts(axes.texts)) == {"0.001", "0.1", "a", "b", "0.25", "1.25"}
 
 
 def test_confusion_matrix_writes_counts_and_shades_by_the_share_of_the_row():
     [axes] = EVERY_FIGURE["confusion_matrix"]().axes
-    written = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts}
-    assert written == {(0, 0): "1", (0, 2): "2", (1, 1): "2", (1, 2): "1", (2, 2): "1"}  # (actual, predicted)
+    written = {
+        (text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts
+    }
+    # keys: (actual, predicted)
+    assert written == {(0, 0): "1", (0, 2): "2", (1, 1): "2", (1, 2): "1", (2, 2): "1"}
     [picture] = axes.images
-    expected = [[1 / 3, 0, 2 / 3, 0], [0, 2 / 3, 1 / 3, 0], [0, 0, 1, 0], [0, 0, 0, 0]]  # a class without images is blank
+    # a class without images is blank
+    expected = [[1 / 3, 0, 2 / 3, 0], [0, 2 / 3, 1 / 3, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
     np.testing.assert_allclose(picture.get_array(), expected)
     assert picture.get_clim() == (0, 1)
 
 
 def test_confusion_matrix_writes_light_on_dark_and_dark_on_light():
     [axes] = EVERY_FIGURE["confusion_matrix"]().axes
-    assert [text.get_color() for text in axes.texts] == ["black", "white", "white", "black", "white"]
+    colours = [text.get_color() for text in axes.texts]
+    assert colours == ["black", "white", "white", "black", "white"]
 
 
 def test_confusion_matrix_names_its_axes():
     [axes] = EVERY_FIGURE["confusion_matrix"]().axes
-    assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("Confusions", "predicted", "actual")
+    titles = (axes.get_title(), axes.get_xlabel(), axes.get_ylabel())
+    assert titles == ("Confusions", "predicted", "actual")
     assert texts(axes.get_xticklabels()) == texts(axes.get_yticklabels()) == NAMES
 
 
@@ -126,7 +149,8 @@ def test_samples_are_the_first_of_each_class_a_row_a_class():
     assert figure.get_suptitle() == "Samples"
     grid = np.reshape(figure.axes, (4, 3))
     shown = [[picture.get_array() for axes in row for picture in axes.images] for row in grid]
-    for pictures, expected in zip(shown, [[1, 2, 4], [3], [0, 5], []], strict=True):  # fewer than cells, and none at all
+    # fewer than cells, and none at all
+    for pictures, expected in zip(shown, [[1, 2, 4], [3], [0, 5], []], strict=True):
         np.testing.assert_array_equal(np.reshape(pictures, (-1, 28, 28)), IMAGES[expected])
     assert [texts(row[0].texts) for row in grid] == [[name] for name in NAMES]
     assert not any(axes.axison for axes in figure.axes)
@@ -135,7 +159,9 @@ def test_samples_are_the_first_of_each_class_a_row_a_class():
 def test_samples_are_no_more_than_asked_for():
     figure = figures.samples(IMAGES[:6], LABELS, NAMES, "Samples", each=2)
     assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 0, 1, 1, 0, 0]
-    np.testing.assert_array_equal([axes.images[0].get_array() for axes in figure.axes[:2]], IMAGES[[1, 2]])
+    np.testing.assert_array_equal(
+        [axes.images[0].get_array() for axes in figure.axes[:2]], IMAGES[[1, 2]]
+    )
 
 
 def test_predictions_are_ticked_in_green_or_crossed_in_red():

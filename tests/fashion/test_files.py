@@ -22,7 +22,8 @@ def test_the_file_appears_when_the_block_ends(tmp_path):
     with written_whole(path) as part:
         part.write_text("new")
         assert path.read_text() == "old"
-        assert part == tmp_path / "model.part.keras"  # beside it, so that the move is one step; suffix kept
+        # beside it, so that the move is one step; with its suffix kept
+        assert part == tmp_path / "model.part.keras"
     assert path.read_text() == "new"
     assert names(tmp_path) == ["model.keras"]
 
@@ -83,13 +84,16 @@ def test_json_is_indented_in_the_order_given_with_six_decimals(tmp_path):
     }
     write_json(path, values)
     assert path.read_bytes().decode() == (
-        '{\n  "z": 0.333333,\n  "a": 2,\n  "name": "T-shirt – é",\n  "list": [\n    0.666667,\n    1\n  ],\n'
+        '{\n  "z": 0.333333,\n  "a": 2,\n  "name": "T-shirt – é",\n'
+        '  "list": [\n    0.666667,\n    1\n  ],\n'
         '  "in": {\n    "x": 0.123457\n  },\n  "flag": true\n}\n'
     )
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("nest", [lambda value: value, lambda value: [1, {"deep": value}]], ids=["bare", "nested"])
+@pytest.mark.parametrize(
+    "nest", [lambda value: value, lambda value: [1, {"deep": value}]], ids=["bare", "nested"]
+)
 def test_json_refuses_what_is_not_json_and_keeps_the_old_file(tmp_path, value, nest):
     path = tmp_path / "a.json"
     write_json(path, {"old": 1})
@@ -102,14 +106,22 @@ def test_json_refuses_what_is_not_json_and_keeps_the_old_file(tmp_path, value, n
 def test_csv_has_no_index_line_feeds_and_six_decimals(tmp_path):
     path = tmp_path / "a.csv"
     write_csv(
-        path, pd.DataFrame({"class": ["Ankle boot", "a, b"], "share": [1 / 3, 1.0], "support": [6, 1000]}, index=[7, 8])
+        path,
+        pd.DataFrame(
+            {"class": ["Ankle boot", "a, b"], "share": [1 / 3, 1.0], "support": [6, 1000]},
+            index=[7, 8],
+        ),
     )
-    assert path.read_bytes() == b'class,share,support\nAnkle boot,0.333333,6\n"a, b",1.000000,1000\n'
+    assert (
+        path.read_bytes() == b'class,share,support\nAnkle boot,0.333333,6\n"a, b",1.000000,1000\n'
+    )
 
 
 @pytest.mark.parametrize(
     ("content", "digest"),
-    [  # published in FIPS 180-2, appendix B, but for the empty message, which is in NIST's example files
+    # published in FIPS 180-2, appendix B, but for the empty message, which is in NIST's example
+    # files
+    [
         (b"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
         (b"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
         (b"a" * 1_000_000, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"),
@@ -124,7 +136,10 @@ def test_sha256_of_published_examples(tmp_path, content, digest):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
 def test_a_full_disk_is_told_with_the_name_of_the_file():
-    with pytest.raises(OSError, match="No space left on device") as error, named_in_errors(Path("metrics/test.json")):
+    with (
+        pytest.raises(OSError, match="No space left on device") as error,
+        named_in_errors(Path("metrics/test.json")),
+    ):
         Path("/dev/full").write_text("x")
     assert error.value.filename == "metrics/test.json"
 
@@ -136,6 +151,9 @@ def test_a_full_disk_is_told_also_where_numpy_does_not(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="1024 requested"), named_in_errors(tmp_path / "x.npy"):
         raise OSError("1024 requested and 512 written")
     monkeypatch.setattr("shutil.disk_usage", lambda path: Full)
-    with pytest.raises(OSError, match="No space left") as error, named_in_errors(tmp_path / "x.npy"):
+    with (
+        pytest.raises(OSError, match="No space left") as error,
+        named_in_errors(tmp_path / "x.npy"),
+    ):
         raise OSError("1024 requested and 512 written")
     assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / "x.npy"))

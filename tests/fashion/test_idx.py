@@ -79,16 +79,31 @@ VIOLATIONS = {
         gzip.compress(b"\x93NUMPY"),
         "not an IDX file, it begins with 93 4e 55 4d instead of two zero bytes",
     ),
-    "wrong second byte": (gzip.compress(b"\0\x01" + HEADER[2:] + VALUES), "not an IDX file, it begins with 00 01 08 03"),
-    "wrong type": (gzip.compress(b"\0\0\x0d\x03" + HEADER[4:] + VALUES), "values have IDX type 0x0d, expected 0x08 (uint8)"),
-    "labels, not images": (gzip.compress(b"\0\0\x08\x01\0\0\0\x06" + VALUES), "has 1 dimensions, expected 3"),
+    "wrong second byte": (
+        gzip.compress(b"\0\x01" + HEADER[2:] + VALUES),
+        "not an IDX file, it begins with 00 01 08 03",
+    ),
+    "wrong type": (
+        gzip.compress(b"\0\0\x0d\x03" + HEADER[4:] + VALUES),
+        "values have IDX type 0x0d, expected 0x08 (uint8)",
+    ),
+    "labels, not images": (
+        gzip.compress(b"\0\0\x08\x01\0\0\0\x06" + VALUES),
+        "has 1 dimensions, expected 3",
+    ),
     "ends in the header": (gzip.compress(HEADER[:-1]), "ends within its header"),
     "other sizes": (
         gzip.compress(b"\0\0\x08\x03" + struct.pack(">3I", 2, 1, 3) + VALUES),
         "dimensions are 2 x 1 x 3, expected any x 3 x 1",
     ),
-    "too short": (gzip.compress(HEADER + VALUES[:-1]), "the header promises 6 bytes of values, the file has 5"),
-    "too long": (gzip.compress(HEADER + VALUES + b"\0"), "the header promises 6 bytes of values, the file has more"),
+    "too short": (
+        gzip.compress(HEADER + VALUES[:-1]),
+        "the header promises 6 bytes of values, the file has 5",
+    ),
+    "too long": (
+        gzip.compress(HEADER + VALUES + b"\0"),
+        "the header promises 6 bytes of values, the file has more",
+    ),
 }
 
 
@@ -108,18 +123,23 @@ def test_a_missing_file_is_told(path):
 
 
 @pytest.mark.parametrize("items", [2**30 + 1, 2**32 - 1])
-def test_a_header_that_claims_over_one_gibibyte_is_refused_before_memory_is_taken(path, memory_below, items):
+def test_a_header_that_claims_over_one_gibibyte_is_refused_before_memory_is_taken(
+    path, memory_below, items
+):
     path.write_bytes(gzip.compress(b"\0\0\x08\x01" + struct.pack(">I", items)))
     with memory_below(2**20), pytest.raises(UserError, match=f"header claims {items:,} bytes"):
         read_idx(path, (None,))
 
 
-EDITS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3), st.binary(max_size=3)), min_size=1, max_size=4)
+EDITS = st.lists(
+    st.tuples(st.integers(0, 40), st.integers(0, 3), st.binary(max_size=3)), min_size=1, max_size=4
+)
 HEADERS = st.builds(
     struct.pack,
     st.just(">BBBBIII"),
     st.integers(0, 1), st.integers(0, 1), st.sampled_from([8, 9, 13]), st.integers(2, 4),
-    st.integers(0, 2**32 - 1) | st.integers(0, 9), st.just(3) | st.integers(0, 2**32 - 1), st.just(1),
+    st.integers(0, 2**32 - 1) | st.integers(0, 9), st.just(3) | st.integers(0, 2**32 - 1),
+    st.just(1),
 )  # fmt: skip
 
 
@@ -134,14 +154,21 @@ BAD_FILES = (
     | st.binary(max_size=99).map(gzip.compress)
     | st.builds(edited, st.just(WHOLE), EDITS)
     | st.builds(edited, st.just(HEADER + VALUES), EDITS).map(gzip.compress)
-    | st.builds(lambda header, values: gzip.compress(header + values), HEADERS, st.binary(max_size=30))
+    | st.builds(
+        lambda header, values: gzip.compress(header + values), HEADERS, st.binary(max_size=30)
+    )
 )
 
 
-@settings(max_examples=1000, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=1000, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(content=BAD_FILES)
 def test_generated_files_are_refused_or_read_as_they_are(path, memory_below, content):
-    """Never another error than UserError, never other values than the file's own, never over a GiB of memory, never 2 s."""
+    """Never raise another error than UserError, never return other values than the file's own.
+
+    And never take over a GiB of memory, never 2 s.
+    """
     path.write_bytes(content)
     with memory_below(2**30 + 2**20):
         try:
@@ -149,5 +176,8 @@ def test_generated_files_are_refused_or_read_as_they_are(path, memory_below, con
         except UserError as error:
             assert str(path) in str(error)
         else:
-            header = bytes([0, 0, 8, 3]) + b"".join(size.to_bytes(4, "big") for size in images.shape)
-            assert gzip.decompress(content) == header + images.tobytes() and images.shape[1:] == (3, 1)
+            header = bytes([0, 0, 8, 3]) + b"".join(
+                size.to_bytes(4, "big") for size in images.shape
+            )
+            assert gzip.decompress(content) == header + images.tobytes()
+            assert images.shape[1:] == (3, 1)

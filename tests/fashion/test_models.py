@@ -13,7 +13,9 @@ from fashion.errors import UserError
 from fashion.models import build_cnn, build_mlp, load_model, save_model
 
 # From black to as bright as can be, so that the predictions differ much.
-IMAGES = (np.random.default_rng(0).integers(0, 256, (20, 5, 4)) * np.linspace(0, 1, 20)[:, None, None]).astype(np.uint8)
+IMAGES = (
+    np.random.default_rng(0).integers(0, 256, (20, 5, 4)) * np.linspace(0, 1, 20)[:, None, None]
+).astype(np.uint8)
 
 
 def small_mlp() -> keras.Sequential:
@@ -54,12 +56,13 @@ def weights_in(path) -> h5py.File:
 
 def test_layers_of_the_network_of_the_pipeline():
     model = build_mlp((28, 28), [784, 392, 196, 49], classes=10)
-    assert [type(layer).__name__ for layer in model.layers] == ["Rescaling", "Flatten", *["Dense"] * 5]
+    layers = [type(layer).__name__ for layer in model.layers]
+    assert layers == ["Rescaling", "Flatten", *["Dense"] * 5]
     dense = model.layers[2:]
     assert [layer.units for layer in dense] == [784, 392, 196, 49, 10]
     assert [layer.activation.__name__ for layer in dense] == [*["relu"] * 4, "softmax"]
-    # weights and biases: 784 x 784 + 784 = 615,440; 784 x 392 + 392 = 307,720; 392 x 196 + 196 = 77,028;
-    # 196 x 49 + 49 = 9,653; 49 x 10 + 10 = 500
+    # weights and biases: 784 x 784 + 784 = 615,440; 784 x 392 + 392 = 307,720; 392 x 196 + 196 =
+    # 77,028; 196 x 49 + 49 = 9,653; 49 x 10 + 10 = 500
     assert model.count_params() == 1_010_341
 
 
@@ -68,7 +71,9 @@ def test_without_hidden_layers_it_is_logistic_regression():
     assert model.count_params() == 784 * 10 + 10
 
 
-@pytest.mark.parametrize("model", [build_mlp((5, 4), [7], 3, batch_normalization=True), build_cnn((5, 4), [2], 3)])
+@pytest.mark.parametrize(
+    "model", [build_mlp((5, 4), [7], 3, batch_normalization=True), build_cnn((5, 4), [2], 3)]
+)
 def test_normalization_is_computed_in_float64_by_keras_own_layers(model, tmp_path):
     """In float32 its bits would depend on the CPU: `make portable` shows it."""
     save_model(model, tmp_path / "model.keras")
@@ -83,15 +88,24 @@ def test_normalization_is_computed_in_float64_by_keras_own_layers(model, tmp_pat
 def test_dropout_and_batch_normalization_stand_behind_each_hidden_layer():
     model = build_mlp((5, 4), [7, 6], 3, batch_normalization=True, dropout=0.25)
     hidden = ["Dense", "BatchNormalization", "ReLU", "Dropout"]
-    assert [type(layer).__name__ for layer in model.layers] == ["Rescaling", "Flatten", *hidden, *hidden, "Dense"]
-    assert {layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)} == {0.25}
-    # no biases where the normalization has its own; 20 x 7 + 7 x 6 weights, 4 x 7 + 4 x 6, and 6 x 3 + 3
+    layers = [type(layer).__name__ for layer in model.layers]
+    assert layers == ["Rescaling", "Flatten", *hidden, *hidden, "Dense"]
+    assert {layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)} == {
+        0.25
+    }
+    # no biases where the normalization has its own; 20 x 7 + 7 x 6 weights, 4 x 7 + 4 x 6, and 6 x
+    # 3 + 3
     assert model.count_params() == 20 * 7 + 7 * 6 + 28 + 24 + 21
 
 
 def with_random_weights(model: keras.Sequential) -> keras.Sequential:
     random = np.random.default_rng(1)
-    model.set_weights([random.uniform(0.1, 0.9, weights.shape) * random.choice([-1, 1]) for weights in model.get_weights()])
+    model.set_weights(
+        [
+            random.uniform(0.1, 0.9, weights.shape) * random.choice([-1, 1])
+            for weights in model.get_weights()
+        ]
+    )
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.moving_variance.assign(np.abs(layer.moving_variance.numpy()))
@@ -114,7 +128,9 @@ def test_the_normalized_mlp_computes_what_numpy_does():
     hidden = IMAGES.reshape(20, 20) / 255 @ dense.get_weights()[0]
     hidden = np.maximum(normalized(hidden, model.get_layer("normalize_1")), 0)
     weights, biases = last.get_weights()
-    np.testing.assert_allclose(probabilities_of(model), softmax(hidden @ weights + biases), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(
+        probabilities_of(model), softmax(hidden @ weights + biases), rtol=1e-3, atol=1e-6
+    )
 
 
 def test_the_cnn_computes_what_scipy_does():
@@ -122,10 +138,13 @@ def test_the_cnn_computes_what_scipy_does():
     values = IMAGES[..., None] / 255
     for block in (1, 2):
         for half in "ab":
-            kernel = model.get_layer(f"convolve_{block}{half}").get_weights()[0]  # (3, 3, channels in, channels out)
+            # its shape is (3, 3, channels in, channels out)
+            kernel = model.get_layer(f"convolve_{block}{half}").get_weights()[0]
             sums = np.zeros((*values.shape[:3], kernel.shape[3]))
             for image, source, target in np.ndindex(len(values), *kernel.shape[2:]):
-                sums[image, ..., target] += correlate(values[image, ..., source], kernel[..., source, target], "same")
+                sums[image, ..., target] += correlate(
+                    values[image, ..., source], kernel[..., source, target], "same"
+                )
             values = np.maximum(normalized(sums, model.get_layer(f"normalize_{block}{half}")), 0)
         if block == 1:  # pooled; the fifth row has no partner, and is left out
             values = np.max([values[:, y:4:2, x::2] for y in (0, 1) for x in (0, 1)], axis=0)
@@ -136,8 +155,11 @@ def test_the_cnn_computes_what_scipy_does():
 
 
 def test_the_cnn_of_the_pipeline_has_less_than_100_000_parameters():
-    # 9 weights a pair of channels: 1-16-16, 16-32-32, 32-64-64; 4 a channel of each normalization; 64 x 10 + 10
-    expected = 9 * (16 + 16 * 16 + 16 * 32 + 32 * 32 + 32 * 64 + 64 * 64) + 4 * 2 * (16 + 32 + 64) + 650
+    # 9 weights a pair of channels: 1-16-16, 16-32-32, 32-64-64; 4 a channel of each normalization;
+    # 64 x 10 + 10
+    expected = (
+        9 * (16 + 16 * 16 + 16 * 32 + 32 * 32 + 32 * 64 + 64 * 64) + 4 * 2 * (16 + 32 + 64) + 650
+    )
     assert build_cnn((28, 28), [16, 32, 64], 10).count_params() == expected == 73_114
 
 
@@ -150,7 +172,9 @@ def test_takes_uint8_images_and_gives_float32_probabilities():
 
 
 def test_loaded_model_predicts_the_same_to_the_bit(saved):
-    np.testing.assert_array_equal(probabilities_of(load_model(saved)), probabilities_of(small_mlp()))
+    np.testing.assert_array_equal(
+        probabilities_of(load_model(saved)), probabilities_of(small_mlp())
+    )
 
 
 def test_loaded_model_computes_what_numpy_computes_from_the_weights_in_the_file(saved):
@@ -170,13 +194,16 @@ def test_saving_again_later_gives_equal_bytes_and_nothing_else(tmp_path):
     save_model(model, tmp_path / "models" / "a.keras")
     time.sleep(2.1)  # the zip format keeps times in steps of two seconds
     save_model(model, tmp_path / "models" / "b.keras")
-    assert (tmp_path / "models" / "a.keras").read_bytes() == (tmp_path / "models" / "b.keras").read_bytes()
+    assert (tmp_path / "models" / "a.keras").read_bytes() == (
+        tmp_path / "models" / "b.keras"
+    ).read_bytes()
     assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["a.keras", "b.keras"]
 
 
 def test_equal_models_of_two_sessions_give_equal_bytes(tmp_path):
     for name in ("a.keras", "b.keras"):
-        keras.utils.clear_session()  # starts the numbers in layers' names anew, as a new process does
+        # starts the numbers in layers' names anew, as a new process does
+        keras.utils.clear_session()
         save_model(small_mlp(), tmp_path / name)
     assert (tmp_path / "a.keras").read_bytes() == (tmp_path / "b.keras").read_bytes()
 
@@ -235,7 +262,10 @@ def test_a_missing_model_is_told(path):
 
 
 def rewrite(path, change) -> None:
-    """Write the archive anew, whole as such, with `change(name, content)` in each entry, None leaving it out."""
+    """Write the archive anew, whole as such, with `change(name, content)` in each entry.
+
+    None leaves an entry out.
+    """
     with zipfile.ZipFile(path) as archive:
         entries = {name: change(name, archive.read(name)) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w") as archive:
@@ -250,11 +280,21 @@ DAMAGES = {
     "truncated": lambda path: path.write_bytes(path.read_bytes()[:-100]),
     "a bit of the weights": lambda path: path.write_bytes(flipped(path.read_bytes(), -2000)),
     "a bit of the configuration": lambda path: path.write_bytes(flipped(path.read_bytes(), 1000)),
-    "weights missing": lambda path: rewrite(path, lambda name, content: None if name.endswith("h5") else content),
-    "configuration missing": lambda path: rewrite(path, lambda name, content: None if name == "config.json" else content),
-    "weights halved": lambda path: rewrite(path, lambda name, content: content[:9000] if name.endswith("h5") else content),
-    "weights of another shape": lambda path: rewrite(path, lambda _, content: content.replace(b'"units": 7', b'"units": 8')),
-    "a layer that is not known": lambda path: rewrite(path, lambda _, content: content.replace(b'"Dense"', b'"Denser"')),
+    "weights missing": lambda path: rewrite(
+        path, lambda name, content: None if name.endswith("h5") else content
+    ),
+    "configuration missing": lambda path: rewrite(
+        path, lambda name, content: None if name == "config.json" else content
+    ),
+    "weights halved": lambda path: rewrite(
+        path, lambda name, content: content[:9000] if name.endswith("h5") else content
+    ),
+    "weights of another shape": lambda path: rewrite(
+        path, lambda _, content: content.replace(b'"units": 7', b'"units": 8')
+    ),
+    "a layer that is not known": lambda path: rewrite(
+        path, lambda _, content: content.replace(b'"Dense"', b'"Denser"')
+    ),
 }
 
 
@@ -275,7 +315,10 @@ def test_a_damaged_model_is_told(saved, damage):
 
 def test_a_layer_with_an_argument_that_is_not_known_is_told(saved):
     """As in a model that a later version of Keras wrote."""
-    rewrite(saved, lambda _, content: content.replace(b'"units": 7', b'"units": 7, "new_in_keras_9": true'))
+    rewrite(
+        saved,
+        lambda _, content: content.replace(b'"units": 7', b'"units": 7, "new_in_keras_9": true'),
+    )
     with pytest.raises(UserError):
         load_model(saved)
 

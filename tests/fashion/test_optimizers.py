@@ -12,13 +12,19 @@ def trained(optimizer, steps, scale=1.0):
     random = np.random.default_rng(0)
     variables = [keras.Variable(random.normal(size=shape), dtype="float32") for shape in SHAPES]
     for _ in range(steps):
-        gradients = [keras.ops.convert_to_tensor(scale * random.normal(size=shape), "float32") for shape in SHAPES]
+        gradients = [
+            keras.ops.convert_to_tensor(scale * random.normal(size=shape), "float32")
+            for shape in SHAPES
+        ]
         optimizer.apply(gradients, variables)
     return [np.asarray(variable) for variable in variables]
 
 
 def adam_by_numpy(steps, learning_rate, beta_1, beta_2, epsilon, scale=1.0):
-    """In float64, as the paper writes it: with bias-corrected moments, hence with another epsilon (hat) each step."""
+    """Compute Adam in float64, as the paper writes it.
+
+    That is with bias-corrected moments, hence with another epsilon (hat) each step.
+    """
     random = np.random.default_rng(0)
     variables = [random.normal(size=shape).astype("float32").astype("float64") for shape in SHAPES]
     first, second = [0.0] * len(SHAPES), [0.0] * len(SHAPES)
@@ -27,9 +33,14 @@ def adam_by_numpy(steps, learning_rate, beta_1, beta_2, epsilon, scale=1.0):
             gradient = (scale * random.normal(size=shape)).astype("float32").astype("float64")
             first[i] = beta_1 * first[i] + (1 - beta_1) * gradient
             second[i] = beta_2 * second[i] + (1 - beta_2) * gradient**2
-            unbiased_first, unbiased_second = first[i] / (1 - beta_1**step), second[i] / (1 - beta_2**step)
+            unbiased_first, unbiased_second = (
+                first[i] / (1 - beta_1**step),
+                second[i] / (1 - beta_2**step),
+            )
             epsilon_of_step = epsilon / np.sqrt(1 - beta_2**step)
-            variables[i] = variables[i] - learning_rate * unbiased_first / (np.sqrt(unbiased_second) + epsilon_of_step)
+            variables[i] = variables[i] - learning_rate * unbiased_first / (
+                np.sqrt(unbiased_second) + epsilon_of_step
+            )
     return variables
 
 
@@ -44,9 +55,14 @@ SETTINGS = [
 @pytest.mark.parametrize("scale", [1.0, 1e-6])  # where gradients are that small, epsilon matters
 def test_the_update_is_that_of_keras_and_of_the_paper(settings, steps, scale):
     fused = trained(FusedAdam(**settings), steps, scale)
-    for other in (trained(keras.optimizers.Adam(**settings), steps, scale), adam_by_numpy(steps, **settings, scale=scale)):
+    for other in (
+        trained(keras.optimizers.Adam(**settings), steps, scale),
+        adam_by_numpy(steps, **settings, scale=scale),
+    ):
         for ours, theirs in zip(fused, other, strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=settings["learning_rate"] * 1e-4)
+            np.testing.assert_allclose(
+                ours, theirs, rtol=1e-5, atol=settings["learning_rate"] * 1e-4
+            )
 
 
 def test_moments_are_those_of_keras():
@@ -54,12 +70,17 @@ def test_moments_are_those_of_keras():
     trained(fused, 100)
     trained(plain, 100)
     for ours, theirs in zip(fused.variables, plain.variables, strict=True):
-        np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=5e-5, atol=1e-9)  # 1 - 0.999, in float32
+        # 1 - 0.999, in float32
+        np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=5e-5, atol=1e-9)
 
 
 def test_decoupled_weight_decay_and_clipping_stay_kerass_own():
     settings = {"weight_decay": 0.1, "clipnorm": 0.5}
-    for ours, theirs in zip(trained(FusedAdam(**settings), 20), trained(keras.optimizers.Adam(**settings), 20), strict=True):
+    for ours, theirs in zip(
+        trained(FusedAdam(**settings), 20),
+        trained(keras.optimizers.Adam(**settings), 20),
+        strict=True,
+    ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
 
 

@@ -91,7 +91,9 @@ def test_a_photograph_is_turned_as_the_camera_noted():
 
 
 def test_of_an_animation_the_first_frame_is_taken():
-    content = file(Image.fromarray(GARMENT), save_all=True, append_images=[Image.fromarray(GARMENT.T.copy())])
+    content = file(
+        Image.fromarray(GARMENT), save_all=True, append_images=[Image.fromarray(GARMENT.T.copy())]
+    )
     pixels, steps = as_garment(read_picture(content, "x"), (28, 28))
     np.testing.assert_array_equal(pixels, GARMENT)
     assert steps == ["first frame taken"]
@@ -102,7 +104,10 @@ def test_of_an_animation_the_first_frame_is_taken():
     [
         (b"", "x: not a picture in PNG or JPEG format"),
         (b"<html></html>", "x: not a picture in PNG or JPEG format"),
-        (file(Image.fromarray(GARMENT), kind="GIF").getvalue(), "x: not a picture in PNG or JPEG format"),
+        (
+            file(Image.fromarray(GARMENT), kind="GIF").getvalue(),
+            "x: not a picture in PNG or JPEG format",
+        ),
         (file(Image.fromarray(GARMENT)).getvalue()[:150], "x: the picture is damaged"),
         (file(Image.new("L", (LARGEST // 100 + 1, 100))).getvalue(), "x: claims more pixels than"),
     ],
@@ -119,6 +124,8 @@ def test_a_picture_that_claims_to_be_gigantic_is_refused_before_it_is_unpacked()
     import zlib
 
     body = b"IHDR" + struct.pack(">IIBBBBB", 2_000_000_000, 2, 8, 0, 0, 0, 0)
-    header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
+    header = (
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
+    )
     with pytest.raises(UserError, match="claims more pixels"):
         read_picture(io.BytesIO(header + file(Image.fromarray(GARMENT)).getvalue()[33:]), "x")

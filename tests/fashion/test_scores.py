@@ -11,7 +11,15 @@ from fashion.scores import expected_calibration_error, per_class, predictions, s
 #   0 1 0     precision 0 by convention, recall 0/1, F1 0
 LABELS = np.array([0, 0, 0, 1, 1, 2], np.uint8)
 PROBABILITIES = np.array(
-    [[0.8, 0.1, 0.1], [0.5, 0.25, 0.25], [0.2, 0.7, 0.1], [0.1, 0.9, 0], [0.25, 0.5, 0.25], [0.25, 0.5, 0.25]], np.float32
+    [
+        [0.8, 0.1, 0.1],
+        [0.5, 0.25, 0.25],
+        [0.2, 0.7, 0.1],
+        [0.1, 0.9, 0],
+        [0.25, 0.5, 0.25],
+        [0.25, 0.5, 0.25],
+    ],
+    np.float32,
 )
 NAMES = ["Coat", "Bag", "Dress"]
 
@@ -27,14 +35,21 @@ def test_summary_by_hand():
 
 def test_summary_is_made_of_plain_floats():
     scores = summary(LABELS, PROBABILITIES)
-    assert list(scores) == ["accuracy", "loss", "macro_f1", "expected_calibration_error", "accuracy_interval"]
+    assert list(scores) == [
+        "accuracy",
+        "loss",
+        "macro_f1",
+        "expected_calibration_error",
+        "accuracy_interval",
+    ]
     low, high = scores.pop("accuracy_interval")
     assert {type(value) for value in (low, high, *scores.values())} == {float}
 
 
 def test_perfect_predictions():
     scores = summary(np.arange(4), np.eye(4, dtype=np.float32))
-    assert (scores["accuracy"], scores["macro_f1"], scores["expected_calibration_error"]) == (1, 1, 0)
+    assert scores["accuracy"] == scores["macro_f1"] == 1
+    assert scores["expected_calibration_error"] == 0
     assert scores["loss"] == pytest.approx(0, abs=1e-6)
 
 
@@ -42,7 +57,8 @@ def test_perfect_predictions():
     ("right", "of", "low", "high"),
     [
         (8, 10, 0.4902, 0.9433),
-        (81, 263, 0.2553, 0.3662),  # Newcombe 1998, Statistics in Medicine 17, 857-872, table I, method 3
+        # Newcombe 1998, Statistics in Medicine 17, 857-872, table I, method 3
+        (81, 263, 0.2553, 0.3662),
         (15, 148, 0.0624, 0.1605),  # the same
         (0, 20, 0, 0.1611),  # the same
         (1, 29, 0.0061, 0.1718),  # the same
@@ -52,28 +68,42 @@ def test_perfect_predictions():
 def test_accuracy_interval_is_wilsons(right, of, low, high):
     labels = np.array([0] * right + [1] * (of - right))
     probabilities = np.tile([0.9, 0.1], (of, 1))  # always predicts class 0
-    assert summary(labels, probabilities)["accuracy_interval"] == pytest.approx([low, high], abs=5e-5)
+    assert summary(labels, probabilities)["accuracy_interval"] == pytest.approx(
+        [low, high], abs=5e-5
+    )
 
 
 def test_calibration_error_is_weighted_by_the_items_in_each_bin():
     labels = np.array([0, 1, 1, 0])
     probabilities = np.array([[0.6, 0.4], [0.7, 0.3], [0.6, 0.4], [0.9, 0.1]])
     # of four bins, (0.5, 0.75] holds 0.6 right, 0.7 wrong, 0.6 wrong; (0.75, 1] holds 0.9 right
-    assert expected_calibration_error(labels, probabilities, bins=4) == pytest.approx((abs(1 - 1.9) + abs(1 - 0.9)) / 4)
+    assert expected_calibration_error(labels, probabilities, bins=4) == pytest.approx(
+        (abs(1 - 1.9) + abs(1 - 0.9)) / 4
+    )
 
 
 def test_calibration_errors_of_one_bin_cancel_and_of_two_do_not():
-    labels, probabilities = np.array([0, 1]), np.array([[0.6, 0.4], [0.9, 0.1]])  # 0.6 right, 0.9 wrong
-    assert expected_calibration_error(labels, probabilities, bins=1) == pytest.approx(abs(1 - 1.5) / 2)
-    assert expected_calibration_error(labels, probabilities, bins=2) == pytest.approx(abs(1 - 1.5) / 2)
-    assert expected_calibration_error(labels, probabilities, bins=4) == pytest.approx((0.4 + 0.9) / 2)
+    # 0.6 right, 0.9 wrong
+    labels, probabilities = np.array([0, 1]), np.array([[0.6, 0.4], [0.9, 0.1]])
+    assert expected_calibration_error(labels, probabilities, bins=1) == pytest.approx(
+        abs(1 - 1.5) / 2
+    )
+    assert expected_calibration_error(labels, probabilities, bins=2) == pytest.approx(
+        abs(1 - 1.5) / 2
+    )
+    assert expected_calibration_error(labels, probabilities, bins=4) == pytest.approx(
+        (0.4 + 0.9) / 2
+    )
 
 
 def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
     labels = np.array([0, 1])
     probabilities = np.array([[0.5, 0.25, 0.25], [0.75, 0.25, 0]])  # 0.5 right, 0.75 wrong
-    # (0, 0.5] and (0.5, 1]; were they closed below, both items would share one bin and the result be 0.125
-    assert expected_calibration_error(labels, probabilities, bins=2) == pytest.approx((0.5 + 0.75) / 2)
+    # (0, 0.5] and (0.5, 1]; were they closed below, both items would share one bin and the result
+    # be 0.125
+    assert expected_calibration_error(labels, probabilities, bins=2) == pytest.approx(
+        (0.5 + 0.75) / 2
+    )
 
 
 @pytest.mark.parametrize(("label", "error"), [(0, 0), (1, 1)])

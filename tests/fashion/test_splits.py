@@ -34,7 +34,8 @@ def test_the_seed_alone_decides():
     assert (first != other).any()
 
 
-@pytest.mark.parametrize("size", [-1, 0, 2, 98, 100, 101])  # there are three classes, so 2 on a side are too few
+# there are three classes, so 2 on a side are too few
+@pytest.mark.parametrize("size", [-1, 0, 2, 98, 100, 101])
 def test_an_impossible_size_is_told(size):
     with pytest.raises(UserError, match=f"prepare.validation_size: {size} of 100 training images"):
         stratified_split(LABELS, size, seed=1)

@@ -17,7 +17,13 @@ def test_mean_and_std_agree_with_numpy_on_scaled_pixels():
 
 @pytest.mark.parametrize(
     ("pixels", "mean", "std"),
-    [([0, 0, 0, 0], 0, 0), ([255, 255], 1, 0), ([0, 255], 0.5, 0.5), ([0, 0, 0, 255], 0.25, 3**0.5 / 4), ([51], 0.2, 0)],
+    [
+        ([0, 0, 0, 0], 0, 0),
+        ([255, 255], 1, 0),
+        ([0, 255], 0.5, 0.5),
+        ([0, 0, 0, 255], 0.25, 3**0.5 / 4),
+        ([51], 0.2, 0),
+    ],
 )
 def test_mean_and_std_by_hand(pixels, mean, std):
     images = np.array(pixels, np.uint8).reshape(1, 1, -1)

@@ -11,18 +11,30 @@ HEADER = "epoch,loss,accuracy,val_loss,val_accuracy\n"
 RANDOM = np.random.default_rng(0)
 # Random labels: what is learned of them is overfitting, so that the validation loss rises soon.
 TRAINING = RANDOM.integers(0, 256, (42, 4, 4), np.uint8), RANDOM.integers(0, 3, 42).astype(np.uint8)
-VALIDATION = RANDOM.integers(0, 256, (30, 4, 4), np.uint8), RANDOM.integers(0, 3, 30).astype(np.uint8)
+VALIDATION = (
+    RANDOM.integers(0, 256, (30, 4, 4), np.uint8),
+    RANDOM.integers(0, 3, 30).astype(np.uint8),
+)
 
 
 def train(
-    history, *, data=TRAINING, model=None, keep="last", seed=1, epochs=6, learning_rate=0.03, batch_size=8, **settings
+    history,
+    *,
+    data=TRAINING,
+    model=None,
+    keep="last",
+    seed=1,
+    epochs=6,
+    learning_rate=0.03,
+    batch_size=8,
+    **settings,
 ):
     """The trained model and the returned row. Initial weights are always the same."""
     make_deterministic(1)
     model = model() if model else build_mlp((4, 4), [16], classes=3)
     kept = fit(
-        model, data, VALIDATION, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, keep=keep, seed=seed,
-        history=history, **settings,
+        model, data, VALIDATION, epochs=epochs, batch_size=batch_size,
+        learning_rate=learning_rate, keep=keep, seed=seed, history=history, **settings,
     )  # fmt: skip
     return model, kept
 
@@ -48,11 +60,15 @@ def probabilities_by_numpy(model, images):
 
 def loss_and_accuracy(model, images, labels):
     probabilities = probabilities_by_numpy(model, images)
-    return -np.log(probabilities[np.arange(len(labels)), labels]).mean(), (probabilities.argmax(axis=1) == labels).mean()
+    return -np.log(probabilities[np.arange(len(labels)), labels]).mean(), (
+        probabilities.argmax(axis=1) == labels
+    ).mean()
 
 
 def same_weights(model, other):
-    return all((a == b).all() for a, b in zip(model.get_weights(), other.get_weights(), strict=True))
+    return all(
+        (a == b).all() for a, b in zip(model.get_weights(), other.get_weights(), strict=True)
+    )
 
 
 def test_history_has_a_header_and_a_row_an_epoch(last):
@@ -65,7 +81,9 @@ def test_history_has_a_header_and_a_row_an_epoch(last):
 def test_last_keeps_the_last_epoch(last):
     model, kept, history = last
     assert kept == pytest.approx(rows_of(history)[-1], abs=1e-6)
-    assert (kept["val_loss"], kept["val_accuracy"]) == pytest.approx(loss_and_accuracy(model, *VALIDATION), abs=2e-6)
+    assert (kept["val_loss"], kept["val_accuracy"]) == pytest.approx(
+        loss_and_accuracy(model, *VALIDATION), abs=2e-6
+    )
 
 
 def test_training_lowers_the_loss(last):
@@ -79,15 +97,22 @@ def test_best_keeps_the_epoch_of_the_lowest_validation_loss(last, tmp_path):
     _, _, history_of_last = last
     model, kept = train(tmp_path / "history.csv", keep="best")
     rows = rows_of(tmp_path / "history.csv")
-    assert rows == rows_of(history_of_last)  # what is kept does not change the course: all epochs run
+    # what is kept does not change the course: all epochs run
+    assert rows == rows_of(history_of_last)
     assert kept == pytest.approx(min(rows, key=lambda row: row["val_loss"]), abs=1e-6)
     assert kept["epoch"] != rows[-1]["epoch"]
-    assert (kept["val_loss"], kept["val_accuracy"]) == pytest.approx(loss_and_accuracy(model, *VALIDATION), abs=2e-6)
+    assert (kept["val_loss"], kept["val_accuracy"]) == pytest.approx(
+        loss_and_accuracy(model, *VALIDATION), abs=2e-6
+    )
 
 
-def test_best_returns_the_row_of_the_weights_it_keeps_where_losses_differ_by_less_than_is_written(tmp_path):
+def test_best_returns_the_row_of_the_weights_it_keeps_where_losses_differ_by_less_than_is_written(
+    tmp_path,
+):
     model, kept = train(tmp_path / "history.csv", keep="best", learning_rate=8e-9, epochs=7)
-    stopped_there, _ = train(tmp_path / "history.csv", keep="last", learning_rate=8e-9, epochs=kept["epoch"])
+    stopped_there, _ = train(
+        tmp_path / "history.csv", keep="last", learning_rate=8e-9, epochs=kept["epoch"]
+    )
     assert same_weights(model, stopped_there)
 
 
@@ -118,18 +143,25 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_each_setting_changes_the_weights_repeats_to_the_bit_and_tells_of_the_weights_it_keeps(last, tmp_path, settings):
+def test_each_setting_changes_the_weights_repeats_to_the_bit_and_tells_of_the_weights_it_keeps(
+    last, tmp_path, settings
+):
     model, kept = train(tmp_path / "history.csv", **settings)
     again, kept_again = train(tmp_path / "again.csv", **settings)
     assert same_weights(model, again) and kept == kept_again
     assert (tmp_path / "history.csv").read_bytes() == (tmp_path / "again.csv").read_bytes()
     plain = last[0].get_weights()
-    assert any(a.shape != b.shape or (a != b).any() for a, b in zip(model.get_weights(), plain, strict=False))
+    assert any(
+        a.shape != b.shape or (a != b).any()
+        for a, b in zip(model.get_weights(), plain, strict=False)
+    )
 
     probabilities = model(VALIDATION[0]).numpy().astype(np.float64)
     loss = -np.log(probabilities[np.arange(30), VALIDATION[1]]).mean()
     assert kept["val_loss"] == pytest.approx(loss, abs=1e-5)
-    assert kept["val_accuracy"] == pytest.approx((probabilities.argmax(axis=1) == VALIDATION[1]).mean())
+    assert kept["val_accuracy"] == pytest.approx(
+        (probabilities.argmax(axis=1) == VALIDATION[1]).mean()
+    )
 
 
 def test_averaged_weights_are_the_exponential_moving_average_over_steps(tmp_path):
@@ -154,13 +186,14 @@ def test_early_stopping_ends_training_so_many_epochs_after_the_best(tmp_path, pa
 
 def test_the_cosine_schedule_rises_within_a_twentieth_of_the_steps_then_falls_to_zero():
     rate = optimizer(0.5, "cosine", 1000, 0.0, weight_averaging=False)._learning_rate
-    expected = {0: 0.0, 25: 0.25, 50: 0.5, 525: 0.25, 1000: 0.0}  # Loshchilov and Hutter, SGDR (2017), formula 5, one cycle
+    # Loshchilov and Hutter, SGDR (2017), formula 5, one cycle
+    expected = {0: 0.0, 25: 0.25, 50: 0.5, 525: 0.25, 1000: 0.0}
     assert {step: float(rate(step)) for step in expected} == pytest.approx(expected, abs=1e-6)
     a_third_down = 50 + 950 / 3
     assert float(rate(a_third_down)) == pytest.approx(0.5 * 0.75, abs=1e-6)
 
 
-def test_weight_decay_takes_its_share_times_the_rate_off_weights_but_not_off_biases_and_normalization():
+def test_weight_decay_takes_its_share_times_the_rate_off_weights_not_off_biases_and_normalization():
     model = build_mlp((4, 4), [5], 3, batch_normalization=True)
     values = [np.full_like(weights.numpy(), 2) for weights in model.trainable_variables]
     for variable, value in zip(model.trainable_variables, values, strict=True):
@@ -170,13 +203,18 @@ def test_weight_decay_takes_its_share_times_the_rate_off_weights_but_not_off_bia
     adam.apply(
         [keras.ops.zeros_like(variable) for variable in model.trainable_variables]
     )  # so that Adam itself does nothing
-    decayed = {variable.path.rsplit("/", 1)[-1]: set(variable.numpy().ravel()) for variable in model.trainable_variables}
+    decayed = {
+        variable.path.rsplit("/", 1)[-1]: set(variable.numpy().ravel())
+        for variable in model.trainable_variables
+    }
     assert decayed["kernel"] == {np.float32(2 - 0.5 * 0.1 * 2)}
     assert decayed["bias"] == decayed["gamma"] == decayed["beta"] == {2.0}
 
 
 def shifted(image: np.ndarray, down: int, right: int) -> np.ndarray:
-    return np.pad(image, 1)[1 - down : 1 - down + image.shape[0], 1 - right : 1 - right + image.shape[1]]
+    return np.pad(image, 1)[
+        1 - down : 1 - down + image.shape[0], 1 - right : 1 - right + image.shape[1]
+    ]
 
 
 def variants(augmentation: str, seed: int = 1) -> list[bytes]:
@@ -190,7 +228,12 @@ def variants(augmentation: str, seed: int = 1) -> list[bytes]:
 @pytest.mark.parametrize(("augmentation", "shifts"), [("flip", [0]), ("flip_shift", [-1, 0, 1])])
 def test_augmentation_mirrors_and_moves_by_a_pixel_and_does_nothing_else(augmentation, shifts):
     image = np.arange(1, 21, dtype=np.float32).reshape(5, 4)
-    moved = [shifted(one, down, right) for one in (image, image[:, ::-1]) for down in shifts for right in shifts]
+    moved = [
+        shifted(one, down, right)
+        for one in (image, image[:, ::-1])
+        for down in shifts
+        for right in shifts
+    ]
     found = variants(augmentation)
     assert set(found) == {one.tobytes() for one in moved}
     assert found == variants(augmentation) != variants(augmentation, seed=2)
@@ -207,7 +250,8 @@ def test_fit_takes_every_image_once_an_epoch_in_another_order_each_time(tmp_path
             return np.asarray(self)[chosen]
 
     train(tmp_path / "history.csv", data=(TRAINING[0], TRAINING[1].view(Labels)), epochs=3)
-    epochs = np.reshape(taken[-3 * 42 :], (3, 42))  # before the first, Keras takes two batches to see their form
+    # before the first, Keras takes two batches to see their form
+    epochs = np.reshape(taken[-3 * 42 :], (3, 42))
     np.testing.assert_array_equal(np.sort(epochs), [range(42)] * 3)
     assert len({tuple(order) for order in epochs}) == 3
 
@@ -226,27 +270,43 @@ def test_the_log_grows_with_each_epoch_and_replaces_an_older_one(tmp_path):
     log = EpochLog(path, epochs=2)
     log.on_train_begin()
     assert path.read_text() == HEADER
-    log.on_epoch_end(0, {"loss": 1 / 3, "accuracy": 0.5, "val_loss": np.float32(0.25), "val_accuracy": 1.0, "more": 1})
+    log.on_epoch_end(
+        0,
+        {
+            "loss": 1 / 3,
+            "accuracy": 0.5,
+            "val_loss": np.float32(0.25),
+            "val_accuracy": 1.0,
+            "more": 1,
+        },
+    )
     assert path.read_text() == HEADER + "1,0.333333,0.5,0.25,1.0\n"
     log.on_epoch_end(1, {"loss": 0.25, "accuracy": 0.5, "val_loss": 2.0, "val_accuracy": 0.0})
     assert path.read_text() == HEADER + "1,0.333333,0.5,0.25,1.0\n2,0.25,0.5,2.0,0.0\n"
 
 
 def orders(batch_size, seed, epochs=2):
-    """The order of 23 items in each epoch, as one list, and the sizes of the batches. Item i's image is full of i."""
+    """The order of 23 items in each epoch, as one list, and the sizes of the batches.
+
+    Item i's image is full of i.
+    """
     labels = np.arange(23, dtype=np.uint8)
-    dataset = batches(np.tile(labels[:, None, None], (1, 2, 2)), labels, batch_size=batch_size, seed=seed)
+    dataset = batches(
+        np.tile(labels[:, None, None], (1, 2, 2)), labels, batch_size=batch_size, seed=seed
+    )
     order, sizes = [], []
     for _ in range(epochs):
         for images, chosen in dataset.as_numpy_iterator():
-            np.testing.assert_array_equal(images, np.tile(chosen[:, None, None], (1, 2, 2)))  # each with its label
+            # each with its label
+            np.testing.assert_array_equal(images, np.tile(chosen[:, None, None], (1, 2, 2)))
             order += chosen.tolist()
             sizes.append(len(chosen))
     return order, sizes
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "sizes"), [(10, [10, 10, 3]), (23, [23]), (100, [23]), (1, [1] * 23), (11, [11, 11, 1])]
+    ("batch_size", "sizes"),
+    [(10, [10, 10, 3]), (23, [23]), (100, [23]), (1, [1] * 23), (11, [11, 11, 1])],
 )
 def test_batches_are_full_but_the_last(batch_size, sizes):
     assert orders(batch_size, seed=1, epochs=1)[1] == sizes
@@ -283,5 +343,7 @@ def test_memory_mapped_images_are_read_a_batch_at_a_time(tmp_path):
     images = Watched(tmp_path / "images", np.uint8, "r", shape=TRAINING[0].shape)
     together = list(batches(images, TRAINING[1], batch_size=8, seed=1).as_numpy_iterator())
     assert Watched.asked == [8, 8, 8, 8, 8, 2]
-    for (mapped, _), (whole, _) in zip(together, batches(*TRAINING, batch_size=8, seed=1).as_numpy_iterator(), strict=True):
+    for (mapped, _), (whole, _) in zip(
+        together, batches(*TRAINING, batch_size=8, seed=1).as_numpy_iterator(), strict=True
+    ):
         np.testing.assert_array_equal(mapped, whole)

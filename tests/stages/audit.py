@@ -1,6 +1,7 @@
-"""Run a stage and write down which files of the project it opened, and which of the project's modules it imported.
+"""Run a stage and write down which of the project's files it opened and modules it imported.
 
-`python audit.py STAGE REPORT` in a project's folder. The report is JSON: lists by the names read, written, imported.
+`python audit.py STAGE REPORT` in a project's folder. The report is JSON: lists by the names read,
+written, imported.
 """
 
 import json
@@ -17,12 +18,17 @@ opened: set[tuple[str, bool]] = set()
 def note(event: str, arguments: tuple) -> None:
     if event == "open" and isinstance(arguments[0], str | bytes):
         path, mode, flags = arguments
-        written = bool(set(mode or "") & set("wax+")) or bool((flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
-        opened.add((os.path.abspath(os.fsdecode(path)), written))  # noqa: PTH100 (pathlib would open files itself)
+        written = bool(set(mode or "") & set("wax+")) or bool(
+            (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        )
+        # pathlib would open files itself
+        opened.add((os.path.abspath(os.fsdecode(path)), written))  # noqa: PTH100
 
 
 def inside(paths: list[str]) -> list[str]:
-    relative = [Path(path).relative_to(project) for path in paths if Path(path).is_relative_to(project)]
+    relative = [
+        Path(path).relative_to(project) for path in paths if Path(path).is_relative_to(project)
+    ]
     return sorted({str(path) for path in relative if "__pycache__" not in path.parts})
 
 
@@ -30,11 +36,15 @@ sys.path.insert(0, str(project))
 sys.addaudithook(note)
 runpy.run_module(f"stages.{stage}", run_name="__main__")
 seen = list(opened)
-modules = [module.__file__ for module in list(sys.modules.values()) if getattr(module, "__file__", None)]
+modules = [
+    module.__file__ for module in list(sys.modules.values()) if getattr(module, "__file__", None)
+]
 report.write_text(
     json.dumps(
         {
-            "read": inside([path for path, written in seen if not written and os.path.isfile(path)]),  # noqa: PTH113
+            "read": inside(
+                [path for path, written in seen if not written and os.path.isfile(path)]  # noqa: PTH113
+            ),
             "written": inside([path for path, written in seen if written]),
             "imported": inside([*modules, str(project / f"stages/{stage}.py")]),
         }

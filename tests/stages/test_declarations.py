@@ -1,4 +1,7 @@
-"""A stage reads and writes what dvc.yaml declares for it, and nothing else; and it declares nothing that it does not use."""
+"""A stage reads and writes what dvc.yaml declares for it, and nothing else.
+
+And it declares nothing that it does not use.
+"""
 
 import json
 import re
@@ -16,18 +19,27 @@ def declared(repository, stage: str) -> dict:
     definition = yaml.safe_load(repository.read("dvc.yaml"))["stages"][stage]
 
     def paths(kind):
-        return {entry if isinstance(entry, str) else next(iter(entry)) for entry in definition.get(kind, [])}
+        return {
+            entry if isinstance(entry, str) else next(iter(entry))
+            for entry in definition.get(kind, [])
+        }
 
     return {
         "modules": {path for path in paths("deps") if path.endswith(".py")},
         "inputs": {path for path in paths("deps") if not path.endswith(".py")},
-        "outputs": paths("outs") | paths("metrics") | paths("plots") | set(definition.get("meta", {}).get("records", [])),
+        "outputs": paths("outs")
+        | paths("metrics")
+        | paths("plots")
+        | set(definition.get("meta", {}).get("records", [])),
         "params": paths("params"),
     }
 
 
 def covered(path: str, declarations: set[str]) -> bool:
-    """Whether `path` is one of the declared files, a file in a declared folder, or either while it is being written."""
+    """Tell whether `path` is one of the declared files or a file in a declared folder.
+
+    Either counts while it is being written, too.
+    """
     finished = path.replace("saved-", "").replace(".part", "")
     return any(finished == entry or finished.startswith(f"{entry}/") for entry in declarations)
 
@@ -38,23 +50,42 @@ def audit(repository, stage: str) -> tuple[list[str], dict]:
     repository.run(sys.executable, str(AUDIT), stage, str(report))
     seen, known = json.loads(report.read_text()), declared(repository, stage)
     code = [path for path in seen["read"] if path.endswith(".py")]
-    data = [path for path in seen["read"] if not path.endswith(".py") and path not in ("dvc.yaml", "params.yaml")]
-    problems = [f"reads {path}" for path in data if not covered(path, known["inputs"] | known["outputs"])]
-    problems += [f"writes {path}" for path in seen["written"] if not covered(path, known["outputs"])]
-    problems += [f"imports {path}" for path in sorted({*seen["imported"], *code}) if path not in known["modules"]]
+    data = [
+        path
+        for path in seen["read"]
+        if not path.endswith(".py") and path not in ("dvc.yaml", "params.yaml")
+    ]
+    problems = [
+        f"reads {path}" for path in data if not covered(path, known["inputs"] | known["outputs"])
+    ]
+    problems += [
+        f"writes {path}" for path in seen["written"] if not covered(path, known["outputs"])
+    ]
+    problems += [
+        f"imports {path}"
+        for path in sorted({*seen["imported"], *code})
+        if path not in known["modules"]
+    ]
     return problems, seen
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_does_what_it_declares_and_all_of_it(repository, stage):
-    (repository.folder / "metrics/environment.json").unlink()  # a record that holds is not written again
+    # a record that holds is not written again, so it goes first
+    (repository.folder / "metrics/environment.json").unlink()
     problems, seen = audit(repository, stage)
     assert problems == []
     known = declared(repository, stage)
     assert known["modules"] == set(seen["imported"])
-    used = {entry for entry in known["inputs"] if any(covered(path, {entry}) for path in seen["read"])}
+    used = {
+        entry for entry in known["inputs"] if any(covered(path, {entry}) for path in seen["read"])
+    }
     assert used == known["inputs"]
-    made = {entry for entry in known["outputs"] if any(covered(path, {entry}) for path in seen["written"])}
+    made = {
+        entry
+        for entry in known["outputs"]
+        if any(covered(path, {entry}) for path in seen["written"])
+    }
     assert made == known["outputs"]
 
 
@@ -79,11 +110,18 @@ def test_a_stage_declares_the_params_that_it_reads(repository, stage):
     source = repository.read(f"stages/{stage}.py").decode()
     read = set(re.findall(r"\bparams\.([a-z_]+(?:\.[a-z_]+)*)", source)) - {"yaml"}
     params = declared(repository, stage)["params"]
-    assert [name for name in read if not any(f"{name}.".startswith(f"{entry}.") for entry in params)] == []
-    assert [entry for entry in params if not any(f"{name}.".startswith(f"{entry}.") for name in read)] == []
+    assert [
+        name for name in read if not any(f"{name}.".startswith(f"{entry}.") for entry in params)
+    ] == []
+    assert [
+        entry for entry in params if not any(f"{name}.".startswith(f"{entry}.") for name in read)
+    ] == []
 
 
 def test_every_stage_says_what_it_does(repository):
     stages = yaml.safe_load(repository.read("dvc.yaml"))["stages"]
     assert list(stages) == STAGES
-    assert all(definition["desc"] and definition["cmd"] == f"python -m stages.{name}" for name, definition in stages.items())
+    assert all(
+        definition["desc"] and definition["cmd"] == f"python -m stages.{name}"
+        for name, definition in stages.items()
+    )

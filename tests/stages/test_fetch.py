@@ -70,7 +70,9 @@ def test_when_all_fail_one_message_lists_them_and_nothing_is_left(tmp_path):
     sources = [str(tmp_path / "absent"), folder_with(tmp_path, "short", b"x"), "http://127.0.0.1:1"]
     with pytest.raises(UserError) as error:
         fetch_file(FILE, sources, tmp_path / "raw" / NAME)
-    for source, reason in zip(sources, ["no such folder", "1 bytes, expected 102,400", "can't be reached"], strict=True):
+    for source, reason in zip(
+        sources, ["no such folder", "1 bytes, expected 102,400", "can't be reached"], strict=True
+    ):
         assert any(source in line and reason in line for line in str(error.value).splitlines())
     assert "FASHION_MNIST_DIR=" in str(error.value) and "make demo" in str(error.value)
     assert list((tmp_path / "raw").iterdir()) == []
@@ -93,7 +95,11 @@ def test_the_environment_comes_before_params(repository, drawings):
 def test_without_any_source_dvc_repro_fails_with_the_message_and_no_traceback(repository):
     repository.set_params("data.sources=[/nonexistent]")
     output = repository.dvc("repro", "fetch", status=255)
-    assert "/nonexistent: no such folder" in output and "FASHION_MNIST_DIR=" in output and "Traceback" not in output
+    assert (
+        "/nonexistent: no such folder" in output
+        and "FASHION_MNIST_DIR=" in output
+        and "Traceback" not in output
+    )
     assert not any((repository.folder / "data/raw").glob("*"))
 
 
@@ -112,7 +118,9 @@ def test_a_relative_folder_is_found_from_a_temporary_workspace(repository, drawi
         ("loop", "redirects without end"),
     ],
 )
-def test_a_lying_server_is_left_after_a_bounded_time(tmp_path, server, kind, reason, capsys, monkeypatch):
+def test_a_lying_server_is_left_after_a_bounded_time(
+    tmp_path, server, kind, reason, capsys, monkeypatch
+):
     monkeypatch.setattr(fetch, "TIMEOUT", 1)
     monkeypatch.setattr(fetch, "SLOWEST", 1_000_000)
     sources = [f"{server}/{kind}", folder_with(tmp_path, "whole", CONTENT)]

@@ -33,10 +33,20 @@ def changed(tmp_path: Path, name: str, value: object) -> Path:
 def test_the_committed_params_are_those_of_run_1():
     params = read_params(COMMITTED)
     assert params.model.hidden_units == [784, 392, 196, 49]
-    assert (params.train.epochs, params.train.batch_size, params.train.learning_rate) == (5, 128, 0.001)
-    beyond = {"dropout", "batch_normalization", "weight_decay", "weight_averaging", "early_stopping"}
+    train = params.train
+    assert (train.epochs, train.batch_size, train.learning_rate) == (5, 128, 0.001)
+    beyond = {
+        "dropout",
+        "batch_normalization",
+        "weight_decay",
+        "weight_averaging",
+        "early_stopping",
+    }
     values = params.model.model_dump() | params.train.model_dump()
-    assert not any(values[name] for name in beyond) and (values["name"], values["augmentation"]) == ("mlp", "none")
+    assert not any(values[name] for name in beyond) and (
+        values["name"],
+        values["augmentation"],
+    ) == ("mlp", "none")
     assert params.train.keep == "last" and params.prepare.validation_size == 6000
 
 
@@ -48,16 +58,32 @@ def test_the_committed_params_are_those_of_run_1():
         ("train.epochs", True, "train.epochs is True. Input should be a valid integer"),
         ("train.epochs", 2.0, "train.epochs is 2.0. Input should be a valid integer"),
         ("train.epochs", None, "train.epochs is missing"),
-        ("train.learning_rate", -0.1, "train.learning_rate is -0.1. Input should be greater than 0"),
+        (
+            "train.learning_rate",
+            -0.1,
+            "train.learning_rate is -0.1. Input should be greater than 0",
+        ),
         ("train.learning_rate", float("nan"), "train.learning_rate is nan"),
         ("train.keep", "first", "train.keep is 'first'. Input should be 'last' or 'best'"),
         ("train.epoch", 5, "train.epoch is not a known param"),
         ("trian", {"epochs": 5}, "trian is not a known param"),
-        ("train.early_stopping", 3, "train: early_stopping ends after epochs that got worse, so it needs keep: best"),
+        (
+            "train.early_stopping",
+            3,
+            "train: early_stopping ends after epochs that got worse, so it needs keep: best",
+        ),
         ("train.learning_rate_schedule", "step", "'step'. Input should be 'constant' or 'cosine'"),
-        ("train.augmentation", True, "train.augmentation is True. Input should be 'none', 'flip' or 'flip_shift'"),
+        (
+            "train.augmentation",
+            True,
+            "train.augmentation is True. Input should be 'none', 'flip' or 'flip_shift'",
+        ),
         ("train.weight_decay", -0.1, "train.weight_decay is -0.1"),
-        ("train.weight_averaging", 1, "train.weight_averaging is 1. Input should be a valid boolean"),
+        (
+            "train.weight_averaging",
+            1,
+            "train.weight_averaging is 1. Input should be a valid boolean",
+        ),
         ("model.name", "resnet", "model.name is 'resnet'. Input should be 'mlp' or 'cnn'"),
         ("model.dropout", 1.0, "model.dropout is 1.0. Input should be less than 1"),
         ("model.filters", [], "model.filters is []"),
@@ -67,7 +93,11 @@ def test_the_committed_params_are_those_of_run_1():
         ("seed", 2**32, "seed is 4294967296"),
         ("data.image_shape", [28], "data.image_shape"),
         ("data.class_names", ["one"], "data.class_names"),
-        ("data.files.test_labels.name", "../labels.gz", "data.files.test_labels.name is '../labels.gz'"),
+        (
+            "data.files.test_labels.name",
+            "../labels.gz",
+            "data.files.test_labels.name is '../labels.gz'",
+        ),
         ("data.files.test_labels.sha256", "67DA", "data.files.test_labels.sha256 is '67DA'"),
     ],
 )
@@ -79,18 +109,30 @@ def test_a_wrong_param_is_named_with_what_was_expected(tmp_path, name, value, me
 
 
 def test_every_wrong_param_is_named_at_once(tmp_path):
-    path = changed(tmp_path, "train", {"epochs": -1, "batch_size": "x", "learning_rate": 0.1, "keep": "last"})
+    path = changed(
+        tmp_path, "train", {"epochs": -1, "batch_size": "x", "learning_rate": 0.1, "keep": "last"}
+    )
     with pytest.raises(UserError) as error:
         read_params(path)
     assert "train.epochs" in str(error.value) and "train.batch_size" in str(error.value)
 
 
-LAUGHS = "a0: &a0 [ha, ha, ha, ha]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+LAUGHS = "a0: &a0 [ha, ha, ha, ha]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)
+)
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"train: [", b"\xff\xfe\x00", b"", b"- 1\n", b"seed: 2026-13-32\n", b"[" * 10_000, f"{LAUGHS}seed: *a9\n".encode()],
+    [
+        b"train: [",
+        b"\xff\xfe\x00",
+        b"",
+        b"- 1\n",
+        b"seed: 2026-13-32\n",
+        b"[" * 10_000,
+        f"{LAUGHS}seed: *a9\n".encode(),
+    ],
 )
 def test_what_is_no_params_file_is_refused(tmp_path, content):
     (tmp_path / "params.yaml").write_bytes(content)
@@ -123,24 +165,52 @@ def test_a_stage_stops_with_status_1_and_one_message(repository):
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=3))
-STRANGE = st.binary(max_size=99) | st.text(max_size=99).map(str.encode) | st.text("&*!|>%@-?:{}[],#' \n0aT.").map(str.encode)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=3)
+)
+STRANGE = (
+    st.binary(max_size=99)
+    | st.text(max_size=99).map(str.encode)
+    | st.text("&*!|>%@-?:{}[],#' \n0aT.").map(str.encode)
+)
 
 
 def places(section: Any, path: tuple = ()) -> list[tuple]:
     """Where every value of a params file stands, as keys and positions."""
-    items = section.items() if isinstance(section, dict) else enumerate(section) if isinstance(section, list) else []
+    items = (
+        section.items()
+        if isinstance(section, dict)
+        else enumerate(section)
+        if isinstance(section, list)
+        else []
+    )
     return [place for key, inner in items for place in [(*path, key), *places(inner, (*path, key))]]
 
 
 FOR_TOOLS = ("experiments", "experiment_groups", "sweep", "ray", "check")  # not read by stages
-PARAMS = {name: part for name, part in yaml.safe_load(COMMITTED.read_text()).items() if name not in FOR_TOOLS}
+PARAMS = {
+    name: part
+    for name, part in yaml.safe_load(COMMITTED.read_text()).items()
+    if name not in FOR_TOOLS
+}
 
 
-@settings(max_examples=1000, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from(places(PARAMS)), st.sampled_from(["set", "delete", "add"]), VALUES, st.text(max_size=9))
-def test_generated_params_are_refused_or_taken_as_they_are(tmp_path, memory_below, place, action, value, name):
-    """Never another error than UserError, never a value that was turned into another, never a GiB of memory, never 2 s."""
+@settings(
+    max_examples=1000, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.sampled_from(places(PARAMS)),
+    st.sampled_from(["set", "delete", "add"]),
+    VALUES,
+    st.text(max_size=9),
+)
+def test_generated_params_are_refused_or_taken_as_they_are(
+    tmp_path, memory_below, place, action, value, name
+):
+    """Never raise another error than UserError, never turn a value into another.
+
+    And never take a GiB of memory, never 2 s.
+    """
     params = copy.deepcopy(PARAMS)
     section = params
     for key in place[:-1]:
@@ -162,7 +232,9 @@ def test_generated_params_are_refused_or_taken_as_they_are(tmp_path, memory_belo
             assert json.dumps(taken, sort_keys=True) == json.dumps(params, sort_keys=True)
 
 
-@settings(max_examples=1000, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=1000, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(STRANGE)
 def test_generated_text_is_no_params_file(tmp_path, content):
     (tmp_path / "params.yaml").write_bytes(content)

@@ -20,7 +20,10 @@ def load(repository, split):
 
 
 def raw(repository, split):
-    folder, files = repository.folder / "data/raw", read_params(repository.folder / "params.yaml").data.files
+    folder, files = (
+        repository.folder / "data/raw",
+        read_params(repository.folder / "params.yaml").data.files,
+    )
     images = read_idx(folder / getattr(files, f"{split}_images").name, (None, 28, 28))
     return images, read_idx(folder / getattr(files, f"{split}_labels").name, (None,))
 
@@ -28,9 +31,15 @@ def raw(repository, split):
 def test_training_and_validation_images_are_the_raw_ones_each_once_with_its_label(repository):
     pairs = [load(repository, split) for split in ("train", "validation")]
     assert all(array.dtype == np.uint8 for pair in pairs for array in pair)
-    prepared = [(image.tobytes(), label) for images, labels in pairs for image, label in zip(images, labels, strict=True)]
+    prepared = [
+        (image.tobytes(), label)
+        for images, labels in pairs
+        for image, label in zip(images, labels, strict=True)
+    ]
     images, labels = raw(repository, "train")
-    assert sorted(prepared) == sorted((image.tobytes(), label) for image, label in zip(images, labels, strict=True))
+    assert sorted(prepared) == sorted(
+        (image.tobytes(), label) for image, label in zip(images, labels, strict=True)
+    )
 
 
 def test_the_validation_split_has_its_size_and_every_class_in_proportion(repository):
@@ -85,4 +94,7 @@ def test_empty_files_are_refused(params, tmp_path):
 def test_an_impossible_validation_size_is_one_message(repository):
     repository.set_params("prepare.validation_size=1200")
     output = repository.python("stages.prepare", status=1)
-    assert output.startswith("prepare: prepare.validation_size: 1200 of 1200") and "Traceback" not in output
+    assert (
+        output.startswith("prepare: prepare.validation_size: 1200 of 1200")
+        and "Traceback" not in output
+    )

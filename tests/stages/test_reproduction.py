@@ -25,7 +25,9 @@ def test_training_again_gives_equal_bytes_on_any_number_of_cores(repository, cor
     before = repository.results()
     settings = {"TF_NUM_INTEROP_THREADS": threads, "OMP_NUM_THREADS": threads}
     for stage in ("train", "evaluate"):
-        repository.run("taskset", "--cpu-list", cores, sys.executable, "-m", f"stages.{stage}", **settings)
+        repository.run(
+            "taskset", "--cpu-list", cores, sys.executable, "-m", f"stages.{stage}", **settings
+        )
     after = repository.results()
     assert {name for name in before if before[name] != after[name]} == set()
     assert before.keys() == after.keys()
@@ -61,10 +63,16 @@ def test_a_killed_run_is_repaired_by_running_it_again(repository):
     shutil.rmtree(repository.folder / ".dvc/cache")
     repro = [sys.executable, "-m", "dvc", "repro", "--force"]
     process = subprocess.Popen(
-        repro, cwd=repository.folder, env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
+        repro,
+        cwd=repository.folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     )
     history = repository.folder / "plots/history.csv"
-    while process.poll() is None and not (history.exists() and history.read_bytes() != before["plots/history.csv"]):
+    while process.poll() is None and not (
+        history.exists() and history.read_bytes() != before["plots/history.csv"]
+    ):
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -80,7 +88,11 @@ def test_metrics_and_plots_of_dvc_work(repository):
     repository.dvc("plots", "show", "--out", "page")
     page = (repository.folder / "page/index.html").read_text()
     assert "Loss by epoch" in page and "plots_samples_png" in page
-    assert [line.strip() for line in repository.dvc("dag").splitlines() if "|" in line and any(c.isalpha() for c in line)]
+    assert [
+        line.strip()
+        for line in repository.dvc("dag").splitlines()
+        if "|" in line and any(c.isalpha() for c in line)
+    ]
 
 
 def test_analytics_are_off(repository):

@@ -11,12 +11,23 @@ from sklearn.metrics import accuracy_score, f1_score
 
 
 def forward_pass(model: bytes, images: np.ndarray) -> np.ndarray:
-    """Probabilities from the weights in a .keras file, in float64 NumPy: no Keras, no TensorFlow."""
-    with zipfile.ZipFile(io.BytesIO(model)) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
+    """Compute probabilities from the weights in a .keras file, in float64 NumPy.
+
+    No Keras, no TensorFlow.
+    """
+    with (
+        zipfile.ZipFile(io.BytesIO(model)) as archive,
+        h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights,
+    ):
         described = json.loads(archive.read("config.json"))["config"]["layers"]
         count = sum(layer["class_name"] == "Dense" for layer in described)
-        dense = [weights[f"layers/{name}/vars"] for name in ["dense", *(f"dense_{i}" for i in range(1, count))]]
-        layers = [(np.array(layer["0"], np.float64), np.array(layer["1"], np.float64)) for layer in dense]
+        dense = [
+            weights[f"layers/{name}/vars"]
+            for name in ["dense", *(f"dense_{i}" for i in range(1, count))]
+        ]
+        layers = [
+            (np.array(layer["0"], np.float64), np.array(layer["1"], np.float64)) for layer in dense
+        ]
     values = images.reshape(len(images), -1) / 255
     for kernel, bias in layers[:-1]:
         values = np.maximum(values @ kernel + bias, 0)
@@ -29,16 +40,25 @@ def forward_pass(model: bytes, images: np.ndarray) -> np.ndarray:
 def computed(repository):
     """Labels and probabilities of the test images, computed apart from the pipeline."""
     prepared = repository.folder / "data/prepared"
-    probabilities = forward_pass(repository.read("models/model.keras"), np.load(prepared / "test_images.npy"))
+    probabilities = forward_pass(
+        repository.read("models/model.keras"), np.load(prepared / "test_images.npy")
+    )
     return np.load(prepared / "test_labels.npy"), probabilities
 
 
 def test_scores_equal_a_second_computation_from_the_saved_weights(repository, computed):
     labels, probabilities = computed
-    scores, predicted = json.loads(repository.read("metrics/test.json")), probabilities.argmax(axis=1)
+    scores, predicted = (
+        json.loads(repository.read("metrics/test.json")),
+        probabilities.argmax(axis=1),
+    )
     assert scores["accuracy"] == pytest.approx(accuracy_score(labels, predicted), abs=1e-6)
-    assert scores["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro"), abs=1e-6)
-    assert scores["loss"] == pytest.approx(-np.log(probabilities[range(len(labels)), labels]).mean(), abs=1e-5)
+    assert scores["macro_f1"] == pytest.approx(
+        f1_score(labels, predicted, average="macro"), abs=1e-6
+    )
+    assert scores["loss"] == pytest.approx(
+        -np.log(probabilities[range(len(labels)), labels]).mean(), abs=1e-5
+    )
     assert scores["accuracy_interval"][0] < scores["accuracy"] < scores["accuracy_interval"][1]
     assert scores["data"] == "drawn garments (not Fashion-MNIST)"
 
@@ -60,7 +80,9 @@ def test_per_class_scores_follow_from_the_predictions(repository):
         hits = ((predictions["actual"] == name) & (predictions["predicted"] == name)).sum()
         assert row["support"] == (predictions["actual"] == name).sum() == 40
         assert row["recall"] == pytest.approx(hits / 40, abs=1e-6)
-        assert row["precision"] == pytest.approx(hits / max(1, (predictions["predicted"] == name).sum()), abs=1e-6)
+        assert row["precision"] == pytest.approx(
+            hits / max(1, (predictions["predicted"] == name).sum()), abs=1e-6
+        )
 
 
 def test_train_json_is_the_last_row_of_the_history(repository):
@@ -80,9 +102,13 @@ def test_the_best_epoch_is_kept_when_asked_for(repository):
     kept = json.loads(repository.read("metrics/train.json"))
     assert kept["epoch"] == history.loc[history["val_loss"].idxmin(), "epoch"]
     prepared = repository.folder / "data/prepared"
-    probabilities = forward_pass(repository.read("models/model.keras"), np.load(prepared / "validation_images.npy"))
+    probabilities = forward_pass(
+        repository.read("models/model.keras"), np.load(prepared / "validation_images.npy")
+    )
     labels = np.load(prepared / "validation_labels.npy")
-    assert kept["val_loss"] == pytest.approx(-np.log(probabilities[range(len(labels)), labels]).mean(), rel=1e-3)
+    assert kept["val_loss"] == pytest.approx(
+        -np.log(probabilities[range(len(labels)), labels]).mean(), rel=1e-3
+    )
 
 
 def test_the_cnn_has_the_same_bytes_whatever_the_number_of_threads(repository):
@@ -90,7 +116,12 @@ def test_the_cnn_has_the_same_bytes_whatever_the_number_of_threads(repository):
     results = []
     for threads in ("1", "3"):
         repository.python("stages.train", TF_NUM_INTRAOP_THREADS=threads)
-        results.append([repository.read(path) for path in ("models/model.keras", "plots/history.csv", "metrics/train.json")])
+        results.append(
+            [
+                repository.read(path)
+                for path in ("models/model.keras", "plots/history.csv", "metrics/train.json")
+            ]
+        )
     assert results[0] == results[1]
     repository.dvc("repro", "train")  # it is what params.yaml says
     with zipfile.ZipFile(io.BytesIO(repository.read("models/model.keras"))) as archive:
@@ -108,7 +139,10 @@ def test_native_arithmetic_is_named_in_metrics_and_record(repository):
     for path in ("metrics/train.json", "metrics/test.json"):
         found = json.loads(repository.read(path))
         assert found["arithmetic"] == "native arithmetic (TF_ENABLE_ONEDNN_OPTS=0)"
-    assert json.loads(repository.read("metrics/environment.json"))["settings"]["TF_ENABLE_ONEDNN_OPTS"] == "0"
+    assert (
+        json.loads(repository.read("metrics/environment.json"))["settings"]["TF_ENABLE_ONEDNN_OPTS"]
+        == "0"
+    )
     for stage in ("train", "evaluate"):
         repository.python(f"stages.{stage}", TF_ENABLE_ONEDNN_OPTS="1")
     assert repository.run("git", "status", "--porcelain", ":!metrics/environment.json") == ""
@@ -122,15 +156,45 @@ def test_nothing_is_printed_by_tensorflow_itself(repository):
 @pytest.mark.parametrize(
     ("path", "damage", "stage", "message"),
     [
-        ("models/model.keras", "truncated", "evaluate", "models/model.keras: not a whole Keras model"),
-        ("models/model.keras", "garbled", "evaluate", "models/model.keras: not a whole Keras model"),
+        (
+            "models/model.keras",
+            "truncated",
+            "evaluate",
+            "models/model.keras: not a whole Keras model",
+        ),
+        (
+            "models/model.keras",
+            "garbled",
+            "evaluate",
+            "models/model.keras: not a whole Keras model",
+        ),
         ("models/model.keras", "deleted", "evaluate", "models/model.keras: no such model"),
-        ("data/prepared/train_images.npy", "truncated", "train", "data/prepared: missing or damaged"),
+        (
+            "data/prepared/train_images.npy",
+            "truncated",
+            "train",
+            "data/prepared: missing or damaged",
+        ),
         ("data/prepared/test_images.npy", "garbled", "plot", "data/prepared: missing or damaged"),
         ("data/prepared/test_labels.npy", "deleted", "plot", "data/prepared: missing or damaged"),
-        ("data/raw/t10k-labels-idx1-ubyte.gz", "truncated", "prepare", "t10k-labels-idx1-ubyte.gz: not a whole gzip file"),
-        ("data/raw/t10k-labels-idx1-ubyte.gz", "garbled", "prepare", "t10k-labels-idx1-ubyte.gz: not a whole gzip file"),
-        ("data/raw/t10k-labels-idx1-ubyte.gz", "deleted", "prepare", "t10k-labels-idx1-ubyte.gz: no such file"),
+        (
+            "data/raw/t10k-labels-idx1-ubyte.gz",
+            "truncated",
+            "prepare",
+            "t10k-labels-idx1-ubyte.gz: not a whole gzip file",
+        ),
+        (
+            "data/raw/t10k-labels-idx1-ubyte.gz",
+            "garbled",
+            "prepare",
+            "t10k-labels-idx1-ubyte.gz: not a whole gzip file",
+        ),
+        (
+            "data/raw/t10k-labels-idx1-ubyte.gz",
+            "deleted",
+            "prepare",
+            "t10k-labels-idx1-ubyte.gz: no such file",
+        ),
     ],
 )
 def test_a_damaged_input_is_one_message(repository, path, damage, stage, message):
@@ -138,9 +202,13 @@ def test_a_damaged_input_is_one_message(repository, path, damage, stage, message
     content = file.read_bytes()
     file.unlink()
     if damage != "deleted":
-        file.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"garbled" + content[7:])
+        file.write_bytes(
+            content[: len(content) // 2] if damage == "truncated" else b"garbled" + content[7:]
+        )
     output = repository.python(f"stages.{stage}", status=1)
-    assert output.startswith(f"{stage}: {message}") or output.startswith(f"{stage}: {path.rpartition('/')[0]}/{message}")
+    assert output.startswith(f"{stage}: {message}") or output.startswith(
+        f"{stage}: {path.rpartition('/')[0]}/{message}"
+    )
     assert len(output.splitlines()) == 1
 
 

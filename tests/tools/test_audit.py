@@ -23,7 +23,9 @@ UNKNOWN = {"name": "ours", "skip_reason": "Dependency not found on PyPI"}
         ([UNKNOWN, UNKNOWN], 0, "nothing was looked up"),
     ],
 )
-def test_it_fails_on_known_vulnerabilities_and_says_what_it_could_not_look_up(packages, status, said):
+def test_it_fails_on_known_vulnerabilities_and_says_what_it_could_not_look_up(
+    packages, status, said
+):
     found, text = verdict(json.dumps({"dependencies": packages}), "")
     assert found == status and said in text
 

@@ -10,7 +10,9 @@ PROJECT = Path(__file__).parents[2]
 
 
 def test_the_committed_card_belongs_to_the_committed_numbers():
-    assert (PROJECT / CARD).read_text(encoding="utf-8") == card(PROJECT), "`make readme` writes it anew"
+    assert (PROJECT / CARD).read_text(encoding="utf-8") == card(PROJECT), (
+        "`make readme` writes it anew"
+    )
 
 
 def test_it_says_what_the_model_is_and_how_good():
@@ -27,22 +29,43 @@ def test_it_says_what_the_model_is_and_how_good():
 
 
 def test_it_describes_the_other_models_and_trainings_too():
-    plain = {"hidden_units": [784, 392, 196, 49], "filters": [16, 32, 64], "dropout": 0.0, "batch_normalization": False}
+    plain = {
+        "hidden_units": [784, 392, 196, 49],
+        "filters": [16, 32, 64],
+        "dropout": 0.0,
+        "batch_normalization": False,
+    }
     text, parameters = architecture(plain | {"name": "cnn"}, 784, 10)
-    assert "16 → 32 → 64 channels" in text and "dropout" not in text and parameters == 73_114  # as `model.summary()` says
-    text, parameters = architecture(plain | {"name": "mlp", "dropout": 0.3, "batch_normalization": True}, 784, 10)
+    assert "16 → 32 → 64 channels" in text and "dropout" not in text
+    assert parameters == 73_114  # as `model.summary()` says
+    text, parameters = architecture(
+        plain | {"name": "mlp", "dropout": 0.3, "batch_normalization": True}, 784, 10
+    )
     assert "batch normalization and ReLU, dropout 0.3" in text and parameters == 1_014_604
-    settings = {"epochs": 9, "keep": "last", "learning_rate_schedule": "cosine", "weight_decay": 0.0, "augmentation": "none"}
-    assert further(settings | {"weight_averaging": True}) == ", learning rate schedule cosine, weight averaging"
+    settings = {
+        "epochs": 9,
+        "keep": "last",
+        "learning_rate_schedule": "cosine",
+        "weight_decay": 0.0,
+        "augmentation": "none",
+    }
+    assert (
+        further(settings | {"weight_averaging": True})
+        == ", learning rate schedule cosine, weight averaging"
+    )
 
 
 def test_the_commonest_confusions_come_first():
-    wrong = pd.DataFrame({"actual": ["a", "b", "b", "a", "b"], "predicted": ["b", "a", "a", "c", "a"]})
+    wrong = pd.DataFrame(
+        {"actual": ["a", "b", "b", "a", "b"], "predicted": ["b", "a", "a", "c", "a"]}
+    )
     assert confusions(wrong).to_dict("records")[0] == {"actual": "b", "predicted": "a", "images": 3}
 
 
 def test_it_changes_with_the_numbers(repository):
-    (repository.folder / "metrics/noise.json").write_bytes((PROJECT / "metrics/noise.json").read_bytes())
+    (repository.folder / "metrics/noise.json").write_bytes(
+        (PROJECT / "metrics/noise.json").read_bytes()
+    )
     before = card(repository.folder)
     assert "32 → 16" in before
     scores = json.loads(repository.read("metrics/test.json"))

@@ -10,26 +10,43 @@ from stages.params import check_params, read_values
 from tools.params import ToolParams
 
 DEVIATION = 0.01
-METRICS = "accuracy: {better: higher}, loss: {better: lower}, val_accuracy: {better: higher, floor: 0.1}"
+METRICS = (
+    "accuracy: {better: higher}, loss: {better: lower}, val_accuracy: {better: higher, floor: 0.1}"
+)
 
 
 @pytest.fixture
 def gated(repository):
     """A repository with measured noise (invented here) and three gated metrics, all committed."""
     repository.set_params(f"check={{sigmas: 3.0, metrics: {{{METRICS}}}}}")
-    metrics = {name: {"mean": 0.9, "deviation": DEVIATION} for name in ("accuracy", "loss", "val_accuracy")}
+    metrics = {
+        name: {"mean": 0.9, "deviation": DEVIATION} for name in ("accuracy", "loss", "val_accuracy")
+    }
     environment = json.loads(repository.read("metrics/environment.json"))
     environment.pop("settings")
-    noise = {"runs": 10, "seeds": [42], "metrics": metrics, "params": {}, "environment": environment}
+    noise = {
+        "runs": 10,
+        "seeds": [42],
+        "metrics": metrics,
+        "params": {},
+        "environment": environment,
+    }
     (repository.folder / "metrics/noise.json").write_text(json.dumps(noise))
     repository.commit("Noise")
     return repository
 
 
 def change(repository, stage: str = "evaluate", file: str = "metrics/test.json", **values) -> None:
-    """Change metrics as if the stage had written them: the lock knows the new file. None takes a metric out."""
+    """Change metrics as if the stage had written them: the lock knows the new file.
+
+    None takes a metric out.
+    """
     path = repository.folder / file
-    content = {name: value for name, value in (json.loads(path.read_text()) | values).items() if value is not None}
+    content = {
+        name: value
+        for name, value in (json.loads(path.read_text()) | values).items()
+        if value is not None
+    }
     path.write_text(json.dumps(content))
     repository.dvc("commit", "--force", stage)
 
@@ -42,7 +59,8 @@ def row(output: str, metric: str) -> list[str]:
 def test_unchanged_results_hold(gated):
     output = gated.python("tools.check", "--baseline", "HEAD")
     assert "holds" in output.splitlines()[0] and row(output, "accuracy")[5] == "✓ holds"
-    assert row(output, "accuracy")[4] == f"{4.8567 * DEVIATION * 2**0.5:.4f}"  # t, 9 degrees of freedom, 0.00135 / 3
+    # 4.8567: t, 9 degrees of freedom, 0.00135 / 3
+    assert row(output, "accuracy")[4] == f"{4.8567 * DEVIATION * 2**0.5:.4f}"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +97,9 @@ def test_a_metric_that_the_baseline_does_not_have_can_not_be_judged(gated):
     change(gated, accuracy=None)
     gated.commit("Without accuracy")
     change(gated, accuracy=accuracy)
-    assert row(gated.python("tools.check", "--baseline", "HEAD", status=2), "accuracy")[5].startswith("? new")
+    assert row(gated.python("tools.check", "--baseline", "HEAD", status=2), "accuracy")[
+        5
+    ].startswith("? new")
 
 
 def test_a_real_regression_fails_and_says_why(gated):
@@ -90,19 +110,29 @@ def test_a_real_regression_fails_and_says_why(gated):
     assert "✗ regression" in output.splitlines()[0] and "went from right to wrong" in output
     written = json.loads(target.read_text())
     assert (
-        written["status"] == 1 and {row["metric"]: row["verdict"] for row in written["metrics"]}["accuracy"] == "regression"
+        written["status"] == 1
+        and {row["metric"]: row["verdict"] for row in written["metrics"]}["accuracy"]
+        == "regression"
     )
     before = pd.read_csv(gated.folder / "plots/predictions.csv")
     assert written["paired"]["lost"] <= len(before) and written["paired"]["p"] < 1e-6
 
 
 def test_the_paired_test_counts_images(gated):
-    """Of 10 images that changed, 9 went from right to wrong: exact two-sided p = 2 * (1 + 10) / 2**10."""
+    """Of 10 images that changed, 9 went from right to wrong.
+
+    Hence the exact two-sided p = 2 * (1 + 10) / 2**10.
+    """
     path = gated.folder / "plots/predictions.csv"
     table = pd.read_csv(path)
-    right, wrong = table.index[table["actual"] == table["predicted"]], table.index[table["actual"] != table["predicted"]]
+    right, wrong = (
+        table.index[table["actual"] == table["predicted"]],
+        table.index[table["actual"] != table["predicted"]],
+    )
     if len(wrong) == 0:  # make one that can be won
-        table.loc[right[-1], "predicted"] = "Bag" if table.loc[right[-1], "actual"] != "Bag" else "Coat"
+        table.loc[right[-1], "predicted"] = (
+            "Bag" if table.loc[right[-1], "actual"] != "Bag" else "Coat"
+        )
         table.to_csv(path, index=False)
         gated.dvc("commit", "--force", "evaluate")
         gated.commit("One mistake")
@@ -115,7 +145,9 @@ def test_the_paired_test_counts_images(gated):
     target = gated.folder.parent / "check.json"
     gated.python("tools.check", "--baseline", "HEAD", "--json", str(target), status=None)
     paired = json.loads(target.read_text())["paired"]
-    assert (paired["lost"], paired["won"]) == (9, 1) and paired["p"] == pytest.approx(2 * 11 / 2**10)
+    assert (paired["lost"], paired["won"]) == (9, 1) and paired["p"] == pytest.approx(
+        2 * 11 / 2**10
+    )
 
 
 def test_results_edited_by_hand_are_caught(gated):
@@ -127,7 +159,9 @@ def test_results_edited_by_hand_are_caught(gated):
 
 def test_a_missing_output_is_caught(gated):
     (gated.folder / "models/model.keras").unlink()
-    assert "train: models/model.keras is missing" in gated.python("tools.check", "--baseline", "HEAD", status=1)
+    assert "train: models/model.keras is missing" in gated.python(
+        "tools.check", "--baseline", "HEAD", status=1
+    )
 
 
 def test_results_of_other_params_or_code_are_caught(gated):
@@ -138,7 +172,9 @@ def test_results_of_other_params_or_code_are_caught(gated):
     gated.set_params("train.epochs=2")
     path = gated.folder / "fashion/scores.py"
     path.write_text(path.read_text() + "\n# changed\n")
-    assert "evaluate: fashion/scores.py has changed" in gated.python("tools.check", "--baseline", "HEAD", status=1)
+    assert "evaluate: fashion/scores.py has changed" in gated.python(
+        "tools.check", "--baseline", "HEAD", status=1
+    )
 
 
 def test_a_stage_that_was_skipped_is_caught(gated):
@@ -160,7 +196,9 @@ def test_a_stage_that_was_skipped_is_caught(gated):
 def test_unlike_things_are_not_compared(gated, param, named):
     gated.set_params(param)
     output = gated.python("tools.check", "--baseline", "HEAD", status=2)
-    assert output.startswith(f"check: {named} differs from the baseline's") and "--baseline" in output
+    assert (
+        output.startswith(f"check: {named} differs from the baseline's") and "--baseline" in output
+    )
 
 
 def test_by_default_it_compares_with_the_commit_before_or_where_main_was_left(gated):
@@ -174,7 +212,9 @@ def test_by_default_it_compares_with_the_commit_before_or_where_main_was_left(ga
 
 
 def test_what_is_not_there_can_not_be_judged(gated, tmp_path):
-    assert "there is no revision nowhere" in gated.python("tools.check", "--baseline", "nowhere", status=2)
+    assert "there is no revision nowhere" in gated.python(
+        "tools.check", "--baseline", "nowhere", status=2
+    )
     first = gated.run("git", "rev-list", "--max-parents=0", "HEAD").strip()
     assert "no metrics" in gated.python("tools.check", "--baseline", first, status=2)
     shallow = type(gated)(tmp_path / "shallow")
@@ -196,7 +236,10 @@ def test_it_says_when_noise_is_that_of_other_params_or_another_environment(gated
     noise["params"], noise["environment"]["cpu"] = {"train": {"epochs": 99}}, "another"
     path.write_text(json.dumps(noise))
     output = gated.python("tools.check", "--baseline", "HEAD")
-    assert "measured for other params (train)" in output and "measured in another environment" in output
+    assert (
+        "measured for other params (train)" in output
+        and "measured in another environment" in output
+    )
 
 
 def test_in_ci_the_summary_has_the_table_and_the_curves(gated):
@@ -207,7 +250,12 @@ def test_in_ci_the_summary_has_the_table_and_the_curves(gated):
 
 
 def test_the_committed_params_gate_metrics_that_there_are(repository):
-    names = set(json.loads(repository.read("metrics/test.json"))) | set(json.loads(repository.read("metrics/train.json")))
+    names = set(json.loads(repository.read("metrics/test.json"))) | set(
+        json.loads(repository.read("metrics/train.json"))
+    )
 
     project = Path(__file__).parents[2]
-    assert set(check_params(read_values(project / "params.yaml"), "", ToolParams).check.metrics) <= names
+    assert (
+        set(check_params(read_values(project / "params.yaml"), "", ToolParams).check.metrics)
+        <= names
+    )

@@ -36,10 +36,17 @@ def pushed(repository: Repository, folder: Path, seconds: float = 0.0) -> Reposi
 
 def experiments(repository: Repository) -> dict[str, str]:
     """What Git keeps of each, but for the record of the environment."""
-    lines = repository.run("git", "for-each-ref", "--format=%(objectname) %(refname:lstrip=4)", "refs/exps").splitlines()
-    trees = {name: repository.run("git", "ls-tree", "-r", revision) for revision, name in map(str.split, lines)}
+    lines = repository.run(
+        "git", "for-each-ref", "--format=%(objectname) %(refname:lstrip=4)", "refs/exps"
+    ).splitlines()
+    trees = {
+        name: repository.run("git", "ls-tree", "-r", revision)
+        for revision, name in map(str.split, lines)
+    }
     return {
-        name: "".join(line for line in tree.splitlines(keepends=True) if "environment.json" not in line)
+        name: "".join(
+            line for line in tree.splitlines(keepends=True) if "environment.json" not in line
+        )
         for name, tree in trees.items()
     }
 
@@ -85,7 +92,10 @@ def test_resources_that_no_node_has_are_told(team, tmp_path):
     team.run("git", "push", "--quiet", "origin", "main")
     with ray_cluster(tmp_path, nodes=1) as (address, _):
         output = team.python("tools.experiments", "--ray", address, status=1)
-    assert "no node of the cluster has the 2 CPUs and 1 GPUs" in output and "The nodes have: 1 CPUs, 0 GPUs" in output
+    assert (
+        "no node of the cluster has the 2 CPUs and 1 GPUs" in output
+        and "The nodes have: 1 CPUs, 0 GPUs" in output
+    )
     assert experiments(team) == {}
 
 
@@ -114,7 +124,9 @@ def test_a_node_killed_in_the_middle_costs_only_time(repository, tmp_path):
     here = team.copy(tmp_path / "here")
     with ray_cluster(tmp_path, nodes=3) as (address, homes), (tmp_path / "output").open("w") as log:
         words = [sys.executable, "-m", "tools.experiments", "--ray", address]
-        process = subprocess.Popen(words, cwd=team.folder, env=team.environment(), stdout=log, stderr=log)
+        process = subprocess.Popen(
+            words, cwd=team.folder, env=team.environment(), stdout=log, stderr=log
+        )
         last = list(homes)[-1]
         while not trials(last):
             assert process.poll() is None, (tmp_path / "output").read_text()
@@ -127,7 +139,10 @@ def test_a_node_killed_in_the_middle_costs_only_time(repository, tmp_path):
 
 def test_a_trial_that_fails_by_itself_is_told_and_not_tried_again(team, tmp_path):
     path = team.folder / "stages/train.py"
-    path.write_text(path.read_text() + "\nif params['seed'] == 3:\n    raise SystemExit('train: not this seed')\n")
+    path.write_text(
+        path.read_text()
+        + "\nif params['seed'] == 3:\n    raise SystemExit('train: not this seed')\n"
+    )
     team.commit("It can't stand 3")
     team.run("git", "push", "--quiet", "origin", "main")
     with ray_cluster(tmp_path, nodes=2) as (address, _):
@@ -140,7 +155,9 @@ def test_ending_the_head_ends_the_tasks(repository, tmp_path):
     team = pushed(repository, tmp_path, seconds=60)
     with ray_cluster(tmp_path, nodes=2) as (address, _), (tmp_path / "output").open("w") as log:
         words = [sys.executable, "-m", "tools.experiments", "--ray", address]
-        process = subprocess.Popen(words, cwd=team.folder, env=team.environment(), stdout=log, stderr=log)
+        process = subprocess.Popen(
+            words, cwd=team.folder, env=team.environment(), stdout=log, stderr=log
+        )
         while "a: train" not in (tmp_path / "output").read_text():
             assert process.poll() is None, (tmp_path / "output").read_text()
             time.sleep(0.1)
@@ -160,8 +177,13 @@ def trainings() -> list[psutil.Process]:
 
 def test_a_wrong_address_is_told_before_anything_starts(team):
     output = team.python("tools.experiments", "--ray", f"127.0.0.1:{free_port()}", status=1)
-    assert output.startswith("experiments: no Ray cluster answers at 127.0.0.1:") and "ray start --head" in output
-    assert "no Ray cluster answers at nonsense" in team.python("tools.experiments", "--ray", "nonsense", status=1)
+    assert (
+        output.startswith("experiments: no Ray cluster answers at 127.0.0.1:")
+        and "ray start --head" in output
+    )
+    assert "no Ray cluster answers at nonsense" in team.python(
+        "tools.experiments", "--ray", "nonsense", status=1
+    )
 
 
 def test_that_ray_is_not_installed_is_told_before_anything_starts(monkeypatch):
@@ -176,7 +198,8 @@ def test_that_ray_is_not_installed_is_told_before_anything_starts(monkeypatch):
         (["git remote remove origin"], "there is no Git remote origin"),
         (["git commit --quiet --allow-empty -m new"], "does not have commit"),
         (["touch stages/new.py", "git add stages/new.py"], "changes that are not committed"),
-        ([f"{sys.executable} -m dvc config --unset core.remote", "git commit --quiet -am x", "git push --quiet origin main"],
+        ([f"{sys.executable} -m dvc config --unset core.remote", "git commit --quiet -am x",
+          "git push --quiet origin main"],
          ".dvc/config names no default DVC remote"),
     ],
 )  # fmt: skip

@@ -12,8 +12,14 @@ def test_the_demo_runs_on_drawn_garments_and_changes_nothing_tracked(repository)
     assert "demo" not in repository.dvc("exp", "list")
 
     workspace = repository.folder / ".dvc/tmp/demo"
-    assert json.loads((workspace / "metrics/data.json").read_text())["name"] == "drawn garments (not Fashion-MNIST)"
-    assert json.loads((workspace / "metrics/test.json").read_text())["data"] == "drawn garments (not Fashion-MNIST)"
+    assert (
+        json.loads((workspace / "metrics/data.json").read_text())["name"]
+        == "drawn garments (not Fashion-MNIST)"
+    )
+    assert (
+        json.loads((workspace / "metrics/test.json").read_text())["data"]
+        == "drawn garments (not Fashion-MNIST)"
+    )
     assert json.loads((workspace / "metrics/data.json").read_text())["images"]["test"] == 200
     assert len(list((workspace / "plots").glob("*.png"))) == 6
 

@@ -7,7 +7,9 @@ import yaml
 
 def md5_of(repository, path: str) -> str:
     stages = yaml.safe_load(repository.read("dvc.lock"))["stages"]
-    return next(out["md5"] for stage in stages.values() for out in stage["outs"] if out["path"] == path)
+    return next(
+        out["md5"] for stage in stages.values() for out in stage["outs"] if out["path"] == path
+    )
 
 
 def in_cache(repository, md5: str) -> Path:
@@ -55,7 +57,9 @@ def test_a_file_in_a_folder_is_looked_at_as_well_even_if_its_time_has_not_change
     flip(path)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert repository.dvc("status").strip() == "Data and pipelines are up to date."
-    assert "data/prepared/train_images.npy: not what dvc.lock says" in repository.python("tools.fsck")
+    assert "data/prepared/train_images.npy: not what dvc.lock says" in repository.python(
+        "tools.fsck"
+    )
     repository.dvc("repro")
     assert repository.results() == before
 
@@ -85,4 +89,6 @@ def test_a_damaged_dvc_lock_and_a_folder_without_dvc_are_told_in_a_line(reposito
     (tmp_path / "elsewhere").mkdir()
     other = type(repository)(tmp_path / "elsewhere")
     output = other.python("tools.fsck", status=1, PYTHONPATH=str(repository.folder))
-    assert output.startswith("fsck: ") and "Traceback" not in output and len(output.splitlines()) == 1
+    assert (
+        output.startswith("fsck: ") and "Traceback" not in output and len(output.splitlines()) == 1
+    )

@@ -13,12 +13,18 @@ def test_the_tolerance_is_that_of_a_difference_of_two_means():
 
 
 def test_a_deviation_estimated_from_few_runs_needs_a_wider_tolerance():
-    """Student's t with 9 degrees of freedom: 2.262 where the normal distribution has 1.960 (published tables)."""
+    """Student's t with 9 degrees of freedom is 2.262 where the normal distribution has 1.960.
+
+    Both are from published tables.
+    """
     assert tolerance(1, 10, 1.95996) == pytest.approx(2.26216 * math.sqrt(2), rel=1e-5)
 
 
 def test_several_metrics_share_the_probability_of_a_false_alarm():
-    """Half of the upper 5 % tail with 9 degrees of freedom is the upper 2.5 % tail: 2.262 (published tables)."""
+    """Half of the upper 5 % tail with 9 degrees of freedom is the upper 2.5 % tail: 2.262.
+
+    The value is from published tables.
+    """
     assert tolerance(1, 10, 1.644854, metrics=2) == pytest.approx(2.26216 * math.sqrt(2), rel=1e-5)
 
 

@@ -13,7 +13,8 @@ def measured_once(built, tmp_path_factory):
     """A repository with the noise of two seeds, measured and committed."""
     repository = Repository(built).copy(tmp_path_factory.mktemp("measured") / "project")
     repository.set_params(
-        "train.epochs=1", "check={sigmas: 3.0, metrics: {accuracy: {better: higher}, loss: {better: lower}}}"
+        "train.epochs=1",
+        "check={sigmas: 3.0, metrics: {accuracy: {better: higher}, loss: {better: lower}}}",
     )
     repository.dvc("repro")
     repository.commit("One epoch")
@@ -31,14 +32,20 @@ def test_noise_is_the_spread_over_seeds(measured):
     noise = json.loads(measured.read("metrics/noise.json"))
     assert noise["runs"] == 2 and noise["seeds"] == [42, 43]
     assert noise["params"]["train"]["epochs"] == 1 and "seed" not in noise["params"]
-    assert "tensorflow" in noise["environment"]["packages"] and "settings" not in noise["environment"]
+    assert (
+        "tensorflow" in noise["environment"]["packages"] and "settings" not in noise["environment"]
+    )
     assert "noise-seed" not in measured.dvc("exp", "list")
 
     first = json.loads(measured.read("metrics/test.json"))["accuracy"]
     measured.dvc("exp", "run", "--set-param", "seed=43")
     second = json.loads(measured.read("metrics/test.json"))["accuracy"]
-    assert noise["metrics"]["accuracy"]["mean"] == pytest.approx(statistics.mean([first, second]), abs=1e-6)
-    assert noise["metrics"]["accuracy"]["deviation"] == pytest.approx(statistics.stdev([first, second]), abs=1e-6)
+    assert noise["metrics"]["accuracy"]["mean"] == pytest.approx(
+        statistics.mean([first, second]), abs=1e-6
+    )
+    assert noise["metrics"]["accuracy"]["deviation"] == pytest.approx(
+        statistics.stdev([first, second]), abs=1e-6
+    )
 
 
 def test_check_compares_means_over_seeds(measured):
@@ -46,4 +53,6 @@ def test_check_compares_means_over_seeds(measured):
     assert output.count("+0.0000") == 2 and "### Check against HEAD: ✓ holds" in output
     measured.set_params("data.name=another")
     measured.commit("A baseline whose noise was not measured")
-    assert "measured for other params" in measured.python("tools.check", "--baseline", "HEAD", "--seeds", "2", status=2)
+    assert "measured for other params" in measured.python(
+        "tools.check", "--baseline", "HEAD", "--seeds", "2", status=2
+    )

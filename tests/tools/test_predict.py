@@ -27,7 +27,8 @@ def test_a_test_image_and_its_file_get_the_probabilities_that_evaluate_wrote(rep
     classes = repository.read("plots/predictions.csv").decode().splitlines()[1:4]
     names = [str(pictures / f"{i}.png") for i in range(3)]
     output = lines(repository.python("tools.predict", *names, "--test", "0", "1", "2", "--json"))
-    assert [line["image"] for line in output] == [*names, "test image 0", "test image 1", "test image 2"]
+    images = [line["image"] for line in output]
+    assert images == [*names, "test image 0", "test image 1", "test image 2"]
     for line, row in zip(output, classes * 2, strict=True):
         _, predicted, confidence = row.rsplit(",", 2)
         best = line["predictions"][0]
@@ -38,7 +39,9 @@ def test_a_test_image_and_its_file_get_the_probabilities_that_evaluate_wrote(rep
 
 
 def test_it_is_shown_in_the_terminal_with_bars_and_in_a_picture(repository, pictures):
-    output = repository.python("tools.predict", str(pictures / "0.png"), "--top", "10", "--plot", "chart.png")
+    output = repository.python(
+        "tools.predict", str(pictures / "0.png"), "--top", "10", "--plot", "chart.png"
+    )
     assert output.count("%") == 10
     assert "█" in output
     assert Image.open(repository.folder / "chart.png").size[0] > 500
@@ -64,10 +67,16 @@ def test_a_model_of_another_revision_and_no_stage_is_run(compared, tmp_path, pic
     repository = compared(tmp_path)
     before = repository.results()
     repository.set_params("train.epochs=1")
-    repository.dvc("exp", "run", "--quiet", "--name", "shorter")  # as `short`, which DVC has in its cache
+    # as `short`, which DVC has in its cache
+    repository.dvc("exp", "run", "--quiet", "--name", "shorter")
     shorter = repository.python("tools.predict", str(pictures / "0.png"), "--json")
-    assert repository.python("tools.predict", str(pictures / "0.png"), "--json", "--rev", "shorter") == shorter
-    committed = repository.python("tools.predict", str(pictures / "0.png"), "--json", "--rev", "HEAD")
+    assert (
+        repository.python("tools.predict", str(pictures / "0.png"), "--json", "--rev", "shorter")
+        == shorter
+    )
+    committed = repository.python(
+        "tools.predict", str(pictures / "0.png"), "--json", "--rev", "HEAD"
+    )
     assert committed != shorter
     repository.run("git", "checkout", "--quiet", ".")
     repository.dvc("checkout", "--quiet")

@@ -9,7 +9,9 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+BROWSER = (
+    shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+)
 DRIVER = shutil.which("chromedriver")
 
 
@@ -24,8 +26,9 @@ def page(compared, tmp_path_factory):
         pytest.skip("needs chromium (or google-chrome) and chromedriver")
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER
-    for argument in ("headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking",
-                     "disable-component-update", "disable-sync", "host-resolver-rules=MAP * ~NOTFOUND",
+    for argument in ("headless=new", "no-sandbox", "disable-gpu", "no-first-run",
+                     "disable-background-networking", "disable-component-update", "disable-sync",
+                     "host-resolver-rules=MAP * ~NOTFOUND",
                      f"user-data-dir={tmp_path_factory.mktemp('profile')}"):  # fmt: skip
         options.add_argument(f"--{argument}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -57,16 +60,22 @@ def errors(page) -> list[str]:
 
 
 def test_every_chart_is_drawn_with_its_series_and_nothing_is_loaded_from_elsewhere(page):
-    assert len(marks(page, "loss", "line")) == len(marks(page, "accuracy", "line")) == 4  # two runs, training and validation
+    # two runs, training and validation
+    assert len(marks(page, "loss", "line")) == len(marks(page, "accuracy", "line")) == 4
     assert len(marks(page, "f1", "symbol")) == 2 * 10
     for i, name in enumerate(["longer", "short"]):
-        revision = page.repository.run("git", "for-each-ref", "--format=%(objectname)", f"refs/exps/**/{name}").strip()
+        revision = page.repository.run(
+            "git", "for-each-ref", "--format=%(objectname)", f"refs/exps/**/{name}"
+        ).strip()
         page.repository.run("git", "checkout", "--quiet", revision, "--", "plots/predictions.csv")
         table = pd.read_csv(page.repository.folder / "plots/predictions.csv")
-        assert len(marks(page, f"confusion-{i}", "rect")) == len(table[["actual", "predicted"]].drop_duplicates())
+        assert len(marks(page, f"confusion-{i}", "rect")) == len(
+            table[["actual", "predicted"]].drop_duplicates()
+        )
     assert (
         page.execute_script(
-            "return performance.getEntriesByType('resource').filter(e => !e.name.startsWith('data:')).length"
+            "return performance.getEntriesByType('resource').filter(e =>"
+            " !e.name.startsWith('data:')).length"
         )
         == 0
     )
@@ -79,14 +88,19 @@ def test_hovering_shows_the_values(page):
     webdriver.ActionChains(page).move_to_element(point).perform()
     wait(page, lambda: page.find_elements(By.CSS_SELECTOR, "#vg-tooltip-element.visible"))
     text = page.find_element(By.ID, "vg-tooltip-element").text
-    assert "run" in text and ("short" in text or "longer" in text) and "cross-entropy (nats)" in text
+    assert (
+        "run" in text and ("short" in text or "longer" in text) and "cross-entropy (nats)" in text
+    )
     assert "undefined" not in text
 
 
 def test_a_run_can_be_switched_off_and_on(page):
     box = page.find_element(By.CSS_SELECTOR, '[data-run="short"]')
     box.click()
-    wait(page, lambda: len(marks(page, "loss", "line")) == 2 and len(marks(page, "f1", "symbol")) == 10)
+    wait(
+        page,
+        lambda: len(marks(page, "loss", "line")) == 2 and len(marks(page, "f1", "symbol")) == 10,
+    )
     assert not page.find_element(By.ID, "confusion-1").is_displayed()
     box.click()
     wait(page, lambda: len(marks(page, "loss", "line")) == 4)
@@ -105,7 +119,9 @@ def test_it_is_readable_narrow_and_wide_light_and_dark(page, width, scheme, tmp_
     assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
     ground = page.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(13, 17, 23)"}[scheme]
-    label = page.find_element(By.CSS_SELECTOR, "#loss .role-axis-label text").value_of_css_property("fill")
+    label = page.find_element(By.CSS_SELECTOR, "#loss .role-axis-label text").value_of_css_property(
+        "fill"
+    )
     assert label == {"light": "rgb(27, 31, 36)", "dark": "rgb(230, 237, 243)"}[scheme]
     page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert page.save_screenshot(str(tmp_path / "page.png")) and errors(page) == []
@@ -114,7 +130,10 @@ def test_it_is_readable_narrow_and_wide_light_and_dark(page, width, scheme, tmp_
 def test_every_picture_has_an_alternative_text(page):
     pictures = page.find_elements(By.TAG_NAME, "img")
     assert len(pictures) == 1 + 2 * 2
-    assert all(picture.get_attribute("alt") and picture.get_property("naturalWidth") > 100 for picture in pictures)
+    assert all(
+        picture.get_attribute("alt") and picture.get_property("naturalWidth") > 100
+        for picture in pictures
+    )
     charts = page.find_elements(By.CSS_SELECTOR, ".chart svg")
     assert len(charts) == 5 and all(page.find_elements(By.CSS_SELECTOR, ".chart [aria-label]"))
 

@@ -34,6 +34,8 @@ def test_a_thousand_experiments_do_not_keep_a_thousand_logs_open(tmp_path, monke
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     before, opened, place = psutil.Process().num_fds(), [], Elsewhere()
     experiments = [Experiment(f"trial-{i:03d}", {"seed": i}) for i in range(1000)]
-    run_side_by_side(iter(experiments), watch=lambda _: opened.append(psutil.Process().num_fds()), place=place)
+    run_side_by_side(
+        iter(experiments), watch=lambda _: opened.append(psutil.Process().num_fds()), place=place
+    )
     assert max(opened) <= before + place.room and len(opened) == 1000
     assert place.fetched == [experiment.name for experiment in experiments]

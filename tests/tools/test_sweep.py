@@ -15,7 +15,8 @@ from tools.sweep import tried
 pytestmark = pytest.mark.xdist_group(__name__)  # so that what they share is made once
 
 SWEEP = """sweep={small: {
-  metric: val_accuracy, trials: 4, jobs: 1, seed: 1, sampler: tpe, prune: false, fixed: {train.epochs: 2},
+  metric: val_accuracy, trials: 4, jobs: 1, seed: 1, sampler: tpe, prune: false, \
+fixed: {train.epochs: 2},
   space: {
     train.learning_rate: {low: 0.0001, high: 0.1, log: true}, train.batch_size: {choices: [32, 64]},
     model.dropout: {low: 0.0, high: 0.5},
@@ -24,12 +25,16 @@ SWEEP = """sweep={small: {
 
 
 def kept(repository) -> list[str]:
-    references = repository.run("git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps").split()
+    references = repository.run(
+        "git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps"
+    ).split()
     return sorted(name for name in references if name.startswith("sweep-"))
 
 
 def table(repository) -> pd.DataFrame:
-    return pd.read_csv(repository.folder / "metrics/sweep-small.csv").set_index("trial").sort_index()
+    return (
+        pd.read_csv(repository.folder / "metrics/sweep-small.csv").set_index("trial").sort_index()
+    )
 
 
 def with_sweep(repository, *changes: str):
@@ -53,7 +58,10 @@ def test_each_trial_is_an_experiment_with_the_value_that_the_table_has(swept):
     names = [f"sweep-small-{i:03d}" for i in range(4)]
     assert kept(repository) == names == list(table(repository).index)
     shown = pd.read_csv(repository.folder / "metrics/sweep-small.csv")
-    assert shown["val_accuracy"].is_monotonic_decreasing and shown["train.learning_rate"].between(0.0001, 0.1).all()
+    assert (
+        shown["val_accuracy"].is_monotonic_decreasing
+        and shown["train.learning_rate"].between(0.0001, 0.1).all()
+    )
     best = shown.iloc[0]
     assert f"val_accuracy: {best['val_accuracy']:.5f}".rstrip("0") in repository.run(
         "git", "show", f"{revision(repository, best['trial'])}:metrics/train.json"
@@ -70,7 +78,9 @@ def test_the_report_shows_it(swept):
 
 
 def revision(repository, name: str) -> str:
-    lines = repository.run("git", "for-each-ref", "--format=%(objectname) %(refname:lstrip=4)", "refs/exps").splitlines()
+    lines = repository.run(
+        "git", "for-each-ref", "--format=%(objectname) %(refname:lstrip=4)", "refs/exps"
+    ).splitlines()
     return next(line.split()[0] for line in lines if line.endswith(f" {name}"))
 
 
@@ -78,7 +88,9 @@ def test_a_second_call_runs_nothing(swept):
     repository, _ = swept
     before = repository.results()
     output = repository.python("tools.sweep")
-    assert "epoch 1/" not in output and "4 run to the end" in output and repository.results() == before
+    assert (
+        "epoch 1/" not in output and "4 run to the end" in output and repository.results() == before
+    )
 
 
 def test_one_that_is_killed_goes_on_with_the_same_trials(swept, built, tmp_path):
@@ -88,7 +100,11 @@ def test_one_that_is_killed_goes_on_with_the_same_trials(swept, built, tmp_path)
     words = [sys.executable, "-m", "tools.sweep"]
     log = (tmp_path / "log").open("w")
     process = subprocess.Popen(
-        words, cwd=repository.folder, env=repository.environment(), stdout=log, start_new_session=True
+        words,
+        cwd=repository.folder,
+        env=repository.environment(),
+        stdout=log,
+        start_new_session=True,
     )
     while "sweep-small-001: epoch" not in (tmp_path / "log").read_text():
         assert process.poll() is None
@@ -130,12 +146,14 @@ def test_a_hopeless_trial_is_ended_early(repository):
         "sweep.small.jobs=2",
         "sweep.small.sampler=random",
         "sweep.small.fixed={train.epochs: 9}",
-        "sweep.small.space={train.learning_rate: {choices: [0.001, 0.0000001]}, seed: {low: 0, high: 1000}}",
+        "sweep.small.space={train.learning_rate: {choices: [0.001, 0.0000001]},"
+        " seed: {low: 0, high: 1000}}",
     )
     output = repository.python("tools.sweep")
     trials = table(repository)
     pruned = trials[trials["state"] == "pruned"]
-    assert len(pruned) and pruned["epochs"].between(3, 8).all(), output  # from a third on, not after the last
+    # trials are ended from a third on, not after the last
+    assert len(pruned) and pruned["epochs"].between(3, 8).all(), output
     assert set(pruned["train.learning_rate"]) == {1e-7} and f"{len(pruned)} ended early" in output
     assert kept(repository) == list(trials.index[trials["state"] == "complete"])
 
@@ -150,11 +168,20 @@ def test_a_hopeless_trial_is_ended_early(repository):
             "sweep.small.space={model.dropout: {low: 0.5, high: 0.1}}",
             "model.dropout: it needs choices, or a low and a higher high",
         ),
-        ("sweep.small.space={model.dropout: {low: 0.0, high: 0.5, log: true}}", "low must be greater than 0"),
+        (
+            "sweep.small.space={model.dropout: {low: 0.0, high: 0.5, log: true}}",
+            "low must be greater than 0",
+        ),
         ("sweep.small.space={}", "sweep.small.space is {}"),
-        ("sweep.small.metric=accuracy", "sweep.small.metric is 'accuracy'. Input should be 'val_accuracy' or 'val_loss'"),
+        (
+            "sweep.small.metric=accuracy",
+            "sweep.small.metric is 'accuracy'. Input should be 'val_accuracy' or 'val_loss'",
+        ),
         ("sweep.small.trials=0", "sweep.small.trials is 0"),
-        ("sweep.small.space={model.hidden_units: {choices: [[9]]}}", "sweep.small.space.model.hidden_units.choices.0"),
+        (
+            "sweep.small.space={model.hidden_units: {choices: [[9]]}}",
+            "sweep.small.space.model.hidden_units.choices.0",
+        ),
         ("sweep={}", "there is no sweep at all in params.yaml: sweep. There are: none"),
         ("sweep={a b: {}}", "sweep.a b"),
     ],
@@ -168,7 +195,11 @@ def test_what_can_not_be_searched_is_refused_before_anything_starts(repository, 
 
 @pytest.mark.parametrize(
     ("change", "what"),
-    [("seed=43", "other params"), ("sweep.small.seed=2", "other sweep"), ("sweep.small.prune=true", "other sweep")],
+    [
+        ("seed=43", "other params"),
+        ("sweep.small.seed=2", "other sweep"),
+        ("sweep.small.prune=true", "other sweep"),
+    ],
 )
 def test_trials_of_other_params_are_not_mixed(swept, tmp_path, change, what):
     repository = swept[0].copy(tmp_path / "project")
@@ -186,9 +217,14 @@ def test_a_sweep_that_is_not_there_is_told(repository):
 def test_sweeps_are_compared_by_their_best_trials(swept, tmp_path):
     repository = swept[0].copy(tmp_path / "project")
     definition = SWEEP.removeprefix("sweep={small: ").removesuffix("}")
-    repository.set_params(f"sweep.another={definition}", "sweep.another.sampler=random", "sweep.another.trials=1")
+    repository.set_params(
+        f"sweep.another={definition}", "sweep.another.sampler=random", "sweep.another.trials=1"
+    )
     repository.python("tools.sweep", "--name", "another")
     rows = pd.read_csv(repository.folder / "metrics/sweeps.csv").set_index("sweep")
     assert list(rows.index) == ["another", "small"] and rows["trials"].tolist() == [1, 4]
     assert rows["epochs"].tolist() == [2, 8] and rows["ended_early"].tolist() == [0, 0]
-    assert rows["best_trial"]["small"] == pd.read_csv(repository.folder / "metrics/sweep-small.csv")["trial"][0]
+    assert (
+        rows["best_trial"]["small"]
+        == pd.read_csv(repository.folder / "metrics/sweep-small.csv")["trial"][0]
+    )

@@ -27,7 +27,13 @@ def test_a_commit_that_rebuilds_to_the_byte_is_verified_and_nothing_here_changes
     before, status = compared_once.results(), compared_once.run("git", "status", "--short")
     output = compared_once.python("tools.verify")
     assert "outputs are equal to the byte" in output
-    for path in ("data/prepared", "models/model.keras", "metrics/test.json", "plots/loss.png", "metrics/experiments.csv"):
+    for path in (
+        "data/prepared",
+        "models/model.keras",
+        "metrics/test.json",
+        "plots/loss.png",
+        "metrics/experiments.csv",
+    ):
         assert any(path in line and "✓ equal" in line for line in output.splitlines()), path
     assert compared_once.results() == before
     assert compared_once.run("git", "status", "--short") == status
@@ -35,13 +41,23 @@ def test_a_commit_that_rebuilds_to_the_byte_is_verified_and_nothing_here_changes
 
 
 def claim(repository, tmp_path, accuracy: float, cpu: str | None = None):
-    """A clone whose last commit claims another test accuracy, by so much less, and maybe another processor."""
+    """Make a clone whose last commit claims another test accuracy, by so much less.
+
+    Maybe it claims another processor as well.
+    """
     other = type(repository)(tmp_path / "project")
     repository.run("git", "clone", "--quiet", ".", str(other.folder))
     scores, lock = other.folder / "metrics/test.json", other.folder / "dvc.lock"
-    before, values = hashlib.md5(scores.read_bytes(), usedforsecurity=False).hexdigest(), json.loads(scores.read_text())
+    before, values = (
+        hashlib.md5(scores.read_bytes(), usedforsecurity=False).hexdigest(),
+        json.loads(scores.read_text()),
+    )
     scores.write_text(json.dumps(values | {"accuracy": values["accuracy"] - accuracy}))
-    lock.write_text(lock.read_text().replace(before, hashlib.md5(scores.read_bytes(), usedforsecurity=False).hexdigest()))
+    lock.write_text(
+        lock.read_text().replace(
+            before, hashlib.md5(scores.read_bytes(), usedforsecurity=False).hexdigest()
+        )
+    )
     if cpu:
         recorded = other.folder / "metrics/environment.json"
         recorded.write_text(json.dumps(json.loads(recorded.read_text()) | {"cpu": cpu}))
@@ -51,9 +67,17 @@ def claim(repository, tmp_path, accuracy: float, cpu: str | None = None):
 
 def test_another_result_in_another_environment_is_the_same_within_noise(compared_once, tmp_path):
     output = claim(compared_once, tmp_path, 0.0001, cpu="another").python("tools.verify", status=3)
-    assert "1 of 16 outputs differ from the committed ones because of the machine or its packages (cpu)" in output
-    assert output.splitlines()[-1].endswith("; the metrics agree within noise.") and "cpu: another ->" in output
-    assert any("metrics/test.json" in line and "✗ different" in line for line in output.splitlines())
+    assert (
+        "1 of 16 outputs differ from the committed ones because of the machine"
+        " or its packages (cpu)" in output
+    )
+    assert (
+        output.splitlines()[-1].endswith("; the metrics agree within noise.")
+        and "cpu: another ->" in output
+    )
+    assert any(
+        "metrics/test.json" in line and "✗ different" in line for line in output.splitlines()
+    )
     assert "Traceback" not in output
 
 
@@ -61,7 +85,11 @@ def test_native_arithmetic_is_told_beside_the_hashes(compared_once, tmp_path, mo
     other = compared_once.copy(tmp_path / "rebuilt")
     for path in ("metrics/train.json", "dvc.lock"):
         text = other.read(path).decode()
-        named = text.replace("}", ', "arithmetic": "native arithmetic (aarch64)"}') if path.endswith("json") else text
+        named = (
+            text.replace("}", ', "arithmetic": "native arithmetic (aarch64)"}')
+            if path.endswith("json")
+            else text
+        )
         (other.folder / path).write_text(named.replace("md5: ", "md5: 0"))
     monkeypatch.chdir(compared_once.folder)
     monkeypatch.setattr(verify, "rebuilt", lambda commit: nullcontext(other.folder))
@@ -69,7 +97,10 @@ def test_native_arithmetic_is_told_beside_the_hashes(compared_once, tmp_path, mo
     monkeypatch.setattr(sys, "argv", ["verify"])
     assert verify.main() == 3
     output = capsys.readouterr().out
-    assert "| rebuilt, native arithmetic (aarch64)" in output and "because of the machine or its packages" in output
+    assert (
+        "| rebuilt, native arithmetic (aarch64)" in output
+        and "because of the machine or its packages" in output
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,7 +111,9 @@ def test_native_arithmetic_is_told_beside_the_hashes(compared_once, tmp_path, mo
         (-0.3, "another", "Further apart than noise explains"),
     ],
 )
-def test_anything_else_is_not_reproduced(compared_once, tmp_path, accuracy, cpu, said, monkeypatch, capsys):
+def test_anything_else_is_not_reproduced(
+    compared_once, tmp_path, accuracy, cpu, said, monkeypatch, capsys
+):
     """With the project as it stands for the rebuild that gave the same as ever."""
     monkeypatch.chdir(claim(compared_once, tmp_path, accuracy, cpu).folder)
     monkeypatch.setattr(verify, "rebuilt", lambda commit: nullcontext(compared_once.folder))
@@ -91,4 +124,6 @@ def test_anything_else_is_not_reproduced(compared_once, tmp_path, accuracy, cpu,
 
 
 def test_a_missing_revision_is_named(compared_once):
-    assert "there is no revision nowhere" in compared_once.python("tools.verify", "nowhere", status=1)
+    assert "there is no revision nowhere" in compared_once.python(
+        "tools.verify", "nowhere", status=1
+    )
