@@ -34,7 +34,8 @@ from bench.repository import Repository, small_project
 from fashion.environment import environment as machine
 from fashion.errors import UserError, reported
 from fashion.files import write_json
-from stages.params import read_params, read_values
+from fashion.strict_yaml import read_yaml
+from stages.dataset import read_dataset
 from tools.demo import draw_data_set
 from tools.experiments import positive
 
@@ -62,14 +63,14 @@ class Bench:
         self.folder, self.numbers = folder, itertools.count()
         self.drawings = folder / "drawings"
         self.drawings.mkdir()
-        draw_data_set(read_params().data.files, self.drawings, training=1200, test=400)
+        draw_data_set(read_dataset().files, self.drawings, training=1200, test=400)
         self.built = small_project(folder / "built", self.drawings)
-        self.built.set_params(
+        self.built.set(
             "experiments={short: {train.epochs: 1},"
             " longer: {train.epochs: 3, train.batch_size: 64}}"
         )
         self.built.dvc("repro")
-        stages = read_values(self.built.folder / "dvc.lock")["stages"]
+        stages = read_yaml(self.built.folder / "dvc.lock")["stages"]
         self.outs = {
             name: {out["path"]: out["size"] for out in stage["outs"]}
             for name, stage in stages.items()
@@ -412,12 +413,12 @@ def downloads(bench: Bench, times: int) -> list[Callable[[], Trial]]:
 
 def download(bench: Bench, kind: str, alone: bool) -> Trial:
     repository = bench.copy(bench.bare)
-    files = read_params(repository.folder / "params.yaml").data.files
+    files = read_dataset(repository.folder / "dataset.yaml").files
     contents = {file.name: (bench.drawings / file.name).read_bytes() for _, file in files}
     bound = sum(ASIDE[0] + len(content) / ASIDE[1] for content in contents.values()) + 30
     with lying_server(contents) as address:
         sources = [f"{address}/{kind}"] + ([] if alone else [str(bench.drawings)])
-        repository.set_params(f"data.sources={json.dumps(sources)}")
+        repository.set(f"sources={json.dumps(sources)}")
         begun = time.monotonic()
         output = repository.dvc("repro", "fetch", status=None)
         seconds = time.monotonic() - begun

@@ -21,14 +21,15 @@ from joblib import cpu_count
 
 from fashion.errors import UserError, reported
 from fashion.files import write_csv
-from stages.params import read_values
+from fashion.strict_yaml import read_yaml
+from stages.params import PARAMS
 from tools.check import judge_all
+from tools.config import Gate, read_gate
 from tools.dvc import command, dvc
 from tools.experiments import make_current, positive
 from tools.gate import REGRESSION
 from tools.git import git
 from tools.noise import NOISE, number_metrics
-from tools.params import Check, read_tool_params
 
 CLONE, TABLE = Path(".dvc/tmp/bench-gate"), Path("metrics/gate.csv")
 FIRST_SEED = 1000  # far from those that metrics/noise.json was measured with
@@ -84,7 +85,7 @@ def main() -> None:
         "--changed", metavar="N", type=positive, default=8, help="seeds of each regression"
     )
     arguments = parser.parse_args()
-    noise, check = json.loads(NOISE.read_text()), read_tool_params().check
+    noise, check = json.loads(NOISE.read_text()), read_gate()
     make_clone()
     with chdir(CLONE):
         unchanged = train("unchanged", {}, arguments.unchanged)
@@ -143,11 +144,11 @@ def train(kind: str, change: dict | list, seeds: int) -> list[dict[str, float]]:
     print(f"{kind}: {len(planned)} runs", flush=True)
     return [
         number_metrics(result)
-        for result in make_current(planned, read_values(), cpu_count()).values()
+        for result in make_current(planned, read_yaml(PARAMS), cpu_count()).values()
     ]
 
 
-def summary(kind: str, runs: list[dict], unchanged: list[dict], noise: dict, check: Check) -> dict:
+def summary(kind: str, runs: list[dict], unchanged: list[dict], noise: dict, check: Gate) -> dict:
     """A row of the table: how often each rule calls a run of this kind a regression."""
     accuracy, before = pd.DataFrame(runs)["accuracy"], pd.DataFrame(unchanged)["accuracy"]
     pairs = [(old, new) for old, new in itertools.product(unchanged, runs) if old is not new]
@@ -156,7 +157,7 @@ def summary(kind: str, runs: list[dict], unchanged: list[dict], noise: dict, che
         groups = random.Random(0).sample(groups, GROUPS)  # noqa: S311
     baseline = {name: measured["mean"] for name, measured in noise["metrics"].items()}
     means = [(baseline, pd.DataFrame(group).mean().to_dict()) for group in groups]
-    only_accuracy = Check(sigmas=check.sigmas, metrics={"accuracy": {"better": "higher"}})
+    only_accuracy = Gate(sigmas=check.sigmas, metrics={"accuracy": {"better": "higher"}})
     return {
         "kind": kind,
         "runs": len(runs),
@@ -170,7 +171,7 @@ def summary(kind: str, runs: list[dict], unchanged: list[dict], noise: dict, che
     }
 
 
-def share(pairs: Iterable[tuple[dict, dict]], noise: dict, check: Check, **runs: int) -> float:
+def share(pairs: Iterable[tuple[dict, dict]], noise: dict, check: Gate, **runs: int) -> float:
     """Return the share of the pairs that `check` calls a regression.
 
     `runs` says of how many runs the two are means.

@@ -47,8 +47,11 @@ def build() -> keras.Sequential:
 
 
 def main(folder: Path) -> None:
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    class_names = params["data"]["class_names"]
+    params, dataset, experiments = (
+        yaml.safe_load(Path(f"{name}.yaml").read_text())
+        for name in ("params", "dataset", "experiments")
+    )
+    class_names = dataset["class_names"]
     train_pixels, train_labels = load("train")
     validation_pixels, validation_labels = load("validation")
     test_pixels, test_labels = load("test")
@@ -57,7 +60,7 @@ def main(folder: Path) -> None:
     )
     histories = {}
 
-    for name, run in params["experiments"].items():
+    for name, run in experiments["experiments"].items():
         keras.utils.set_random_seed(params["seed"])
         model = build()
         fitted = model.fit(

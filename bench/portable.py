@@ -2,7 +2,7 @@
 
 Runs the project's own stages on a small drawn data set, natively and on emulated CPUs, with one
 thread and with two, and compares every output with that of the native run with one thread. The
-models are those of params.yaml with all their layers, trained for two epochs. Prints a table,
+models are those of experiments.yaml with all their layers, trained for two epochs. Prints a table,
 writes metrics/portable.csv, from which the README's is made, and exits with 1 where any output
 differs: `ONEDNN_MAX_CPU_ISA=DEFAULT make portable` shows that, on a machine with AVX-512.
 
@@ -29,9 +29,9 @@ from bench.repository import PROJECT, Repository, small_project
 from fashion.environment import cpu_model, native_arithmetic
 from fashion.errors import UserError, reported
 from fashion.files import write_csv
-from stages.params import read_params
+from stages.dataset import read_dataset
+from tools.config import read_experiments
 from tools.demo import draw_data_set
-from tools.params import read_tool_params
 
 RESULT = Path("metrics/portable.csv")
 EMULATOR = "qemu-x86_64-static"
@@ -79,7 +79,7 @@ class Run:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="portable", description=__doc__.split("\n")[0])
-    models = {"run-1": {}} | read_tool_params().experiment_groups["models"]
+    models = {"run-1": {}} | read_experiments().groups["models"]
     parser.add_argument(
         "--models",
         metavar="NAME",
@@ -135,7 +135,7 @@ def compare(models: dict[str, dict], cpus: list[str | None]) -> pd.DataFrame:
     with TemporaryDirectory(prefix="portable-") as folder, ThreadPoolExecutor(cpu_count()) as pool:
         folder = Path(folder)
         draw_data_set(
-            read_params(PROJECT / "params.yaml").data.files,
+            read_dataset(PROJECT / "dataset.yaml").files,
             folder / "drawings",
             training=700,
             test=200,
@@ -147,7 +147,7 @@ def compare(models: dict[str, dict], cpus: list[str | None]) -> pd.DataFrame:
                 if name not in ("train.epochs", "train.batch_size")
             }
             original = small_project(folder / model, folder / "drawings")
-            original.set_params(
+            original.set(
                 *SMALL, *(f"{name}={value}".replace("True", "true") for name, value in kept.items())
             )
             runs = [Run(model, cpu, threads) for cpu in cpus for threads in THREADS]

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.plain import build, load, scaled
+from stages.dataset import read_dataset
 from stages.params import read_params
 
 EPOCHS = 4
@@ -40,11 +41,9 @@ def ours(batch_size: int) -> dict[str, float]:
             ends.append(time.perf_counter())
 
     training.EpochLog = Clock
-    params = read_params()
+    params, dataset = read_params(), read_dataset()
     make_deterministic(params.seed)
-    model = build_mlp(
-        params.data.image_shape, params.model.hidden_units, len(params.data.class_names)
-    )
+    model = build_mlp(dataset.image_shape, params.model.hidden_units, len(dataset.class_names))
     splits = [
         tuple(
             np.load(f"data/prepared/{split}_{part}.npy", mmap_mode="r")

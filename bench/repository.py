@@ -11,8 +11,12 @@ from pathlib import Path
 
 import yaml
 
-from stages.params import PARAMS, parse_yaml, read_params
-from tools.demo import describe_data_set
+from fashion.strict_yaml import parse_yaml
+from stages.dataset import DATASET, read_dataset
+from stages.params import PARAMS
+from tools.config import EXPERIMENTS, GATE, Experiments, Gate
+from tools.dataset import describe_dataset, write_dataset
+from tools.demo import NAME
 from tools.dvc import environment
 
 PROJECT = Path(__file__).parents[1]
@@ -21,6 +25,13 @@ IDENTITY = {
     for role in ("AUTHOR", "COMMITTER")
     for part, value in (("NAME", "Test"), ("EMAIL", "test@example.com"))
 }
+
+
+def file_of(key: str) -> Path:
+    """Return the configuration file in which a key stands."""
+    files = {EXPERIMENTS: Experiments.model_fields, GATE: Gate.model_fields}
+    files[DATASET] = ["name", "image_shape", "class_names", "sources", "files"]
+    return next((path for path, keys in files.items() if key in keys), PARAMS)
 
 
 class Repository:
@@ -68,18 +79,18 @@ class Repository:
     def read(self, path: str) -> bytes:
         return (self.folder / path).read_bytes()
 
-    def set_params(self, *assignments: str) -> None:
-        """Change params.yaml: "train.epochs=3"."""
-        path = self.folder / PARAMS
-        params = parse_yaml(path.read_text())
+    def set(self, *assignments: str) -> None:
+        """Change a configuration file: "train.epochs=3", "groups={...}" or "sources=[...]"."""
         for assignment in assignments:
             name, _, value = assignment.partition("=")
             *sections, key = name.split(".")
-            section = params
+            path = self.folder / file_of([*sections, key][0])
+            values = parse_yaml(path.read_text())
+            section = values
             for part in sections:
                 section = section[part]
             section[key] = parse_yaml(value)
-        path.write_text(yaml.safe_dump(params, sort_keys=False))
+            path.write_text(yaml.safe_dump(values, sort_keys=False))
 
     def stub_training(self, seconds: float = 0.0) -> None:
         """Have bench/stub_training.py stand in for training, and end the pipeline there.
@@ -125,9 +136,9 @@ def small_project(folder: Path, drawings: Path) -> Repository:
         if (PROJECT / name).is_file() and not name.startswith(("metrics/", "plots/", "dvc.lock")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(PROJECT / name, folder / name)
-    repository.set_params(
-        *describe_data_set(read_params(PROJECT / PARAMS).data.files, drawings),
-        f"data.sources=['{drawings}']",
+    class_names = read_dataset(PROJECT / DATASET).class_names
+    write_dataset(describe_dataset(drawings, NAME, class_names), folder / DATASET)
+    repository.set(
         "prepare.validation_size=200",
         "model.hidden_units=[32, 16]",
         "train.epochs=2",

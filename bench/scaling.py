@@ -19,13 +19,13 @@ import psutil
 from bench.ray_cluster import publish, ray_cluster
 from bench.repository import Repository, small_project
 from fashion.errors import reported
-from stages.params import read_params
+from stages.dataset import read_dataset
 from tools.demo import draw_data_set
 from tools.experiments import positive
 from tools.sweep import STORAGE
 
 SLEEP, EPOCHS = 0.5, 2  # seconds an epoch; epochs
-SWEEP = """sweep={stub: {
+SWEEP = """sweeps={stub: {
   metric: val_accuracy, trials: 1, jobs: 1, seed: 1, sampler: random, prune: false, fixed: {},
   space: {seed: {low: 0, high: 1000000}, train.learning_rate: {low: 0.0001, high: 0.1, log: true}},
 }}"""
@@ -47,12 +47,12 @@ def main() -> None:
 
 def prepared(folder: Path, drawings: Path) -> Repository:
     """A small project whose training is the stub, committed with its results."""
-    draw_data_set(read_params().data.files, drawings, training=1200, test=400)
+    draw_data_set(read_dataset().files, drawings, training=1200, test=400)
     repository = small_project(folder, drawings)
     # as a whole once: a sweep reads the metrics of evaluate too, which the stub leaves as they are
     repository.dvc("repro")
     repository.stub_training(SLEEP)
-    repository.set_params(f"train.epochs={EPOCHS}")
+    repository.set(f"train.epochs={EPOCHS}")
     repository.dvc("repro")
     repository.commit("Stub training")
     return repository
@@ -60,7 +60,7 @@ def prepared(folder: Path, drawings: Path) -> Repository:
 
 def measure(project: Repository, folder: Path, nodes: int, trials: int) -> dict[str, float]:
     repository = project.copy(folder / "project")
-    repository.set_params(
+    repository.set(
         SWEEP, f"sweep.stub.trials={trials}", f"sweep.stub.jobs={nodes}", "ray={cpus: 1, gpus: 0}"
     )
     publish(repository, folder)

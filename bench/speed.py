@@ -31,11 +31,13 @@ from fashion.environment import environment as machine
 from fashion.errors import UserError, reported
 from fashion.files import sha256, write_json
 from fashion.idx import read_idx
-from stages.params import read_params, read_values
+from fashion.strict_yaml import read_yaml
+from stages.dataset import DATASET, read_dataset
+from stages.params import PARAMS
+from tools.config import EXPERIMENTS, read_experiments, with_overrides
 from tools.dvc import command, dvc, environment
 from tools.experiments import positive
 from tools.git import git
-from tools.params import with_overrides
 from tools.side_by_side import ONE_THREAD, Clone, Experiment
 
 RESULT = Path("metrics/speed.json")
@@ -193,7 +195,7 @@ def data(repetitions: int) -> dict[str, list[dict]]:
 
     By "STAGE FACTOR": seconds, and the most memory of its own in bytes.
     """
-    values, project = read_values(), Path.cwd()
+    values, dataset, project = read_yaml(PARAMS), read_yaml(DATASET), Path.cwd()
     folders = {}
     for factor in FACTORS:
         folders[factor] = project / f"times-{factor}"
@@ -202,13 +204,11 @@ def data(repetitions: int) -> dict[str, list[dict]]:
             repeat_data(project / "data/raw", factor)
             values["train"] |= {"epochs": 1, "batch_size": 256}
             values["prepare"]["validation_size"] = 6000 * factor
-            for name, file in values["data"]["files"].items():
+            for file in dataset["files"].values():
                 path = Path("data/raw", file["name"])
-                values["data"]["files"][name] = file | {
-                    "bytes": path.stat().st_size,
-                    "sha256": sha256(path),
-                }
-            Path("params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+                file |= {"bytes": path.stat().st_size, "sha256": sha256(path)}
+            PARAMS.write_text(yaml.safe_dump(values, sort_keys=False))
+            DATASET.write_text(yaml.safe_dump(dataset, sort_keys=False))
 
     def stage(name: str, factor: int) -> dict:
         with chdir(folders[factor]):
@@ -229,7 +229,7 @@ def repeat_data(source: Path, factor: int) -> None:
     Gzip files may be made of several parts, so one is packed once.
     """
     Path("data/raw").mkdir(parents=True)
-    for name, file in read_params().data.files:
+    for name, file in read_dataset().files:
         values = read_idx(source / file.name, (None, 28, 28) if "images" in name else (None,))
         header = bytes([0, 0, 8, values.ndim]) + struct.pack(
             f">{values.ndim}I", factor * len(values), *values.shape[1:]
@@ -259,14 +259,14 @@ def watch(*words: str) -> dict[str, float]:
 
 def experiments(_: int) -> dict[str, list[float]]:
     """By number of experiments; they are short, and made once."""
-    values, results, seed = read_values(), {}, 1
+    config, results, seed = read_yaml(EXPERIMENTS), {}, 1
     for count in COUNTS:
         short = {"train.epochs": 1, "train.batch_size": 256, "model.hidden_units": [8]}
-        values["experiments"] = {
+        config["experiments"] = {
             f"of-{count}-{i}": short | {"seed": seed + i} for i in range(count)
         }
         seed += count
-        Path("params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+        EXPERIMENTS.write_text(yaml.safe_dump(config, sort_keys=False))
         identity = ("-c", "user.name=bench", "-c", "user.email=bench@localhost")
         git(*identity, "commit", "--quiet", "--all", "-m", f"{count}")
         results |= alternately(
@@ -289,7 +289,7 @@ def timeline(name: str, seed: int) -> tuple[list[tuple[str, float]], str]:
 
     In the log Python tells what each import takes.
     """
-    experiment = Experiment(name, read_values()["experiments"]["run-1"] | {"seed": seed})
+    experiment = Experiment(name, read_experiments().experiments["run-1"] | {"seed": seed})
     os.environ["PYTHONPROFILEIMPORTTIME"] = "1"
     with Clone() as clone:
         experiment.start(clone)
@@ -346,8 +346,8 @@ def models(_: int) -> dict[str, dict[str, float]]:
 
     Each is trained alone on all cores, once.
     """
-    values, costs = read_values(), {}
-    for name, overrides in values["experiment_groups"]["models"].items():
+    values, costs = read_yaml(PARAMS), {}
+    for name, overrides in read_experiments().groups["models"].items():
         Path("params.yaml").write_text(
             yaml.safe_dump(with_overrides(values, overrides, name), sort_keys=False)
         )

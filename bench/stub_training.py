@@ -10,11 +10,12 @@ import time
 from pathlib import Path
 
 from fashion.environment import arithmetic
-from stages.params import read_values
+from fashion.strict_yaml import read_yaml
+from stages.params import PARAMS
 
 SECONDS = 0.0  # an epoch
 
-params = read_values()
+params = read_yaml(PARAMS)
 train = params["train"]
 best = (
     0.9
@@ -36,8 +37,6 @@ with Path("plots/history.csv").open("w", newline="") as file:
         )
         print(f"epoch {epoch}/{train['epochs']} {scores}", flush=True)
 scores = {
-    "train_loss": loss,
-    "train_accuracy": accuracy,
     "val_loss": loss,
     "val_accuracy": accuracy,
 }

@@ -58,6 +58,20 @@ def read_idx(path: Path, dimensions: tuple[int | None, ...]) -> np.ndarray:
     return np.frombuffer(values, np.uint8).reshape(shape)
 
 
+def read_idx_shape(path: Path) -> tuple[int, ...]:
+    """Return the dimensions that an IDX file's header names, without reading its values.
+
+    Raises UserError where the file is missing or its header is not one.
+    """
+    try:
+        with gzip.open(path, "rb") as file:
+            return _read_shape(file, path)
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(f"{path}: no such file") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: not a whole gzip file ({error})") from None
+
+
 def write_idx(path: Path, values: np.ndarray) -> None:
     """Write a uint8 array as a gzip-compressed IDX file.
 
@@ -71,7 +85,9 @@ def write_idx(path: Path, values: np.ndarray) -> None:
         part.write_bytes(packed)
 
 
-def _read_shape(file: gzip.GzipFile, path: Path, number_of_dimensions: int) -> tuple[int, ...]:
+def _read_shape(
+    file: gzip.GzipFile, path: Path, number_of_dimensions: int | None = None
+) -> tuple[int, ...]:
     magic = file.read(4)
     if magic[:2] != b"\0\0":
         raise UserError(
@@ -84,6 +100,7 @@ def _read_shape(file: gzip.GzipFile, path: Path, number_of_dimensions: int) -> t
         raise UserError(
             f"{path}: values have IDX type 0x{magic[2]:02x}, expected 0x{UINT8:02x} (uint8)"
         )
+    number_of_dimensions = magic[3] if number_of_dimensions is None else number_of_dimensions
     if magic[3] != number_of_dimensions:
         raise UserError(f"{path}: has {magic[3]} dimensions, expected {number_of_dimensions}")
     sizes = file.read(4 * number_of_dimensions)

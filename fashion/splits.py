@@ -7,13 +7,13 @@ from fashion.errors import UserError
 
 
 def stratified_split(
-    labels: np.ndarray, validation_size: int, seed: int
+    labels: np.ndarray, validation_size: int | float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose `validation_size` of the items for validation, every class in proportion to its share.
 
-    `labels` is (items,) integers. Returns the indices for training and for validation, int64, each
-    in ascending order; together they are every item once. Raises UserError where the size leaves a
-    class without an item on either side.
+    `labels` is (items,) integers; a size below 1 is a share of them. Returns the indices for
+    training and for validation, int64, each in ascending order; together they are every item once.
+    Raises UserError where the size leaves a class without an item on either side.
     """
     items = np.arange(len(labels))
     try:

@@ -9,6 +9,7 @@ from fashion.files import write_csv, write_json
 from fashion.models import load_model
 from fashion.scores import per_class, predictions, summary
 from fashion.training import predict
+from stages.dataset import read_description
 from stages.params import Params
 from stages.pipeline import Files, load_split, run
 
@@ -18,10 +19,10 @@ def evaluate(params: Params, files: Files) -> None:
     make_deterministic(params.seed)
     probabilities = predict(load_model(files["model.keras"]), images)
 
-    class_names = params.data.class_names
+    class_names = read_description(files["prepared"] / "dataset.json").class_names
     write_json(
         files["test.json"],
-        summary(labels, probabilities) | {"data": params.data.name} | arithmetic(),
+        summary(labels, probabilities) | arithmetic(),
     )
     write_csv(files["per_class.csv"], per_class(labels, probabilities, class_names))
     write_csv(files["predictions.csv"], predictions(labels, probabilities, class_names))

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from fashion.errors import UserError
 from fashion.files import sha256, written_whole
-from stages.params import DataFile, Params
+from stages.dataset import DataFile, read_dataset
+from stages.params import Params
 from stages.pipeline import Files, run
 
 VARIABLE = "FASHION_MNIST_DIR"
@@ -23,10 +24,11 @@ class SourceError(Exception):
     """Why a source did not give a file."""
 
 
-def fetch(params: Params, files: Files) -> None:
+def fetch(_: Params, files: Files) -> None:
+    dataset = read_dataset(files["dataset.yaml"])
     sources = [os.environ[VARIABLE]] if os.environ.get(VARIABLE) else []
-    sources += params.data.sources
-    for _, file in params.data.files:
+    sources += dataset.sources
+    for _, file in dataset.files:
         fetch_file(file, sources, files["raw"] / file.name)
 
 
@@ -50,7 +52,7 @@ def fetch_file(file: DataFile, sources: list[str], target: Path) -> None:
                 print(f"fetch: {file.name} not from {reason}", file=sys.stderr)
             return print(f"{file.name} from {source}")
     raise UserError(
-        f"no source has {file.name} as params.yaml describes it ({file.bytes:,} bytes,"
+        f"no source has {file.name} as dataset.yaml describes it ({file.bytes:,} bytes,"
         f" SHA-256 {file.sha256[:8]}...):\n"
         + "\n".join(f"  {reason}" for reason in reasons)
         + "\nPut the files of the data set into a folder and name it:"

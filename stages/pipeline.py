@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from fashion.errors import UserError, reported
-from stages.params import Params, parse_yaml, read_params
+from fashion.strict_yaml import read_yaml
+from stages.params import Params, read_params
 
 DECLARATIONS = Path("dvc.yaml")
 
@@ -21,7 +22,7 @@ class Files:
     """
 
     def __init__(self, stage: str):
-        definition = parse_yaml(DECLARATIONS.read_text(encoding="utf-8"))["stages"][stage]
+        definition = read_yaml(DECLARATIONS)["stages"][stage]
         groups = [definition.get(kind, []) for kind in ("deps", "outs", "metrics", "plots")]
         groups.append(definition.get("meta", {}).get("records", []))
         entries = [entry for group in groups for entry in group]

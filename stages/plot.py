@@ -7,14 +7,16 @@ import pandas as pd
 
 from fashion import figures
 from fashion.figures import save_figure
+from stages.dataset import read_description
 from stages.params import Params
 from stages.pipeline import Files, load_split, run
 
 SHOWN = 24  # test images in predictions.png and in mistakes.png
 
 
-def plot(params: Params, files: Files) -> None:
-    name, class_names = params.data.name, params.data.class_names
+def plot(_: Params, files: Files) -> None:
+    description = read_description(files["prepared"] / "dataset.json")
+    name, class_names = description.name, description.class_names
     history = pd.read_csv(files["history.csv"])
     predictions = pd.read_csv(files["predictions.csv"], keep_default_na=False)
     test_images, _ = load_split(files, "test")

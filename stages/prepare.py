@@ -12,15 +12,19 @@ from fashion.files import write_json, written_whole
 from fashion.idx import read_idx
 from fashion.splits import stratified_split
 from fashion.statistics import count_duplicates, images_per_class, pixel_mean_and_std
+from stages.dataset import Dataset, read_dataset, write_description
 from stages.params import Params
 from stages.pipeline import Files, run
 
 
 def prepare(params: Params, files: Files) -> None:
-    raw, names = files["raw"], params.data.files
-    images, labels = read_pair(raw / names.train_images.name, raw / names.train_labels.name, params)
+    dataset = read_dataset(files["dataset.yaml"])
+    raw, names = files["raw"], dataset.files
+    images, labels = read_pair(
+        raw / names.train_images.name, raw / names.train_labels.name, dataset
+    )
     test_images, test_labels = read_pair(
-        raw / names.test_images.name, raw / names.test_labels.name, params
+        raw / names.test_images.name, raw / names.test_labels.name, dataset
     )
     train, validation = stratified_split(
         labels, params.prepare.validation_size, params.prepare.split_seed
@@ -33,13 +37,14 @@ def prepare(params: Params, files: Files) -> None:
     for split, (split_images, split_labels) in splits.items():
         save_array(files["prepared"] / f"{split}_images.npy", split_images)
         save_array(files["prepared"] / f"{split}_labels.npy", split_labels)
+    write_description(files["prepared"] / "dataset.json", dataset)
 
     mean, std = pixel_mean_and_std(images)
-    class_names = params.data.class_names
+    class_names = dataset.class_names
     write_json(
         files["data.json"],
         {
-            "name": params.data.name,
+            "name": dataset.name,
             "images": {split: len(split_labels) for split, (_, split_labels) in splits.items()},
             "images_per_class": {
                 split: images_per_class(pair[1], class_names) for split, pair in splits.items()
@@ -52,13 +57,13 @@ def prepare(params: Params, files: Files) -> None:
 
 
 def read_pair(
-    images_path: Path, labels_path: Path, params: Params
+    images_path: Path, labels_path: Path, dataset: Dataset
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read images (items, height, width) and labels (items,), uint8.
 
-    They are checked against each other and the params.
+    They are checked against each other and dataset.yaml.
     """
-    images = read_idx(images_path, (None, *params.data.image_shape))
+    images = read_idx(images_path, (None, *dataset.image_shape))
     labels = read_idx(labels_path, (None,))
     if len(images) != len(labels):
         raise UserError(
@@ -67,12 +72,11 @@ def read_pair(
         )
     if len(labels) == 0:
         raise UserError(f"{labels_path}: is empty")
-    classes = len(params.data.class_names)
+    classes = len(dataset.class_names)
     if labels.max() >= classes:
         at = int(np.argmax(labels >= classes))
         raise UserError(
-            f"{labels_path}: label {at} is {labels[at]}, expected 0 to {classes - 1}"
-            " (data.class_names)"
+            f"{labels_path}: label {at} is {labels[at]}, expected 0 to {classes - 1} (class_names)"
         )
     return images, labels
 

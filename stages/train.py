@@ -8,7 +8,8 @@ from fashion.environment import arithmetic, record_environment
 from fashion.files import write_json
 from fashion.models import build_cnn, build_mlp, save_model
 from fashion.training import fit
-from stages.params import Params
+from stages.dataset import Description, read_description
+from stages.params import Model, Params
 from stages.pipeline import Files, load_split, run
 
 THREADS_OF_CNN = 2  # always, as its bits depend on the number
@@ -19,7 +20,7 @@ def train(params: Params, files: Files) -> None:
     validation_data = load_split(files, "validation")
 
     make_deterministic(params.seed, THREADS_OF_CNN if params.model.name == "cnn" else None)
-    model = build(params)
+    model = build(params.model, read_description(files["prepared"] / "dataset.json"))
     settings = params.train.model_dump()
     kept = fit(
         model,
@@ -36,8 +37,6 @@ def train(params: Params, files: Files) -> None:
         files["train.json"],
         {
             "epoch": kept["epoch"],
-            "train_loss": kept["loss"],
-            "train_accuracy": kept["accuracy"],
             "val_loss": kept["val_loss"],
             "val_accuracy": kept["val_accuracy"],
             "loss_gap": kept["val_loss"] - kept["loss"],
@@ -46,14 +45,17 @@ def train(params: Params, files: Files) -> None:
     )
 
 
-def build(params: Params) -> keras.Model:
-    """The network that the section `model` describes."""
-    shape, classes, model = params.data.image_shape, len(params.data.class_names), params.model
+def build(model: Model, description: Description) -> keras.Model:
+    """Build the network that the section `model` describes, for images as described."""
+    shape, classes = description.image_shape, len(description.class_names)
     if model.name == "cnn":
         return build_cnn(shape, model.filters, classes, dropout=model.dropout)
-    normalized = model.batch_normalization
     return build_mlp(
-        shape, model.hidden_units, classes, batch_normalization=normalized, dropout=model.dropout
+        shape,
+        model.hidden_units,
+        classes,
+        batch_normalization=model.batch_normalization,
+        dropout=model.dropout,
     )
 
 

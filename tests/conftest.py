@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from bench.repository import PROJECT, Repository, small_project
-from stages.params import read_params
+from stages.dataset import read_dataset
 from tools.demo import draw_data_set
 
 
@@ -37,7 +37,7 @@ def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path
 @pytest.fixture(scope="session")
 def drawings(tmp_path_factory) -> Path:
     """The four files, small and drawn."""
-    files = read_params(PROJECT / "params.yaml").data.files
+    files = read_dataset(PROJECT / "dataset.yaml").files
     return made_once(
         tmp_path_factory,
         "drawings",
@@ -69,7 +69,7 @@ def compared(built, tmp_path_factory) -> Callable[[Path], Repository]:
 
     def compare(folder: Path) -> None:
         repository = Repository(built).copy(folder / "project")
-        repository.set_params(
+        repository.set(
             "experiments={short: {train.epochs: 1},"
             " longer: {train.epochs: 3, train.batch_size: 64}}"
         )

@@ -1,6 +1,6 @@
 """Arrows go only downwards.
 
-From tools to stages.params and fashion, from stages to fashion, from fashion nowhere.
+From tools to the stages' configuration and fashion, from stages to fashion, from fashion nowhere.
 """
 
 import ast
@@ -12,9 +12,9 @@ PROJECT = Path(__file__).parents[1]
 FLOORS = {"fashion", "stages", "tools", "bench", "tests"}
 ALLOWED = {
     "fashion": ["fashion."],
-    "stages": ["fashion.", "stages.params", "stages.pipeline"],
-    "tools": ["fashion.", "stages.params", "tools."],
-    "bench": ["fashion.", "stages.params", "tools.", "bench."],
+    "stages": ["fashion.", "stages.dataset", "stages.params", "stages.pipeline"],
+    "tools": ["fashion.", "stages.dataset", "stages.params", "tools."],
+    "bench": ["fashion.", "stages.dataset", "stages.params", "tools.", "bench."],
 }
 
 
@@ -67,7 +67,15 @@ def test_the_library_knows_no_dvc_no_params_and_no_fixed_path():
         ]
         for text in texts:
             assert not text.startswith(
-                ("data/", "models/", "metrics/", "plots/", "params.yaml", "dvc.yaml")
+                (
+                    "data/",
+                    "models/",
+                    "metrics/",
+                    "plots/",
+                    "params.yaml",
+                    "dataset.yaml",
+                    "dvc.yaml",
+                )
             ), (path, text)
         assert not any(name.startswith("dvc") for name in imports_of_all(tree)), path
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from stages.params import parse_yaml
+from fashion.strict_yaml import parse_yaml
 
 CARD, TEMPLATE = Path("models/README.md"), "model_card.md.j2"
 CERTAIN = 0.99  # confidence from which a contradiction of the label is counted
@@ -19,9 +19,9 @@ COMMONEST = 5  # confusions shown
 
 def card(project: Path = Path()) -> str:
     """The card's text, for the model that the project's dvc.lock names."""
-    params, pipeline, lock = (
+    params, dataset, pipeline, lock = (
         parse_yaml((project / name).read_text(encoding="utf-8"))
-        for name in ("params.yaml", "dvc.yaml", "dvc.lock")
+        for name in ("params.yaml", "dataset.yaml", "dvc.yaml", "dvc.lock")
     )
     data, test, noise, environment = (
         json.loads((project / f"metrics/{name}.json").read_text())
@@ -29,9 +29,9 @@ def card(project: Path = Path()) -> str:
     )
     (artifact, model), classes = (
         next(iter(pipeline["artifacts"].items())),
-        params["data"]["class_names"],
+        dataset["class_names"],
     )
-    height, width = params["data"]["image_shape"]
+    height, width = dataset["image_shape"]
     layers, parameters = architecture(params["model"], height * width, len(classes))
     predictions = pd.read_csv(project / "plots/predictions.csv", keep_default_na=False)
     per_class = pd.read_csv(project / "metrics/per_class.csv", keep_default_na=False)
@@ -54,7 +54,7 @@ def card(project: Path = Path()) -> str:
         seed=params["seed"],
         environment=environment,
         data=data,
-        files=markdown(pd.DataFrame(params["data"]["files"].values())[["name", "bytes", "sha256"]]),
+        files=markdown(pd.DataFrame(dataset["files"].values())[["name", "bytes", "sha256"]]),
         wrong=len(wrong),
         sure=int((wrong["confidence"] >= CERTAIN).sum()),
         results=markdown(results(test, noise)),

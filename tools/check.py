@@ -26,15 +26,17 @@ from scipy.stats import binomtest
 
 from fashion.errors import UserError, reported
 from fashion.files import written_whole
-from stages.params import PARAMS, parse_yaml, read_values
+from fashion.strict_yaml import parse_yaml, read_yaml
+from stages.dataset import DATASET
+from stages.params import PARAMS
+from tools.config import Gate, read_gate
 from tools.dvc import command, dvc, environment
-from tools.experiments import make_current, pipeline_params, positive
+from tools.experiments import make_current, positive
 from tools.fsck import look_again
 from tools.gate import HOLDS, REGRESSION, UNKNOWN, Row, judge, tolerance
 from tools.git import git, git_bytes
 from tools.git import resolve as git_resolve
-from tools.noise import NOISE, number_metrics
-from tools.params import Check, ToolParams, read_tool_params
+from tools.noise import NOISE, conditions, number_metrics
 
 ENVIRONMENT = Path("metrics/environment.json")
 PREDICTIONS, HISTORY = "plots/predictions.csv", "plots/history.csv"
@@ -66,14 +68,14 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     try:
-        params = read_tool_params()
+        gate = read_gate()
         baseline = resolve(arguments.baseline) if arguments.baseline else default_baseline()
         problems = integrity()
         refuse_unlike(baseline)
         rows = (
-            compare(baseline, params)
+            compare(baseline, gate)
             if arguments.seeds == 1
-            else compare_means(baseline, params, arguments.seeds)
+            else compare_means(baseline, gate, arguments.seeds)
         )
     except CannotJudge as reason:
         print(f"check: {reason}", file=sys.stderr)
@@ -175,28 +177,39 @@ def _explained(kind: str, state: Any) -> str:
 
 def refuse_unlike(baseline: str) -> None:
     """Raises CannotJudge where the two were not measured on the same images."""
-    before, now = params_of(baseline), read_values()
-    facts = {
-        "the data set": lambda params: params["data"]["name"],
-        "the test images": lambda params: params["data"]["files"]["test_images"]["sha256"],
-        "the test labels": lambda params: params["data"]["files"]["test_labels"]["sha256"],
-        "the training images": lambda params: params["data"]["files"]["train_images"]["sha256"],
-        "the size of the validation split": lambda params: params["prepare"]["validation_size"],
-        "the seed of the validation split": lambda params: params["prepare"]["split_seed"],
-    }
-    for name, fact in facts.items():
-        if fact(before) != fact(now):
+    before = facts_of(content_of(baseline, DATASET), content_of(baseline, PARAMS))
+    now = facts_of(read_yaml(DATASET), read_yaml(PARAMS))
+    for name, fact in now.items():
+        if before[name] != fact:
             raise CannotJudge(
-                f"{name} differs from the baseline's ({fact(before)}, now {fact(now)}),"
+                f"{name} differs from the baseline's ({before[name]}, now {fact}),"
                 f" so metrics can't be compared. {ANOTHER}"
             )
 
 
+def facts_of(dataset: dict, params: dict) -> dict[str, Any]:
+    """Return what decides which images metrics are measured on, by what it is called."""
+    files = {role: file["sha256"] for role, file in dataset["files"].items()}
+    return {
+        "the data set": dataset["name"],
+        "the test images": files["test_images"],
+        "the test labels": files["test_labels"],
+        "the training images": files["train_images"],
+        "the size of the validation split": params["prepare"]["validation_size"],
+        "the seed of the validation split": params["prepare"]["split_seed"],
+    }
+
+
 def params_of(revision: str) -> dict:
+    return content_of(revision, PARAMS)
+
+
+def content_of(revision: str, path: Path) -> dict:
+    """Return the content of a YAML file at a revision."""
     try:
-        return parse_yaml(git("show", f"{revision}:{PARAMS}"))
+        return parse_yaml(git("show", f"{revision}:{path}"))
     except UserError:
-        raise CannotJudge(f"{revision[:7]} has no {PARAMS}. {ANOTHER}") from None
+        raise CannotJudge(f"{revision[:7]} has no {path}. {ANOTHER}") from None
 
 
 def metrics_of(revision: str | None) -> dict[str, Any]:
@@ -219,26 +232,26 @@ def metrics_of(revision: str | None) -> dict[str, Any]:
     return metrics
 
 
-def compare(baseline: str, params: ToolParams) -> list[Row]:
+def compare(baseline: str, gate: Gate) -> list[Row]:
     """One run against one run: the metrics of the workspace against those of the baseline."""
-    return judge_all(metrics_of(baseline), metrics_of(None), read_noise(baseline), params.check)
+    return judge_all(metrics_of(baseline), metrics_of(None), read_noise(baseline), gate)
 
 
-def judge_all(before: dict, now: dict, noise: dict, check: Check, **runs: int) -> list[Row]:
+def judge_all(before: dict, now: dict, noise: dict, gate: Gate, **runs: int) -> list[Row]:
     """Judge every gated metric; `runs` says of how many runs the two are means."""
     rows = []
-    for name, rule in check.metrics.items():
+    for name, rule in gate.metrics.items():
         deviation = noise["metrics"].get(name, {}).get("deviation")
         allowed = None
         if deviation is not None:
             allowed = tolerance(
-                deviation, noise["runs"], check.sigmas, metrics=len(check.metrics), **runs
+                deviation, noise["runs"], gate.sigmas, metrics=len(gate.metrics), **runs
             )
         rows.append(judge(name, before.get(name), now.get(name), allowed, **rule.model_dump()))
     return rows
 
 
-def compare_means(baseline: str, params: ToolParams, seeds: int) -> list[Row]:
+def compare_means(baseline: str, gate: Gate, seeds: int) -> list[Row]:
     """Judge likewise the mean over seeds, here and in the baseline.
 
     Noise shrinks with the number of runs.
@@ -249,15 +262,11 @@ def compare_means(baseline: str, params: ToolParams, seeds: int) -> list[Row]:
         raise CannotJudge(
             f"{baseline[:7]} has no {NOISE}, so its mean over seeds is not known. {ANOTHER}"
         ) from None
-    if {
-        name: value
-        for name, value in pipeline_params(params_of(baseline)).items()
-        if name != "seed"
-    } != noise["params"]:
+    if conditions(params_of(baseline), content_of(baseline, DATASET)) != noise["params"]:
         raise CannotJudge(
             f"{NOISE} of {baseline[:7]} was measured for other params than it has. {ANOTHER}"
         )
-    values = read_values()
+    values = read_yaml(PARAMS)
     planned = {
         f"check-seed-{seed}": {"seed": seed}
         for seed in range(values["seed"], values["seed"] + seeds)
@@ -274,7 +283,7 @@ def compare_means(baseline: str, params: ToolParams, seeds: int) -> list[Row]:
     )
     dvc("exp", "remove", *planned)
     means = {name: measured["mean"] for name, measured in noise["metrics"].items()}
-    return judge_all(means, now, noise, params.check, runs_before=noise["runs"], runs_now=seeds)
+    return judge_all(means, now, noise, gate, runs_before=noise["runs"], runs_now=seeds)
 
 
 def read_noise(baseline: str) -> dict:
@@ -292,9 +301,9 @@ def read_noise(baseline: str) -> dict:
 
 def notes(baseline: str) -> list[str]:
     """What a reader should know of the tolerances."""
-    noise, values = read_noise(baseline), read_values()
+    noise, here = read_noise(baseline), conditions(read_yaml(PARAMS), read_yaml(DATASET))
     found = []
-    other = [section for section, value in noise["params"].items() if values.get(section) != value]
+    other = [section for section, value in noise["params"].items() if here.get(section) != value]
     if other:
         found.append(
             f"The noise was measured for other params ({', '.join(other)})."

@@ -22,10 +22,9 @@ import psutil
 
 from fashion.environment import PORTABLE
 from fashion.errors import UserError
-from stages.params import PARAMS
+from tools.config import EXPERIMENTS, Resources
 from tools.dvc import dvc
 from tools.git import NO_GC, git, head
-from tools.params import Resources
 
 RETRIES = 3  # of a trial whose node has died
 PATIENCE = 10  # seconds to answer a connection
@@ -104,7 +103,7 @@ class Cluster:
             ray.shutdown()
             raise UserError(
                 f"no node of the cluster has the {wanted['CPU']:g} CPUs and {wanted['GPU']:g} GPUs"
-                f" that {PARAMS} asks for a trial: ray. The nodes have: {there}"
+                f" that {EXPERIMENTS} asks for a trial: ray. The nodes have: {there}"
             )
 
     @property

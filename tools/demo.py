@@ -9,11 +9,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from fashion.drawn import SIZE, draw_garments
+from fashion.drawn import draw_garments
 from fashion.errors import UserError, reported
-from fashion.files import sha256
 from fashion.idx import write_idx
-from stages.params import DataFiles, read_params
+from stages.dataset import DATASET, DataFiles, read_dataset
+from tools.dataset import describe_dataset, write_dataset
 from tools.dvc import dvc
 
 WORKSPACE = Path(".dvc/tmp/demo")
@@ -23,15 +23,13 @@ TRAINING, TEST = 60_000, 10_000  # images, as many as the real data has
 
 
 def main(training: int = TRAINING, test: int = TEST) -> None:
-    params = read_params()
+    dataset = read_dataset()
     clone(WORKSPACE)
     print(f"Drawing {training + test:,} garments into {DRAWINGS} ...", flush=True)
-    draw_data_set(params.data.files, DRAWINGS, training, test)
-    overrides = describe_data_set(params.data.files, DRAWINGS)
-    dvc(
-        "exp", "run", "--name", "demo", *(f"--set-param={override}" for override in overrides),
-        folder=WORKSPACE, FASHION_MNIST_DIR=str(DRAWINGS.resolve()),
-    )  # fmt: skip
+    draw_data_set(dataset.files, DRAWINGS, training, test)
+    folder = DRAWINGS.resolve()
+    write_dataset(describe_dataset(folder, NAME, dataset.class_names), WORKSPACE / DATASET)
+    dvc("exp", "run", "--name", "demo", folder=WORKSPACE, FASHION_MNIST_DIR=str(folder))
     dvc("metrics", "show", folder=WORKSPACE)
     print(
         f"\nThe numbers above are of {NAME}. Its pictures: {WORKSPACE / 'plots'}/*.png."
@@ -58,21 +56,6 @@ def draw_data_set(files: DataFiles, folder: Path, training: int, test: int) -> N
         images, labels = draw_garments(count, seed)
         write_idx(folder / getattr(files, f"{split}_images").name, images)
         write_idx(folder / getattr(files, f"{split}_labels").name, labels)
-
-
-def describe_data_set(files: DataFiles, folder: Path) -> list[str]:
-    """Return the params that describe the drawn files in `folder` in place of the real ones.
-
-    They have the form NAME=VALUE.
-    """
-    overrides = [f"data.name='{NAME}'", f"data.image_shape=[{SIZE},{SIZE}]"]
-    for key, file in files:
-        path = folder / file.name
-        overrides += [
-            f"data.files.{key}.bytes={path.stat().st_size}",
-            f"data.files.{key}.sha256='{sha256(path)}'",
-        ]
-    return overrides
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Run the experiments of params.yaml side by side and compare them: `make experiments`.
+"""Run the experiments of experiments.yaml side by side and compare them: `make experiments`.
 
 Each becomes a DVC experiment of its name, kept with the current commit. One that is there already,
 from the same code and params, is not run again. It ends with a table, metrics/experiments.csv, and
-a picture, plots/experiments.png; with `--group models`, of experiment_groups, with
+a picture, plots/experiments.png; with `--group models`, of a group, with
 metrics/experiments-models.csv and plots/experiments-models.png.
 """
 
@@ -17,31 +17,32 @@ import pandas as pd
 from fashion.environment import is_native_by_choice, is_x86_64, native_arithmetic
 from fashion.errors import UserError, reported
 from fashion.files import write_csv
-from stages.params import PARAMS, parse_yaml, read_values
+from fashion.strict_yaml import parse_yaml, read_yaml
+from stages.params import PARAMS
 from tools.cluster import Cluster
+from tools.config import EXPERIMENTS, ExperimentMap, Experiments, read_experiments, with_overrides
 from tools.dvc import dvc
 from tools.fsck import look_again
 from tools.git import experiments as kept_experiments
 from tools.git import git, head, same
-from tools.params import Experiments, ToolParams, read_tool_params, with_overrides
 from tools.results import Result, markdown
 from tools.side_by_side import Experiment, only_one, run_side_by_side
 
-# what makes the results, beside params.yaml and the data
-PIPELINE = ["dvc.yaml", "stages", "fashion"]
+# what makes the results, beside params.yaml
+PIPELINE = ["dvc.yaml", "dataset.yaml", "stages", "fashion"]
 
 
 def main() -> None:
     arguments = parse_arguments()
-    params, values = read_tool_params(), read_values()
-    configured = group_of(params, arguments.group)
+    config, values = read_experiments(), read_yaml(PARAMS)
+    configured = group_of(config, arguments.group)
     suffix = f"-{arguments.group}" if arguments.group else ""
     chosen = choose(configured, arguments.only)
     planned = {}
     for name in chosen:
         planned |= with_seeds(name, configured[name], values, arguments.seeds)
 
-    place = Cluster(arguments.ray, params.ray) if arguments.ray else None
+    place = Cluster(arguments.ray, config.ray) if arguments.ray else None
     results = make_current(planned, values, arguments.jobs, place)
     if set(chosen) != set(configured):
         print(
@@ -54,18 +55,18 @@ def main() -> None:
         save_seeds(results, Path(f"metrics/seeds{suffix}.csv"))
 
 
-def run_and_compare(params: ToolParams) -> None:
+def run_and_compare(config: Experiments) -> None:
     """Run those of the plain experiments that are not there yet.
 
     Then write and show their comparison.
     """
-    results = make_current(params.experiments, read_values(), jobs=None)
+    results = make_current(config.experiments, read_yaml(PARAMS), jobs=None)
     save_comparison(list(results.values()))
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="experiments", description=__doc__.split("\n")[0])
-    parser.add_argument("--group", metavar="NAME", help="of experiment_groups, not the plain ones")
+    parser.add_argument("--group", metavar="NAME", help="of this group, not the plain ones")
     parser.add_argument("--only", metavar="NAME", nargs="+", help="run these, not all")
     parser.add_argument(
         "--seeds",
@@ -90,25 +91,28 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def group_of(params: ToolParams, group: str | None) -> Experiments:
+def group_of(config: Experiments, group: str | None) -> ExperimentMap:
     """The experiments of a group, or the plain ones.
 
     Raises UserError on a group that is not there.
     """
     if group is None:
-        return params.experiments
-    if group not in params.experiment_groups:
-        there = ", ".join(params.experiment_groups) or "none"
-        raise UserError(f"no group {group} in {PARAMS}: experiment_groups. There are: {there}")
-    return params.experiment_groups[group]
+        return config.experiments
+    if group not in config.groups:
+        there = ", ".join(config.groups) or "none"
+        raise UserError(f"no group {group} in {EXPERIMENTS}: groups. There are: {there}")
+    return config.groups[group]
 
 
 def choose(configured: dict[str, dict], only: list[str] | None) -> list[str]:
-    """The names to run, in the order of params.yaml. Raises UserError on one that is not there."""
+    """Return the names to run, in their order in the file.
+
+    Raises UserError on one that is not there.
+    """
     unknown = set(only or []) - configured.keys()
     if unknown:
         raise UserError(
-            f"no experiment {', '.join(sorted(unknown))} in {PARAMS}. There are:"
+            f"no experiment {', '.join(sorted(unknown))} in {EXPERIMENTS}. There are:"
             f" {', '.join(configured)}"
         )
     return [name for name in configured if not only or name in only]
@@ -121,7 +125,7 @@ def with_seeds(
 
     Their names are run-1, run-1-seed-43, run-1-seed-44 and so on.
     """
-    first = with_overrides(values, overrides, f"{PARAMS}: experiments.{name}")["seed"]
+    first = with_overrides(values, overrides, f"{EXPERIMENTS}: {name}")["seed"]
     return {name: overrides} | {
         f"{name}-seed-{seed}": overrides | {"seed": seed}
         for seed in range(first + 1, first + seeds)
@@ -220,7 +224,7 @@ def pipeline_code() -> str:
 def pipeline_params(values: dict) -> dict:
     """The sections of a params file that stages read, as dvc.yaml declares."""
     stages = parse_yaml(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
-    sections = {param.split(".")[0] for stage in stages for param in stage["params"]}
+    sections = {param.split(".")[0] for stage in stages for param in stage.get("params", [])}
     return {name: value for name, value in values.items() if name in sections}
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fashion.errors import UserError, reported
 from fashion.files import md5
-from stages.params import read_values
+from fashion.strict_yaml import read_yaml
 
 LOCK = Path("dvc.lock")
 
@@ -59,7 +59,7 @@ def outputs_of(lock: Path, cache: Path) -> Iterator[tuple[Path, str]]:
 
     And of the files in a folder as far as the cache lists them.
     """
-    stages = read_values(lock)["stages"] if lock.exists() else {}
+    stages = read_yaml(lock)["stages"] if lock.exists() else {}
     for out in [out for stage in stages.values() for out in stage.get("outs", [])]:
         folder, name = Path(out["path"]), out["md5"]
         yield folder, name

@@ -13,7 +13,9 @@ from joblib import cpu_count
 
 from fashion.errors import reported
 from fashion.files import write_json
-from stages.params import read_values
+from fashion.strict_yaml import read_yaml
+from stages.dataset import DATASET
+from stages.params import PARAMS
 from tools.dvc import dvc
 from tools.experiments import make_current, pipeline_params, positive
 from tools.results import Result
@@ -31,7 +33,7 @@ def main() -> None:
         "--jobs", metavar="N", type=positive, default=cpu_count(), help="how many at a time"
     )
     arguments = parser.parse_args()
-    values = read_values()
+    values = read_yaml(PARAMS)
     seeds = range(values["seed"], values["seed"] + arguments.seeds)
     results = make_current(
         {f"noise-seed-{seed}": {"seed": seed} for seed in seeds}, values, arguments.jobs
@@ -48,7 +50,6 @@ def describe(results: list[Result], values: dict) -> dict:
     Mean and sample standard deviation of each metric, and what they hold for.
     """
     metrics = pd.DataFrame([number_metrics(result) for result in results])
-    params = pipeline_params(values)
     return {
         "runs": len(results),
         "seeds": [result.params["seed"] for result in results],
@@ -56,11 +57,18 @@ def describe(results: list[Result], values: dict) -> dict:
             name: {"mean": column.mean(), "deviation": column.std()}
             for name, column in metrics.items()
         },
-        "params": {name: value for name, value in params.items() if name != "seed"},
+        "params": conditions(values, read_yaml(DATASET)),
         "environment": {
             name: value for name, value in results[0].environment.items() if name not in OF_THE_RUN
         },
     } | results[0].arithmetic
+
+
+def conditions(params: dict, dataset: dict) -> dict:
+    """Return what noise is measured for: all params but the seed, and the data's files."""
+    files = {role: file["sha256"] for role, file in dataset["files"].items()}
+    sections = {name: value for name, value in pipeline_params(params).items() if name != "seed"}
+    return sections | {"dataset": {"name": dataset["name"], "sha256": files}}
 
 
 def number_metrics(result: Result) -> dict[str, float]:

@@ -22,9 +22,10 @@ from rich.table import Table
 
 from fashion.errors import UserError, reported
 from fashion.photographs import as_garment, read_picture
-from stages.params import PARAMS, Params, check_params, parse_yaml, read_params
+from fashion.strict_yaml import check_config, parse_yaml
+from stages.dataset import DATASET, Dataset, read_dataset
+from stages.params import PARAMS
 from tools.git import git, resolve
-from tools.params import ToolParams
 
 MODEL = Path("models/model.keras")
 TEST_IMAGES, TEST_LABELS = (
@@ -53,16 +54,16 @@ class Garment:
 
 def main() -> int:
     arguments = parse_arguments()
-    params = params_of(arguments.rev) if arguments.rev else read_params()
+    dataset = dataset_of(arguments.rev) if arguments.rev else read_dataset()
     model = load(arguments.rev)
-    class_names, shown, failed = params.data.class_names, [], []
+    class_names, shown, failed = dataset.class_names, [], []
     if model.output_shape[-1] != len(class_names) or model.input_shape[1:] != tuple(
-        params.data.image_shape
+        dataset.image_shape
     ):
         raise UserError(f"{MODEL} does not belong to {PARAMS}: `dvc repro` trains one that does")
     from fashion.training import predict
 
-    garments = read_all(arguments.images, arguments.test, params, failed)
+    garments = read_all(arguments.images, arguments.test, dataset, failed)
     while several := list(islice(garments, TOGETHER)):
         for garment, probabilities in zip(
             several, predict(model, np.stack([one.pixels for one in several])), strict=True
@@ -115,10 +116,10 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def params_of(revision: str) -> Params:
-    return check_params(
-        parse_yaml(git("show", f"{resolve(revision)}:{PARAMS}")), f"{revision}:{PARAMS}", ToolParams
-    )
+def dataset_of(revision: str) -> Dataset:
+    """Return what the data of a revision was."""
+    values = parse_yaml(git("show", f"{resolve(revision)}:{DATASET}"))
+    return check_config(values, f"{revision}:{DATASET}", Dataset)
 
 
 def load(revision: str | None):
@@ -147,7 +148,7 @@ def load(revision: str | None):
 
 
 def read_all(
-    names: list[str], tests: list[int], params: Params, failed: list[str]
+    names: list[str], tests: list[int], dataset: Dataset, failed: list[str]
 ) -> Iterator[Garment]:
     """The pictures one by one.
 
@@ -157,14 +158,14 @@ def read_all(
         try:
             with standard_input() if name == "-" else Path(name).open("rb") as file:
                 yield Garment(
-                    name, *as_garment(read_picture(file, name), tuple(params.data.image_shape))
+                    name, *as_garment(read_picture(file, name), tuple(dataset.image_shape))
                 )
         except OSError as error:
             failed.append(f"{name}: {error.strerror or error}")
         except UserError as error:
             failed.append(str(error))
     if tests:
-        yield from test_images(tests, params.data.class_names)
+        yield from test_images(tests, dataset.class_names)
 
 
 def standard_input() -> io.BytesIO:

@@ -8,20 +8,20 @@ how to go back.
 from pathlib import Path
 
 from fashion.errors import UserError, reported
-from stages.params import parse_yaml
+from fashion.strict_yaml import parse_yaml
 from tools import experiments
+from tools.config import read_experiments
 from tools.dvc import dvc
 from tools.fsck import look_again
 from tools.git import git_bytes, head
-from tools.params import read_tool_params
 from tools.verify import LOCK, beyond_noise, explain_difference, hashes, other_environment
 
 
 def main() -> None:
-    params = read_tool_params()
+    config = read_experiments()
     look_again()
     dvc("repro")
-    experiments.run_and_compare(params)
+    experiments.run_and_compare(config)
     if note := machine_note():
         print(f"\n{note}")
 

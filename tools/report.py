@@ -207,7 +207,7 @@ def confusion_chart(result: Result) -> dict:
     """How often each class was predicted as each class."""
     counts = result.predictions.value_counts(["actual", "predicted"]).rename("images").reset_index()
     counts["share"] = counts["images"] / counts.groupby("actual")["images"].transform("sum")
-    axis = {"sort": result.params["data"]["class_names"], "type": "nominal"}
+    axis = {"sort": result.class_names, "type": "nominal"}
     return {
         "description": (
             f"Confusion matrix of {result.name}: test images by actual and predicted class"
@@ -251,7 +251,7 @@ def f1_chart(results: list[Result], scale: dict) -> dict:
         "encoding": {
             "x": {"field": "f1", "type": "quantitative", "title": "F1", "scale": {"zero": False}},
             "y": {"field": "class", "type": "nominal",
-                  "sort": results[0].params["data"]["class_names"], "title": None,
+                  "sort": results[0].class_names, "title": None,
                   "axis": {"grid": True}},
             "color": {"field": "run", "scale": scale, "legend": None},
             "shape": {"field": "run", "legend": None, "scale": {"domain": scale["domain"]}},

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from stages.params import parse_yaml
+from fashion.strict_yaml import parse_yaml
 from tools.git import git_bytes
 
 
@@ -29,6 +29,11 @@ class Result:
     @cached_property
     def per_class(self) -> pd.DataFrame:
         return self._csv("metrics/per_class.csv")
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, that of label 0 first."""
+        return self.per_class["class"].tolist()
 
     def file_bytes(self, path: str) -> bytes:
         return git_bytes("show", f"{self.revision}:{path}")

@@ -1,7 +1,7 @@
 """Search for good params: `make sweep`. Optuna proposes, DVC runs.
 
-Each trial of a sweep in params.yaml is a DVC experiment, sweep-NAME-000 and so on, judged on the
-validation split alone. A sweep that was stopped goes on where it was; with one job and the same
+Each trial of a sweep in experiments.yaml is a DVC experiment, sweep-NAME-000 and so on, judged on
+the validation split alone. A sweep that was stopped goes on where it was; with one job and the same
 seed it proposes the same trials. It ends with a table, metrics/sweep-NAME.csv, a picture,
 plots/sweep-NAME.png, and a row in metrics/sweeps.csv, which compares sweeps.
 """
@@ -18,14 +18,22 @@ import pandas as pd
 from fashion.environment import is_native_by_choice, native_arithmetic
 from fashion.errors import UserError, reported
 from fashion.files import write_csv
-from stages.params import PARAMS, read_values
+from fashion.strict_yaml import read_yaml
+from stages.params import PARAMS
 from tools.cluster import Cluster
+from tools.config import (
+    EXPERIMENTS,
+    Range,
+    Sweep,
+    read_experiments,
+    with_overrides,
+    write_params,
+)
 from tools.dvc import dvc
 from tools.experiments import check_working_copy, is_current, pipeline_code, pipeline_params
 from tools.fsck import look_again
 from tools.git import experiments as kept_experiments
 from tools.git import head, resolve
-from tools.params import Range, Sweep, read_tool_params, with_overrides, write_params
 from tools.results import Result
 from tools.side_by_side import Experiment, only_one, run_side_by_side, stop
 
@@ -125,7 +133,7 @@ class Trials:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="sweep", description=__doc__.split("\n")[0])
-    parser.add_argument("--name", help="which sweep of params.yaml; by default, the first")
+    parser.add_argument("--name", help="which sweep of experiments.yaml; by default, the first")
     parser.add_argument(
         "--ray", metavar="ADDRESS", help="run the trials on this Ray cluster, HOST:PORT"
     )
@@ -135,11 +143,11 @@ def main() -> None:
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    params, values = read_tool_params(), read_values()
-    name, sweep = choose(params.sweep, arguments.name)
+    config, values = read_experiments(), read_yaml(PARAMS)
+    name, sweep = choose(config.sweeps, arguments.name)
     for end in ends_of(sweep):
-        with_overrides(values, end, f"{PARAMS}: sweep.{name}")  # or refuse them
-    place = Cluster(arguments.ray, params.ray) if arguments.ray else None
+        with_overrides(values, end, f"{EXPERIMENTS}: sweeps.{name}")  # or refuse them
+    place = Cluster(arguments.ray, config.ray) if arguments.ray else None
     with only_one():
         check_working_copy(head())
         trials = Trials(name, sweep, values)
@@ -152,7 +160,7 @@ def main() -> None:
             run_side_by_side(trials.experiments(), sweep.jobs, trials.watch, place)
         finally:
             if any(trial.state == COMPLETE for trial in trials.known):
-                show(trials.study, name, sweep, values["data"]["name"])
+                show(trials.study, name, sweep)
     if arguments.apply:
         apply_best(trials.study, sweep)
 
@@ -162,7 +170,7 @@ def choose(configured: dict[str, Sweep], name: str | None) -> tuple[str, Sweep]:
     name = name or next(iter(configured), "at all")
     if name not in configured:
         raise UserError(
-            f"there is no sweep {name} in {PARAMS}: sweep. There are:"
+            f"there is no sweep {name} in {EXPERIMENTS}: sweeps. There are:"
             f" {', '.join(configured) or 'none'}"
         )
     return name, configured[name]
@@ -221,7 +229,7 @@ def open_study(name: str, sweep: Sweep, values: dict) -> optuna.Study:
         raise UserError(
             f"the sweep {name} was begun with other {' and '.join(other)}, and its trials"
             " can't be compared with new ones."
-            f" Give it another name in {PARAMS}"
+            f" Give it another name in {EXPERIMENTS}"
         )
     study.set_user_attr("belongs_to", belongs_to)
     return study
@@ -288,7 +296,7 @@ def table_of(study: optuna.Study, name: str, sweep: Sweep) -> pd.DataFrame:
     return best_first.sort_values("state", key=lambda states: states.map(order), kind="stable")
 
 
-def show(study: optuna.Study, name: str, sweep: Sweep, data: str) -> None:
+def show(study: optuna.Study, name: str, sweep: Sweep) -> None:
     """Print the best trials and how much each param mattered; write the tables and the picture."""
     table = table_of(study, name, sweep)
     path, picture = Path(f"metrics/sweep-{name}.csv"), Path(f"plots/sweep-{name}.png")
@@ -309,6 +317,7 @@ def show(study: optuna.Study, name: str, sweep: Sweep, data: str) -> None:
 
     logarithmic = {param for param, space in sweep.space.items() if space.log}
     # two lines: a single param makes a narrow picture
+    data = json.loads(Path("metrics/data.json").read_bytes())["name"]
     title = f"{data}: sweep {name}\n{len(whole)} trials run to the end"
     save_figure(parallel_coordinates(whole, sweep.metric, logarithmic, shares, title), picture)
     if len(table) >= sweep.trials:

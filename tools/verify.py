@@ -21,11 +21,11 @@ import pandas as pd
 
 from fashion.environment import environment as environment_here
 from fashion.errors import UserError, reported
-from stages.params import PARAMS, check_params, parse_yaml
+from fashion.strict_yaml import check_config, parse_yaml
+from tools.config import GATE, Gate
 from tools.dvc import dvc, environment
 from tools.gate import tolerance
 from tools.git import git, git_bytes, resolve
-from tools.params import Check, ToolParams
 
 LOCK, ENVIRONMENT, NOISE = "dvc.lock", "metrics/environment.json", "metrics/noise.json"
 METRICS, EXPERIMENTS = ["metrics/train.json", "metrics/test.json"], "metrics/experiments.csv"
@@ -179,9 +179,7 @@ def beyond_noise(commit: str, clone: Path) -> list[str]:
 
     They may differ in either direction.
     """
-    check: Check = check_params(
-        parse_yaml(git("show", f"{commit}:{PARAMS}")), str(PARAMS), ToolParams
-    ).check
+    gate = check_config(parse_yaml(git("show", f"{commit}:{GATE}")), str(GATE), Gate)
     noise = json.loads(git("show", f"{commit}:{NOISE}"))
     pairs = {}
     for path in METRICS:
@@ -190,7 +188,7 @@ def beyond_noise(commit: str, clone: Path) -> list[str]:
             json.loads((clone / path).read_text()),
         )
         pairs |= {
-            name: (name, before[name], now.get(name)) for name in check.metrics if name in before
+            name: (name, before[name], now.get(name)) for name in gate.metrics if name in before
         }
     before, now = (
         pd.read_csv(file, index_col="experiment")["accuracy"]
@@ -202,7 +200,7 @@ def beyond_noise(commit: str, clone: Path) -> list[str]:
     apart = []
     for title, (metric, old, new) in pairs.items():
         allowed = tolerance(
-            noise["metrics"][metric]["deviation"], noise["runs"], check.sigmas, metrics=len(pairs)
+            noise["metrics"][metric]["deviation"], noise["runs"], gate.sigmas, metrics=len(pairs)
         )
         if new is None or not abs(new - old) <= allowed:
             apart.append(

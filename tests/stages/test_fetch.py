@@ -8,8 +8,8 @@ import pytest
 from bench.lying_server import lying_server
 from fashion.errors import UserError
 from stages import fetch
+from stages.dataset import DataFile
 from stages.fetch import fetch_file
-from stages.params import DataFile
 
 CONTENT = bytes(range(256)) * 400
 NAME = "train-images-idx3-ubyte.gz"
@@ -86,14 +86,14 @@ def test_a_folder_without_permission_is_a_failed_source(tmp_path):
         fetch_file(FILE, [source], tmp_path / NAME)
 
 
-def test_the_environment_comes_before_params(repository, drawings):
-    repository.set_params("data.sources=[/nonexistent]")
+def test_the_environment_comes_before_the_sources(repository, drawings):
+    repository.set("sources=[/nonexistent]")
     output = repository.dvc("repro", "fetch", FASHION_MNIST_DIR=str(drawings))
     assert output.count(f"from {drawings}") == 4 and "/nonexistent" not in output
 
 
 def test_without_any_source_dvc_repro_fails_with_the_message_and_no_traceback(repository):
-    repository.set_params("data.sources=[/nonexistent]")
+    repository.set("sources=[/nonexistent]")
     output = repository.dvc("repro", "fetch", status=255)
     assert (
         "/nonexistent: no such folder" in output
@@ -105,7 +105,8 @@ def test_without_any_source_dvc_repro_fails_with_the_message_and_no_traceback(re
 
 def test_a_relative_folder_is_found_from_a_temporary_workspace(repository, drawings):
     (repository.folder.parent / "shared").symlink_to(drawings)
-    output = repository.dvc("exp", "run", "--temp", "--set-param", "data.sources=[../shared]")
+    repository.set("sources=[../shared]")
+    output = repository.dvc("exp", "run", "--temp")
     assert "from ../shared" in output and "Ran experiment" in output
 
 

@@ -5,13 +5,13 @@ import pytest
 
 from fashion.errors import UserError
 from fashion.idx import read_idx, write_idx
-from stages.params import read_params
+from stages.dataset import read_dataset
 from stages.prepare import read_pair
 
 
 @pytest.fixture
-def params(repository):
-    return read_params(repository.folder / "params.yaml")
+def dataset(repository):
+    return read_dataset(repository.folder / "dataset.yaml")
 
 
 def load(repository, split):
@@ -20,10 +20,8 @@ def load(repository, split):
 
 
 def raw(repository, split):
-    folder, files = (
-        repository.folder / "data/raw",
-        read_params(repository.folder / "params.yaml").data.files,
-    )
+    folder = repository.folder / "data/raw"
+    files = read_dataset(repository.folder / "dataset.yaml").files
     images = read_idx(folder / getattr(files, f"{split}_images").name, (None, 28, 28))
     return images, read_idx(folder / getattr(files, f"{split}_labels").name, (None,))
 
@@ -63,36 +61,36 @@ def test_data_json_describes_the_data(repository):
     assert described["test_images_also_in_training"] == 0
 
 
-def test_images_and_labels_must_be_equally_many(params, tmp_path):
+def test_images_and_labels_must_be_equally_many(dataset, tmp_path):
     write_idx(tmp_path / "images.gz", np.zeros((3, 28, 28), np.uint8))
     write_idx(tmp_path / "labels.gz", np.zeros(2, np.uint8))
     with pytest.raises(UserError, match=r"images\.gz has 3 images, labels\.gz 2 labels"):
-        read_pair(tmp_path / "images.gz", tmp_path / "labels.gz", params)
+        read_pair(tmp_path / "images.gz", tmp_path / "labels.gz", dataset)
 
 
-def test_a_label_beyond_the_classes_is_named_with_its_place(params, tmp_path):
+def test_a_label_beyond_the_classes_is_named_with_its_place(dataset, tmp_path):
     write_idx(tmp_path / "images.gz", np.zeros((3, 28, 28), np.uint8))
     write_idx(tmp_path / "labels.gz", np.array([9, 10, 0], np.uint8))
     with pytest.raises(UserError, match="label 1 is 10, expected 0 to 9"):
-        read_pair(tmp_path / "images.gz", tmp_path / "labels.gz", params)
+        read_pair(tmp_path / "images.gz", tmp_path / "labels.gz", dataset)
 
 
-def test_images_of_another_size_are_refused(params, tmp_path):
+def test_images_of_another_size_are_refused(dataset, tmp_path):
     write_idx(tmp_path / "images.gz", np.zeros((1, 28, 27), np.uint8))
     write_idx(tmp_path / "labels.gz", np.zeros(1, np.uint8))
     with pytest.raises(UserError, match="dimensions are 1 x 28 x 27, expected any x 28 x 28"):
-        read_pair(tmp_path / "images.gz", tmp_path / "labels.gz", params)
+        read_pair(tmp_path / "images.gz", tmp_path / "labels.gz", dataset)
 
 
-def test_empty_files_are_refused(params, tmp_path):
+def test_empty_files_are_refused(dataset, tmp_path):
     write_idx(tmp_path / "images.gz", np.zeros((0, 28, 28), np.uint8))
     write_idx(tmp_path / "labels.gz", np.zeros(0, np.uint8))
     with pytest.raises(UserError, match="is empty"):
-        read_pair(tmp_path / "images.gz", tmp_path / "labels.gz", params)
+        read_pair(tmp_path / "images.gz", tmp_path / "labels.gz", dataset)
 
 
 def test_an_impossible_validation_size_is_one_message(repository):
-    repository.set_params("prepare.validation_size=1200")
+    repository.set("prepare.validation_size=1200")
     output = repository.python("stages.prepare", status=1)
     assert (
         output.startswith("prepare: prepare.validation_size: 1200 of 1200")

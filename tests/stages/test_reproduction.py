@@ -20,7 +20,7 @@ def test_a_second_repro_runs_nothing(repository):
 
 @pytest.mark.parametrize(("cores", "threads"), [("0", "1"), ("0,1", "2"), ("0", "4")])
 def test_training_again_gives_equal_bytes_on_any_number_of_cores(repository, cores, threads):
-    repository.set_params("train.batch_size=100")  # leaves rows over when it is shared out
+    repository.set("train.batch_size=100")  # leaves rows over when it is shared out
     repository.dvc("repro")
     before = repository.results()
     settings = {"TF_NUM_INTEROP_THREADS": threads, "OMP_NUM_THREADS": threads}
@@ -53,7 +53,7 @@ def test_equal_bytes_on_another_machine_leave_the_working_copy_clean(repository)
 
 def test_another_seed_gives_another_model(repository):
     before = repository.read("models/model.keras")
-    repository.set_params("seed=43")
+    repository.set("seed=43")
     repository.dvc("repro", "train")
     assert repository.read("models/model.keras") != before
 

@@ -24,7 +24,7 @@ def test_it_says_what_the_model_is_and_how_good():
     for out in lock["stages"]["train"]["outs"]:
         if out["path"] == "models/model.keras":
             assert out["md5"] in text
-    for file in yaml.safe_load((PROJECT / "params.yaml").read_text())["data"]["files"].values():
+    for file in yaml.safe_load((PROJECT / "dataset.yaml").read_text())["files"].values():
         assert file["sha256"] in text
 
 

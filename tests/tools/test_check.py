@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from stages.params import check_params, read_values
-from tools.params import ToolParams
+from tools.config import read_gate
 
 DEVIATION = 0.01
 METRICS = (
@@ -18,7 +17,7 @@ METRICS = (
 @pytest.fixture
 def gated(repository):
     """A repository with measured noise (invented here) and three gated metrics, all committed."""
-    repository.set_params(f"check={{sigmas: 3.0, metrics: {{{METRICS}}}}}")
+    repository.set(f"metrics={{{METRICS}}}")
     metrics = {
         name: {"mean": 0.9, "deviation": DEVIATION} for name in ("accuracy", "loss", "val_accuracy")
     }
@@ -103,7 +102,7 @@ def test_a_metric_that_the_baseline_does_not_have_can_not_be_judged(gated):
 
 
 def test_a_real_regression_fails_and_says_why(gated):
-    gated.set_params("train.epochs=1", "train.learning_rate=0.00001")
+    gated.set("train.epochs=1", "train.learning_rate=0.00001")
     gated.dvc("repro")
     target = gated.folder.parent / "check.json"
     output = gated.python("tools.check", "--baseline", "HEAD", "--json", str(target), status=1)
@@ -165,11 +164,11 @@ def test_a_missing_output_is_caught(gated):
 
 
 def test_results_of_other_params_or_code_are_caught(gated):
-    gated.set_params("train.epochs=3")
+    gated.set("train.epochs=3")
     assert "train: params.yaml has changed since the stage ran" in gated.python(
         "tools.check", "--baseline", "HEAD", status=1
     )
-    gated.set_params("train.epochs=2")
+    gated.set("train.epochs=2")
     path = gated.folder / "fashion/scores.py"
     path.write_text(path.read_text() + "\n# changed\n")
     assert "evaluate: fashion/scores.py has changed" in gated.python(
@@ -188,13 +187,13 @@ def test_a_stage_that_was_skipped_is_caught(gated):
 @pytest.mark.parametrize(
     ("param", "named"),
     [
-        ("data.name=Fashion-MNIST", "the data set"),
-        (f"data.files.test_images.sha256={'f' * 64}", "the test images"),
+        ("name=Fashion-MNIST", "the data set"),
+        (f"files.test_images.sha256={'f' * 64}", "the test images"),
         ("prepare.validation_size=100", "the size of the validation split"),
     ],
 )
 def test_unlike_things_are_not_compared(gated, param, named):
-    gated.set_params(param)
+    gated.set(param)
     output = gated.python("tools.check", "--baseline", "HEAD", status=2)
     assert (
         output.startswith(f"check: {named} differs from the baseline's") and "--baseline" in output
@@ -249,13 +248,10 @@ def test_in_ci_the_summary_has_the_table_and_the_curves(gated):
     assert "| accuracy" in text and "```mermaid" in text and text.count("  line [") == 2
 
 
-def test_the_committed_params_gate_metrics_that_there_are(repository):
+def test_the_committed_gate_has_metrics_that_there_are(repository):
     names = set(json.loads(repository.read("metrics/test.json"))) | set(
         json.loads(repository.read("metrics/train.json"))
     )
 
     project = Path(__file__).parents[2]
-    assert (
-        set(check_params(read_values(project / "params.yaml"), "", ToolParams).check.metrics)
-        <= names
-    )
+    assert set(read_gate(project / "gate.yaml").metrics) <= names

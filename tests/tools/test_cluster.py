@@ -28,7 +28,7 @@ def team(repository, tmp_path):
 
 def pushed(repository: Repository, folder: Path, seconds: float = 0.0) -> Repository:
     repository.stub_training(seconds)
-    repository.set_params(GROUP, "ray={cpus: 1, gpus: 0}")
+    repository.set(GROUP, "ray={cpus: 1, gpus: 0}")
     repository.dvc("repro")
     publish(repository, folder)
     return repository
@@ -72,7 +72,7 @@ def test_trials_land_on_both_nodes_and_give_the_bytes_of_a_local_run(team, tmp_p
 def test_a_sweep_gives_the_trials_of_a_local_one(team, tmp_path):
     space = "{train.learning_rate: {low: 0.001, high: 0.1, log: true}}"
     settings = "metric: val_loss, trials: 2, jobs: 1, seed: 1, sampler: tpe, prune: false"
-    team.set_params(f"sweep={{small: {{{settings}, space: {space}}}}}")
+    team.set(f"sweeps={{small: {{{settings}, space: {space}}}}}")
     team.commit("A sweep")
     team.run("git", "push", "--quiet", "origin", "main")
     here = team.copy(tmp_path / "here")
@@ -87,7 +87,7 @@ def test_a_sweep_gives_the_trials_of_a_local_one(team, tmp_path):
 
 
 def test_resources_that_no_node_has_are_told(team, tmp_path):
-    team.set_params("ray={cpus: 2, gpus: 1}")
+    team.set("ray={cpus: 2, gpus: 1}")
     team.commit("More")
     team.run("git", "push", "--quiet", "origin", "main")
     with ray_cluster(tmp_path, nodes=1) as (address, _):

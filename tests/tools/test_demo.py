@@ -3,7 +3,7 @@ import sys
 
 
 def test_the_demo_runs_on_drawn_garments_and_changes_nothing_tracked(repository):
-    repository.set_params("data.name=Fashion-MNIST")
+    repository.set("name=Fashion-MNIST")
     repository.commit("A commit that names the real data")
     before = repository.results()
     output = repository.run(sys.executable, "-c", "from tools.demo import main; main(600, 200)")
@@ -16,10 +16,6 @@ def test_the_demo_runs_on_drawn_garments_and_changes_nothing_tracked(repository)
         json.loads((workspace / "metrics/data.json").read_text())["name"]
         == "drawn garments (not Fashion-MNIST)"
     )
-    assert (
-        json.loads((workspace / "metrics/test.json").read_text())["data"]
-        == "drawn garments (not Fashion-MNIST)"
-    )
     assert json.loads((workspace / "metrics/data.json").read_text())["images"]["test"] == 200
     assert len(list((workspace / "plots").glob("*.png"))) == 6
 
@@ -27,7 +23,7 @@ def test_the_demo_runs_on_drawn_garments_and_changes_nothing_tracked(repository)
 def test_the_demo_without_a_commit_says_so(tmp_path, repository):
     empty = type(repository)(tmp_path / "empty")
     empty.folder.mkdir()
-    for name in ("params.yaml", "fashion", "stages", "tools"):
+    for name in ("dataset.yaml", "params.yaml", "fashion", "stages", "tools"):
         (empty.folder / name).symlink_to(repository.folder / name)
     empty.run("git", "init", "--quiet")
     output = empty.python("tools.demo", status=1)

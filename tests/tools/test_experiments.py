@@ -72,7 +72,7 @@ def running(request, repository):
     if getattr(request, "param", "stub") == "stub":
         repository.stub_training(seconds=0.1)
         repository.dvc("repro")
-    repository.set_params(*LONG)
+    repository.set(*LONG)
     repository.commit("A long experiment")
     before = references(repository), repository.results()
     log = (repository.folder.parent / "output").open("w+")
@@ -131,7 +131,7 @@ def test_a_second_call_runs_nothing_and_changes_nothing(done):
 
 def test_a_changed_experiment_runs_again_and_the_others_do_not(done):
     before = revision(done, "short"), revision(done, "longer")
-    done.set_params(
+    done.set(
         "experiments={short: {train.epochs: 1}, longer: {train.epochs: 2, train.batch_size: 64}}"
     )
     output = done.python("tools.experiments")
@@ -141,7 +141,7 @@ def test_a_changed_experiment_runs_again_and_the_others_do_not(done):
 
 def test_only_the_chosen_ones_run_and_the_table_stays(done):
     before = done.results()
-    done.set_params("experiments={short: {train.epochs: 1}, other: {train.epochs: 1, seed: 7}}")
+    done.set("experiments={short: {train.epochs: 1}, other: {train.epochs: 1, seed: 7}}")
     output = done.python("tools.experiments", "--only", "other")
     assert (
         "other: train" in output
@@ -166,9 +166,8 @@ def test_seeds_make_further_experiments_and_a_table_of_their_spread(done):
 def test_a_group_has_a_table_a_picture_and_seeds_of_its_own(done):
     done.stub_training()
     done.dvc("repro")
-    done.set_params(
-        "experiment_groups={pair: {short: {train.epochs: 1},"
-        " dropped: {train.epochs: 1, model.dropout: 0.2}}}"
+    done.set(
+        "groups={pair: {short: {train.epochs: 1}, dropped: {train.epochs: 1, model.dropout: 0.2}}}"
     )
     done.commit("A group")
     before = (done.folder / "metrics/experiments.csv").read_bytes()
@@ -213,24 +212,28 @@ def test_the_other_arithmetic_runs_them_again_and_is_told(done):
         (
             [],
             ["--only", "run-9"],
-            "no experiment run-9 in params.yaml. There are: run-1, run-2, run-3",
+            "no experiment run-9 in experiments.yaml. There are: run-1, run-2, run-3",
         ),
         (
             [],
             ["--group", "m"],
-            "no group m in params.yaml: experiment_groups. There are: models, ablation",
+            "no group m in experiments.yaml: groups. There are: models, ablation",
         ),
         (
             ["experiments={a: {train.epoch: 1}}"],
             [],
-            "experiments.a: train.epoch is not a known param",
+            "experiments.yaml: a: train.epoch is not a known param",
         ),
         (
             ["experiments={a: {trian.epochs: 1}}"],
             [],
-            "experiments.a: trian.epochs is not a known param",
+            "experiments.yaml: a: trian.epochs is not a known param",
         ),
-        (["experiments={a: {train.epochs: many}}"], [], "experiments.a: train.epochs is 'many'"),
+        (
+            ["experiments={a: {train.epochs: many}}"],
+            [],
+            "experiments.yaml: a: train.epochs is 'many'",
+        ),
         (["experiments={'a b': {train.epochs: 1}}"], [], "experiments.a b"),
         (["experiments=[run-1]"], [], "experiments is ['run-1']"),
     ],
@@ -238,7 +241,7 @@ def test_the_other_arithmetic_runs_them_again_and_is_told(done):
 def test_what_does_not_exist_is_refused_before_anything_starts(
     repository, params, arguments, message
 ):
-    repository.set_params(*params)
+    repository.set(*params)
     before = references(repository)
     output = repository.python("tools.experiments", *arguments, status=1)
     assert output.startswith("experiments: ") and message in output and "Traceback" not in output
@@ -254,9 +257,7 @@ def test_wrong_usage_has_status_2(repository, arguments):
 
 def test_one_that_fails_is_told_with_its_log_and_leaves_the_others_running(repository):
     repository.stub_training()
-    repository.set_params(
-        "experiments={bad: {prepare.validation_size: 1200}, good: {train.epochs: 1}}"
-    )
+    repository.set("experiments={bad: {prepare.validation_size: 1200}, good: {train.epochs: 1}}")
     repository.commit()
     output = repository.python("tools.experiments", status=1)
     assert (
@@ -277,7 +278,7 @@ def test_a_killed_training_fails_alone_and_the_next_call_repairs_it(repository, 
     output = (repository.folder.parent / "output").read_text()
     assert "first failed" in output and kept(repository) == {"second", "third"}
     assert clones(repository) == [] and processes(repository) == []
-    repository.set_params(
+    repository.set(
         "experiments={first: {train.epochs: 3}, second: {train.epochs: 1},"
         " third: {train.epochs: 2}}"
     )
@@ -319,7 +320,7 @@ def test_one_that_was_killed_leaves_a_clone_which_the_next_call_removes(reposito
     for victim in processes(repository):
         victim.kill()
     assert clones(repository) != []
-    repository.set_params("experiments={short: {train.epochs: 1}}")
+    repository.set("experiments={short: {train.epochs: 1}}")
     repository.python("tools.experiments")
     assert "short" in kept(repository) and clones(repository) == []
 
@@ -336,7 +337,7 @@ def test_changes_that_are_not_committed_are_told_and_used(done):
 
 def test_a_commit_while_they_run_is_not_in_the_way(repository):
     repository.stub_training()
-    repository.set_params("experiments={short: {train.epochs: 1}}")
+    repository.set("experiments={short: {train.epochs: 1}}")
     repository.run("git", "config", "diff.noprefix", "true")  # nor is what users configure
     process = subprocess.Popen(
         [sys.executable, "-m", "tools.experiments"],
@@ -383,8 +384,8 @@ def test_the_readme_has_the_committed_tables():
     assert filled(text, PROJECT) == text
 
 
-def test_the_committed_table_has_the_experiments_of_params_yaml():
-    configured = yaml.safe_load((PROJECT / "params.yaml").read_text())["experiments"]
+def test_the_committed_table_has_the_experiments_of_experiments_yaml():
+    configured = yaml.safe_load((PROJECT / "experiments.yaml").read_text())["experiments"]
     table = pd.read_csv(PROJECT / "metrics/experiments.csv").set_index("experiment")
     for name, overrides in configured.items():
         for param, value in overrides.items():

@@ -66,7 +66,7 @@ def test_a_file_in_a_folder_is_looked_at_as_well_even_if_its_time_has_not_change
 
 def test_what_only_the_cache_holds_is_read_with_all(repository):
     old = in_cache(repository, md5_of(repository, "models/model.keras"))
-    repository.set_params("seed=43")
+    repository.set("seed=43")
     repository.dvc("repro", "train")
     flip(old)
     assert repository.python("tools.fsck") == ""

@@ -12,9 +12,9 @@ pytestmark = pytest.mark.xdist_group(__name__)  # so that what they share is mad
 def measured_once(built, tmp_path_factory):
     """A repository with the noise of two seeds, measured and committed."""
     repository = Repository(built).copy(tmp_path_factory.mktemp("measured") / "project")
-    repository.set_params(
+    repository.set(
         "train.epochs=1",
-        "check={sigmas: 3.0, metrics: {accuracy: {better: higher}, loss: {better: lower}}}",
+        "metrics={accuracy: {better: higher}, loss: {better: lower}}",
     )
     repository.dvc("repro")
     repository.commit("One epoch")
@@ -51,7 +51,7 @@ def test_noise_is_the_spread_over_seeds(measured):
 def test_check_compares_means_over_seeds(measured):
     output = measured.python("tools.check", "--baseline", "HEAD", "--seeds", "2")
     assert output.count("+0.0000") == 2 and "### Check against HEAD: ✓ holds" in output
-    measured.set_params("data.name=another")
+    measured.set("prepare.split_seed=7")
     measured.commit("A baseline whose noise was not measured")
     assert "measured for other params" in measured.python(
         "tools.check", "--baseline", "HEAD", "--seeds", "2", status=2

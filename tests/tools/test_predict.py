@@ -66,7 +66,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_still_shown(repository, pictu
 def test_a_model_of_another_revision_and_no_stage_is_run(compared, tmp_path, pictures):
     repository = compared(tmp_path)
     before = repository.results()
-    repository.set_params("train.epochs=1")
+    repository.set("train.epochs=1")
     # as `short`, which DVC has in its cache
     repository.dvc("exp", "run", "--quiet", "--name", "shorter")
     shorter = repository.python("tools.predict", str(pictures / "0.png"), "--json")

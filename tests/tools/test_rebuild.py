@@ -19,7 +19,7 @@ pytestmark = pytest.mark.xdist_group(__name__)  # so that what they share is mad
 def committed(compared, tmp_path_factory):
     """A project with all its results committed, made by `make`, and noise that is made up."""
     repository = compared(tmp_path_factory.mktemp("committed"))
-    metrics = yaml.safe_load(repository.read("params.yaml"))["check"]["metrics"]
+    metrics = yaml.safe_load(repository.read("gate.yaml"))["metrics"]
     noise = {"runs": 10, "metrics": {name: {"mean": 0.5, "deviation": 0.5} for name in metrics}}
     (repository.folder / "metrics/noise.json").write_text(json.dumps(noise))
     repository.commit("The table, and made-up noise")
@@ -96,7 +96,7 @@ def test_bytes_that_differ_in_the_recorded_environment_are_no_matter_of_the_mach
 
 def test_results_of_changed_params_are_not_laid_to_the_machine(committed, tmp_path):
     copy = committed.copy(tmp_path / "copy")
-    copy.set_params("seed=43")
+    copy.set("seed=43")
     assert MARK not in copy.python("tools.rebuild")
 
 

@@ -14,7 +14,7 @@ from tools.sweep import tried
 
 pytestmark = pytest.mark.xdist_group(__name__)  # so that what they share is made once
 
-SWEEP = """sweep={small: {
+SWEEP = """sweeps={small: {
   metric: val_accuracy, trials: 4, jobs: 1, seed: 1, sampler: tpe, prune: false, \
 fixed: {train.epochs: 2},
   space: {
@@ -39,7 +39,7 @@ def table(repository) -> pd.DataFrame:
 
 def with_sweep(repository, *changes: str):
     repository.stub_training()
-    repository.set_params(SWEEP, *changes)
+    repository.set(SWEEP, *changes)
     repository.commit("A small sweep")
     return repository
 
@@ -141,12 +141,12 @@ def test_the_best_params_are_written_and_the_comments_stay(swept, tmp_path):
 def test_a_hopeless_trial_is_ended_early(repository):
     with_sweep(
         repository,
-        "sweep.small.prune=true",
-        "sweep.small.trials=8",
-        "sweep.small.jobs=2",
-        "sweep.small.sampler=random",
-        "sweep.small.fixed={train.epochs: 9}",
-        "sweep.small.space={train.learning_rate: {choices: [0.001, 0.0000001]},"
+        "sweeps.small.prune=true",
+        "sweeps.small.trials=8",
+        "sweeps.small.jobs=2",
+        "sweeps.small.sampler=random",
+        "sweeps.small.fixed={train.epochs: 9}",
+        "sweeps.small.space={train.learning_rate: {choices: [0.001, 0.0000001]},"
         " seed: {low: 0, high: 1000}}",
     )
     output = repository.python("tools.sweep")
@@ -161,33 +161,33 @@ def test_a_hopeless_trial_is_ended_early(repository):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("sweep.small.space={train.epoch: {choices: [1]}}", "train.epoch is not a known param"),
-        ("sweep.small.space={train.epochs: {choices: [1, 0]}}", "train.epochs is 0"),
-        ("sweep.small.space={model.dropout: {low: 0.0, high: 1.5}}", "model.dropout is 1.5"),
+        ("sweeps.small.space={train.epoch: {choices: [1]}}", "train.epoch is not a known param"),
+        ("sweeps.small.space={train.epochs: {choices: [1, 0]}}", "train.epochs is 0"),
+        ("sweeps.small.space={model.dropout: {low: 0.0, high: 1.5}}", "model.dropout is 1.5"),
         (
-            "sweep.small.space={model.dropout: {low: 0.5, high: 0.1}}",
+            "sweeps.small.space={model.dropout: {low: 0.5, high: 0.1}}",
             "model.dropout: it needs choices, or a low and a higher high",
         ),
         (
-            "sweep.small.space={model.dropout: {low: 0.0, high: 0.5, log: true}}",
+            "sweeps.small.space={model.dropout: {low: 0.0, high: 0.5, log: true}}",
             "low must be greater than 0",
         ),
-        ("sweep.small.space={}", "sweep.small.space is {}"),
+        ("sweeps.small.space={}", "sweeps.small.space is {}"),
         (
-            "sweep.small.metric=accuracy",
-            "sweep.small.metric is 'accuracy'. Input should be 'val_accuracy' or 'val_loss'",
+            "sweeps.small.metric=accuracy",
+            "sweeps.small.metric is 'accuracy'. Input should be 'val_accuracy' or 'val_loss'",
         ),
-        ("sweep.small.trials=0", "sweep.small.trials is 0"),
+        ("sweeps.small.trials=0", "sweeps.small.trials is 0"),
         (
-            "sweep.small.space={model.hidden_units: {choices: [[9]]}}",
-            "sweep.small.space.model.hidden_units.choices.0",
+            "sweeps.small.space={model.hidden_units: {choices: [[9]]}}",
+            "sweeps.small.space.model.hidden_units.choices.0",
         ),
-        ("sweep={}", "there is no sweep at all in params.yaml: sweep. There are: none"),
-        ("sweep={a b: {}}", "sweep.a b"),
+        ("sweeps={}", "there is no sweep at all in experiments.yaml: sweeps. There are: none"),
+        ("sweeps={a b: {}}", "sweeps.a b"),
     ],
 )
 def test_what_can_not_be_searched_is_refused_before_anything_starts(repository, change, message):
-    repository.set_params(SWEEP, change)
+    repository.set(SWEEP, change)
     output = repository.python("tools.sweep", status=1)
     assert output.startswith("sweep: ") and message in output and "Traceback" not in output
     assert kept(repository) == []
@@ -197,28 +197,30 @@ def test_what_can_not_be_searched_is_refused_before_anything_starts(repository, 
     ("change", "what"),
     [
         ("seed=43", "other params"),
-        ("sweep.small.seed=2", "other sweep"),
-        ("sweep.small.prune=true", "other sweep"),
+        ("sweeps.small.seed=2", "other sweep"),
+        ("sweeps.small.prune=true", "other sweep"),
     ],
 )
 def test_trials_of_other_params_are_not_mixed(swept, tmp_path, change, what):
     repository = swept[0].copy(tmp_path / "project")
-    repository.set_params(change)
+    repository.set(change)
     output = repository.python("tools.sweep", status=1)
     assert what in output and "Give it another name" in output
 
 
 def test_a_sweep_that_is_not_there_is_told(repository):
-    repository.set_params(SWEEP)
+    repository.set(SWEEP)
     output = repository.python("tools.sweep", "--name", "large", status=1)
-    assert output == "sweep: there is no sweep large in params.yaml: sweep. There are: small\n"
+    assert (
+        output == "sweep: there is no sweep large in experiments.yaml: sweeps. There are: small\n"
+    )
 
 
 def test_sweeps_are_compared_by_their_best_trials(swept, tmp_path):
     repository = swept[0].copy(tmp_path / "project")
-    definition = SWEEP.removeprefix("sweep={small: ").removesuffix("}")
-    repository.set_params(
-        f"sweep.another={definition}", "sweep.another.sampler=random", "sweep.another.trials=1"
+    definition = SWEEP.removeprefix("sweeps={small: ").removesuffix("}")
+    repository.set(
+        f"sweeps.another={definition}", "sweeps.another.sampler=random", "sweeps.another.trials=1"
     )
     repository.python("tools.sweep", "--name", "another")
     rows = pd.read_csv(repository.folder / "metrics/sweeps.csv").set_index("sweep")

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.xdist_group(__name__)  # so that what they share is mad
 def compared_once(compared, tmp_path_factory):
     """A committed project with its experiments' table, quick to rebuild."""
     repository = compared(tmp_path_factory.mktemp("verified"))
-    metrics = yaml.safe_load(repository.read("params.yaml"))["check"]["metrics"]
+    metrics = yaml.safe_load(repository.read("gate.yaml"))["metrics"]
     noise = {"runs": 10, "metrics": {name: {"mean": 0.5, "deviation": 0.01} for name in metrics}}
     (repository.folder / "metrics/noise.json").write_text(json.dumps(noise))
     repository.commit("The table, and made-up noise")

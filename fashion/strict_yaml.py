@@ -1,0 +1,69 @@
+"""Configuration files: YAML 1.2, checked against a strict schema; errors name file and key."""
+
+import reprlib
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from ruamel.yaml import YAML, YAMLError
+
+from fashion.errors import UserError
+
+Name = Annotated[str, StringConstraints(min_length=1)]
+
+
+class StrictModel(BaseModel):
+    """A section of a configuration file: no unknown key, and no value of another type."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, protected_namespaces=())
+
+
+Schema = TypeVar("Schema", bound=StrictModel)
+
+
+def read_config(path: Path, schema: type[Schema]) -> Schema:
+    """Read and check a configuration file.
+
+    Raises UserError naming the file and each wrong key, what it is, and what was expected.
+    """
+    return check_config(read_yaml(path), str(path), schema)
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the content of a YAML file, unchecked. Raises UserError where it is none."""
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file. `git checkout {path}` restores it") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        # also: not text, no such date, nested without end
+        raise UserError(f"{path}: not YAML: {error}") from None
+
+
+def parse_yaml(text: str | bytes) -> Any:
+    """Return what a YAML text says, as DVC understands it.
+
+    By YAML 1.2: 1e-5 is a number, `on` a word, and a key that stands there twice an error.
+    """
+    return YAML(typ="safe").load(text)
+
+
+def check_config(values: Any, source: str, schema: type[Schema]) -> Schema:
+    """Return the content of a configuration file, checked; `source` names the file in errors."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        listed = f"{schema.__module__.replace('.', '/')}.py lists all"
+        problems = (_sentence(problem, listed) for problem in error.errors())
+        raise UserError("\n".join(f"{source}: {problem}" for problem in problems)) from None
+
+
+def _sentence(problem: dict, listed: str) -> str:
+    name = ".".join(map(str, problem["loc"])) or "the whole file"
+    if problem["type"] == "extra_forbidden":
+        return f"{name} is not a known param. Check its spelling; {listed}"
+    if problem["type"] == "missing":
+        return f"{name} is missing"
+    if problem["type"] == "value_error":
+        return f"{name}: {problem['ctx']['error']}"
+    return f"{name} is {reprlib.repr(problem['input'])}. {problem['msg']}"

@@ -1,0 +1,62 @@
+"""What the data is and where it comes from: dataset.yaml.
+
+What later stages need to know of it travels with the prepared data.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, PositiveInt, StringConstraints
+
+from fashion.errors import UserError
+from fashion.files import write_json
+from fashion.strict_yaml import Name, StrictModel, check_config, read_config
+
+DATASET = Path("dataset.yaml")
+
+
+class Description(StrictModel):
+    """What later stages need to know of the data."""
+
+    name: Name  # stands on every picture
+    image_shape: tuple[PositiveInt, PositiveInt] = Field(strict=False)  # height, width in pixels
+    class_names: Annotated[list[Name], Field(min_length=2, max_length=256)]  # label 0 is the first
+
+
+class DataFile(StrictModel):
+    name: Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]  # nowhere else than in data/raw
+    bytes: PositiveInt
+    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+
+class DataFiles(StrictModel):
+    train_images: DataFile
+    train_labels: DataFile
+    test_images: DataFile
+    test_labels: DataFile
+
+
+class Dataset(Description):
+    sources: list[Name]  # folders and web addresses, tried in this order
+    files: DataFiles
+
+
+def read_dataset(path: Path = DATASET) -> Dataset:
+    """Read and check dataset.yaml. Raises UserError naming each wrong key and what was expected."""
+    return read_config(path, Dataset)
+
+
+def write_description(path: Path, dataset: Dataset) -> None:
+    """Write what later stages need to know as JSON."""
+    write_json(path, dataset.model_dump(mode="json", include=set(Description.model_fields)))
+
+
+def read_description(path: Path) -> Description:
+    """Read what `write_description` wrote. Raises UserError where that is missing or damaged."""
+    try:
+        return check_config(json.loads(path.read_bytes()), str(path), Description)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path.parent}: missing or damaged ({error}). `dvc repro` makes it again"
+        ) from None

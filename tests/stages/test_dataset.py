@@ -1,0 +1,74 @@
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fashion.errors import UserError
+from stages.dataset import read_dataset, read_description, write_description
+
+STAGES = ["fetch", "prepare", "train", "evaluate", "plot"]
+COMMITTED = Path(__file__).parents[2] / "dataset.yaml"
+
+
+def test_the_committed_description_is_that_of_fashion_mnist():
+    dataset = read_dataset(COMMITTED)
+    assert dataset.name == "Fashion-MNIST" and dataset.image_shape == (28, 28)
+    assert len(dataset.class_names) == 10 and dataset.class_names[9] == "Ankle boot"
+    assert dataset.files.train_images.bytes == 26_421_880  # as published
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("image_shape", [28], "image_shape"),
+        ("class_names", ["one"], "class_names"),
+        ("files.test_labels.name", "../labels.gz", "files.test_labels.name is '../labels.gz'"),
+        ("files.test_labels.sha256", "67DA", "files.test_labels.sha256 is '67DA'"),
+        ("files.test_labels.bytes", -1, "files.test_labels.bytes is -1"),
+        ("licence", "MIT", "licence is not a known param. Check its spelling; stages/dataset.py"),
+    ],
+)
+def test_a_wrong_key_is_named_with_what_was_expected(tmp_path, name, value, message):
+    values = copy.deepcopy(yaml.safe_load(COMMITTED.read_text()))
+    *sections, key = name.split(".")
+    section = values
+    for part in sections:
+        section = section[part]
+    section[key] = value
+    path = tmp_path / "dataset.yaml"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(UserError) as error:
+        read_dataset(path)
+    assert str(error.value).startswith(f"{path}: ") and message in str(error.value)
+
+
+def test_what_later_stages_need_travels_with_the_prepared_data(tmp_path):
+    dataset = read_dataset(COMMITTED)
+    write_description(tmp_path / "dataset.json", dataset)
+    description = read_description(tmp_path / "dataset.json")
+    assert description.model_dump() == {
+        "name": dataset.name,
+        "image_shape": (28, 28),
+        "class_names": dataset.class_names,
+    }
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"\xff"])
+def test_a_missing_or_damaged_description_is_told(tmp_path, content):
+    path = tmp_path / "prepared/dataset.json"
+    path.parent.mkdir()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"prepared: missing or damaged .*`dvc repro` makes it"):
+        read_description(path)
+
+
+def test_another_address_of_a_source_changes_no_output(repository):
+    before = repository.results()
+    sources = yaml.safe_load(repository.read("dataset.yaml"))["sources"]
+    repository.set(f"sources={[str(repository.folder / 'nowhere'), *sources]}")
+    output = repository.dvc("repro")
+    assert [stage for stage in STAGES if f"Running stage '{stage}'" in output] == STAGES[:2]
+    after = repository.results()
+    assert {name for name in before if before[name] != after[name]} == {"dvc.lock"}

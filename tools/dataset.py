@@ -1,0 +1,102 @@
+"""Write dataset.yaml for a folder with your own four IDX files: `python -m tools.dataset FOLDER`.
+
+The folder has gzip-compressed IDX files of uint8 images (items, height, width) and labels
+(items,), "train" in the names of two of them and "test" or "t10k" in those of the others;
+`fashion.idx.write_idx` writes such files from NumPy arrays. Sizes, SHA-256, image shape and number
+of classes are read from them. Then `dvc repro` does the rest.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from ruamel.yaml import YAML
+
+from fashion.errors import UserError, reported
+from fashion.files import sha256, written_whole
+from fashion.idx import read_idx, read_idx_shape
+from fashion.strict_yaml import check_config
+from stages.dataset import DATASET, Dataset
+
+HEADER = """\
+# What the data is and where it comes from; `python -m tools.dataset FOLDER` writes this file for
+# another data set. Sources are folders and web addresses, tried in this order, after the folder in
+# FASHION_MNIST_DIR. Label 0 is the first of the class names.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="dataset", description=__doc__.split("\n")[0])
+    parser.add_argument("folder", metavar="FOLDER", type=Path)
+    parser.add_argument("--name", help="of the data set, for pictures; default: the folder's name")
+    parser.add_argument("--classes", metavar="NAME", nargs="+", help="of label 0, 1 and so on")
+    arguments = parser.parse_args()
+    name = arguments.name or arguments.folder.resolve().name
+    values = describe_dataset(arguments.folder, name, arguments.classes)
+    write_dataset(values)
+    height, width = values["image_shape"]
+    print(f"Written: {DATASET}, {name}: {height}x{width}, {len(values['class_names'])} classes.")
+    if not arguments.classes:
+        print("The classes have numbers for names, which --classes or an editor changes.")
+    print("Next: `dvc repro`. params.yaml has the size of the validation split.")
+
+
+def describe_dataset(folder: Path, name: str, class_names: list[str] | None = None) -> dict:
+    """Return the content of dataset.yaml for the four files in `folder`.
+
+    Without `class_names`, classes are called "class 0" and so on. Raises UserError where there are
+    not two files of images and two of labels, or where they do not belong together.
+    """
+    files = find_files(folder)
+    shapes = {read_idx_shape(files[f"{split}_images"])[1:] for split in ("train", "test")}
+    if len(shapes) > 1:
+        raise UserError(f"{folder}: images for training and test have other shapes: {shapes}")
+    labels = [read_idx(files[f"{split}_labels"], (None,)) for split in ("train", "test")]
+    classes = int(np.concatenate(labels).max(initial=0)) + 1
+    if class_names and len(class_names) < classes:
+        raise UserError(f"{folder}: has {classes} classes, but only {len(class_names)} are named")
+    values = {
+        "name": name,
+        "image_shape": list(shapes.pop()),
+        "class_names": class_names or [f"class {label}" for label in range(classes)],
+        "sources": [str(folder)],
+        "files": {
+            role: {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
+            for role, path in files.items()
+        },
+    }
+    check_config(values, str(folder), Dataset)
+    return values
+
+
+def find_files(folder: Path) -> dict[str, Path]:
+    """Return the paths of train_images, train_labels, test_images and test_labels in `folder`."""
+    found = {}
+    for path in sorted(folder.glob("*.gz")):
+        kind = {3: "images", 1: "labels"}.get(len(read_idx_shape(path)), "of another shape")
+        split = "train" if "train" in path.name else "test"
+        if split == "test" and not ("test" in path.name or "t10k" in path.name):
+            raise UserError(f"{path}: its name has neither train nor test nor t10k")
+        found.setdefault(f"{split}_{kind}", []).append(path)
+    wanted = [f"{split}_{kind}" for split in ("train", "test") for kind in ("images", "labels")]
+    if sorted(found) != sorted(wanted) or any(len(paths) > 1 for paths in found.values()):
+        there = ", ".join(path.name for path in sorted(folder.glob("*.gz"))) or "no *.gz file"
+        raise UserError(
+            f"{folder}: expected four gzip-compressed IDX files, images and labels for training and"
+            f" for the test; there is {there}"
+        )
+    return {role: found[role][0] for role in wanted}
+
+
+def write_dataset(values: dict, path: Path = DATASET) -> None:
+    """Write the content of dataset.yaml, with a comment on what is what."""
+    yaml = YAML()
+    yaml.width = 1000
+    with written_whole(path) as part, part.open("w", encoding="utf-8") as file:
+        file.write(HEADER)
+        yaml.dump(values, file)
+
+
+if __name__ == "__main__":
+    with reported("dataset"):
+        main()
