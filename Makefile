@@ -38,7 +38,7 @@ predict: $(BIN)/installed ## Name the garment in a picture; ARGS="shirt.jpg --pl
 bench: $(BIN)/installed ## Measure the speed, against a plain script and PyTorch; takes an hour
 	$(BIN)/python -m bench.speed $(ARGS)
 
-readme: $(BIN)/installed ## Put the current numbers into README.md
+readme: $(BIN)/installed ## Put the current numbers into README.md, docs/ and the model card
 	$(BIN)/python -m tools.readme
 
 demo: $(BIN)/installed ## The same pipeline on drawn garments, where the real data is out of reach

@@ -1,10 +1,12 @@
-"""Put the current numbers into README.md and write the model card: `make readme`.
+"""Put the current numbers into README.md and docs/, and write the model card: `make readme`.
 
-The numbers go between README.md's marks.
+A generated table stands between the lines `<!-- NAME -->` and `<!-- /NAME -->`, outside of code
+blocks; everything between the two is replaced. Text beside the tables is not touched.
 """
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +16,7 @@ from fashion.files import written_whole
 from tools.card import CARD, card
 from tools.results import markdown
 
-README = Path("README.md")
-TABLES = {  # by the name of the marks that each stands between
+CSV_TABLES = {  # by the name of their marks
     "experiments": "metrics/experiments.csv",
     "seeds": "metrics/seeds.csv",
     "gate": "metrics/gate.csv",
@@ -25,39 +26,143 @@ TABLES = {  # by the name of the marks that each stands between
     "sweeps": "metrics/sweeps.csv",
     "portable": "metrics/portable.csv",
 }
+SPEED = "metrics/speed.json"
+SPEED_TABLES = ["goals", "training", "arithmetic", "growth", "many", "parts", "costs"]
 FAULTS = "metrics/faults.json"
-SPEED, SPEED_TABLES = (
-    "metrics/speed.json",
-    ["goals", "training", "arithmetic", "growth", "many", "parts", "costs"],
-)
+MARK = re.compile(r"<!-- (?P<closing>/?)(?P<name>[a-z][a-z-]*) -->")
+FENCE = "```"
 
 
-def filled(text: str, project: Path = Path()) -> str:
-    """Return the text with every table made anew from the project's metrics.
+def main() -> None:
+    contents = {CARD: card()} | render_pages()
+    for path, content in contents.items():
+        with written_whole(path) as part:
+            part.write_text(content, encoding="utf-8")
 
-    A table stands between `<!-- NAME -->` and `<!-- /NAME -->`.
+
+def pages(project: Path = Path()) -> list[Path]:
+    """README.md, then every page of docs/ by name."""
+    return [project / "README.md", *sorted((project / "docs").glob("*.md"))]
+
+
+def render_pages(project: Path = Path()) -> dict[Path, str]:
+    """The text of every page, by its path, with all tables made anew from the project's metrics.
+
+    Raises UserError on a wrong mark, and where a table stands on no page.
     """
-    contents = {name: markdown(pd.read_csv(project / path)) for name, path in TABLES.items()}
-    speed = json.loads((project / SPEED).read_text(encoding="utf-8"))["tables"]
-    contents |= {
-        name: pd.DataFrame(speed[name]).to_markdown(index=False, disable_numparse=True)
-        for name in SPEED_TABLES
+    texts = {path: path.read_text(encoding="utf-8") for path in pages(project)}
+    tables = make_tables(project)
+    marks = (mark for text in texts.values() for _, mark in read_marks(text))
+    absent = tables.keys() - {mark["name"] for mark in marks if mark}
+    if absent:
+        opening = " or ".join(f"<!-- {name} -->" for name in sorted(absent))
+        raise UserError(
+            f"no page has a table between {opening} and its closing mark. Put both on lines of"
+            " their own into README.md or docs/, or take the table out of tools/readme.py"
+        )
+    return {path: render_tables(text, tables, str(path)) for path, text in texts.items()}
+
+
+def render_tables(text: str, tables: dict[str, str], source: str) -> str:
+    """The text with the table of that name between each pair of marks; `source` names it in errors.
+
+    Raises UserError on a mark whose name no table has, and on one without its counterpart.
+    """
+    lines, block = [], None
+    for number, (line, mark) in enumerate(read_marks(text), 1):
+        if mark and mark["name"] not in tables:
+            known = ", ".join(sorted(tables))
+            name = mark["name"]
+            raise UserError(f"{source}:{number}: there is no table {name}. There are: {known}")
+        if mark and block != (mark["name"] if mark["closing"] else None):
+            expected = f"<!-- /{block} -->" if block else "an opening mark"
+            raise UserError(f"{source}:{number}: found {line}, expected {expected}")
+        if mark and mark["closing"]:
+            lines.append(tables[block])
+            block = None
+        if not block:  # or else it is replaced
+            lines.append(line)
+        if mark and not mark["closing"]:
+            block = mark["name"]
+    if block:
+        raise UserError(f"{source}: <!-- {block} --> is never closed by <!-- /{block} -->")
+    return "\n".join(lines)
+
+
+def read_marks(text: str) -> Iterator[tuple[str, re.Match | None]]:
+    """Every line of a page, with the mark that it is, if any; in code blocks there are none."""
+    in_code = False
+    for line in text.split("\n"):
+        in_code ^= line.startswith(FENCE)
+        yield line, None if in_code else MARK.fullmatch(line)
+
+
+def make_tables(project: Path) -> dict[str, str]:
+    """Every table as Markdown, by name. One that was not measured yet says so in its place."""
+    tables = {name: csv_table(project, path) for name, path in CSV_TABLES.items()}
+    tables["headline"] = headline_table(project)
+    measured = read_json(project / SPEED).get("tables", {})
+    for name in SPEED_TABLES:
+        rows = pd.DataFrame(measured.get(name, []))
+        tables[name] = rows.to_markdown(index=False, disable_numparse=True)
+        if rows.empty:
+            tables[name] = not_measured(SPEED)
+    sections = read_json(project / FAULTS).get("sections", {})
+    faults = pd.DataFrame([row for section in sections.values() for row in section])
+    tables["faults"] = not_measured(FAULTS) if faults.empty else faults.to_markdown(index=False)
+    return tables
+
+
+def csv_table(project: Path, path: str) -> str:
+    """A table of metrics/ as tools/results.py shows it."""
+    if not (project / path).exists():
+        return not_measured(path)
+    return markdown(pd.read_csv(project / path))
+
+
+def headline_table(project: Path) -> str:
+    """The README's small table: the experiments, with their test accuracy over seeds."""
+    paths = [project / CSV_TABLES[name] for name in ("experiments", "seeds")]
+    if not all(path.exists() for path in paths):
+        return not_measured(CSV_TABLES["seeds"])
+    experiments, seeds = (pd.read_csv(path) for path in paths)
+    table = headline(experiments, seeds)
+    return table.to_markdown(index=False, disable_numparse=True, stralign="right")
+
+
+def headline(experiments: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
+    """Epochs and batch size of each experiment, and mean ± sample standard deviation over seeds.
+
+    The title has the number of seeds. An experiment that was not run with several has a dash.
+    """
+    groups = seeds.groupby("experiment")["accuracy"]
+    counts = " or ".join(map(str, sorted(set(groups.size()))))
+    several = {name: values for name, values in groups if len(values) > 1}
+    spread = {name: f"{one.mean():.4f} ± {one.std():.4f}" for name, one in several.items()}
+    columns = {
+        "experiment": experiments["experiment"],
+        "epochs": experiments["epochs"].map(str),
+        "batch size": experiments["batch_size"].map(str),
+        f"test accuracy, mean ± standard deviation over {counts} seeds": [
+            spread.get(name, "–") for name in experiments["experiment"]
+        ],
     }
-    faults = json.loads((project / FAULTS).read_text(encoding="utf-8"))["sections"]
-    rows = [row for section in faults.values() for row in section]
-    contents["faults"] = pd.DataFrame(rows).to_markdown(index=False)
-    for name, content in contents.items():
-        marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        if len(marks.findall(text)) != 1:
-            raise UserError(
-                f"{README}: expected one block between <!-- {name} --> and <!-- /{name} -->"
-            )
-        text = marks.sub(lambda match, content=content: f"{match[1]}{content}\n{match[2]}", text)
-    return text
+    if "arithmetic" in seeds:  # not portable: told beside the numbers
+        computed = seeds.groupby("experiment")["arithmetic"].first()
+        columns["arithmetic"] = experiments["experiment"].map(computed).fillna("")
+    return pd.DataFrame(columns)
+
+
+def read_json(path: Path) -> dict:
+    """The content of a JSON file; nothing where there is no such file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def not_measured(path: str) -> str:
+    """What stands in the place of a table whose numbers are not there."""
+    return f"Not measured yet: there are no numbers for this table in {path}."
 
 
 if __name__ == "__main__":
     with reported("readme"):
-        for path, content in ((README, filled(README.read_text(encoding="utf-8"))), (CARD, card())):
-            with written_whole(path) as part:
-                part.write_text(content, encoding="utf-8")
+        main()

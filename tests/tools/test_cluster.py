@@ -14,7 +14,7 @@ from bench.ray_cluster import end, free_port, publish, ray_cluster
 from bench.repository import Repository
 from fashion.errors import UserError
 from tools.cluster import SUPERVISED, Cluster, remove_abandoned_folders
-from tools.params import Resources
+from tools.config import Resources
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
 GROUP = "experiments={a: {seed: 1}, b: {seed: 2}, c: {seed: 3}, d: {seed: 4}}"

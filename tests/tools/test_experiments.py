@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 from tools.dvc import environment
-from tools.readme import filled
 
 PROJECT = Path(__file__).parents[2]
 
@@ -377,11 +376,6 @@ def test_without_a_commit_it_says_so(repository):
     shutil.rmtree(repository.folder / ".git")
     repository.run("git", "init", "--quiet")
     assert "there is no commit yet" in repository.python("tools.experiments", status=1)
-
-
-def test_the_readme_has_the_committed_tables():
-    text = (PROJECT / "README.md").read_text(encoding="utf-8")
-    assert filled(text, PROJECT) == text
 
 
 def test_the_committed_table_has_the_experiments_of_experiments_yaml():

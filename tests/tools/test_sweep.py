@@ -9,7 +9,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from tools.params import Sweep
+from tools.config import Sweep
 from tools.sweep import tried
 
 pytestmark = pytest.mark.xdist_group(__name__)  # so that what they share is made once
