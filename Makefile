@@ -8,10 +8,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 all: $(BIN)/installed ## Rebuild whatever changed, then run and compare the experiments
 	$(BIN)/python -m tools.rebuild
 
-experiments: $(BIN)/installed ## Run and compare the experiments of params.yaml; ARGS="--seeds 5" or ARGS="--group models"
+experiments: $(BIN)/installed ## Run and compare the experiments of experiments.yaml; ARGS="--seeds 5" or ARGS="--group models"
 	$(BIN)/python -m tools.experiments $(ARGS)
 
-sweep: $(BIN)/installed ## Search for good params, as params.yaml says; ARGS="--apply" takes the best over
+sweep: $(BIN)/installed ## Search for good params, as experiments.yaml says; ARGS="--apply" takes the best over
 	$(BIN)/python -m tools.sweep $(ARGS)
 
 report: $(BIN)/installed ## Compare the experiments on one page, report.html; ARGS="run-1 run-3"
