@@ -225,8 +225,12 @@ def run_on_node(
         if status := call("git", "checkout", "--quiet", "--detach", commit):
             return status
         Path(folder, ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n")
-        run = call(sys.executable, "-m", "dvc", *experiment)
-        return run or call(sys.executable, "-m", "dvc", "exp", "push", "--force", REMOTE, name)
+        dvc = (sys.executable, "-m", "dvc")
+        # begun at training, an experiment pulls nothing that comes before by itself
+        if "--downstream" in experiment and (status := call(*dvc, "pull", "--quiet", "prepare")):
+            return status
+        run = call(*dvc, *experiment)
+        return run or call(*dvc, "exp", "push", "--force", REMOTE, name)
 
 
 def remove_abandoned_folders() -> None:
