@@ -26,7 +26,7 @@ noise: $(BIN)/installed ## Measure how much metrics vary over seeds, for check
 verify: $(BIN)/installed ## Rebuild a commit in a clone, from the raw data, and compare every output; ARGS=REV
 	$(BIN)/python -m tools.verify $(ARGS)
 
-portable: $(BIN)/installed ## Compare this CPU's bytes with those of emulated ones; takes half an hour
+portable: $(BIN)/installed ## Compare this CPU's bytes with those of emulated ones; takes a quarter of an hour
 	$(BIN)/python -m bench.portable $(ARGS)
 
 fsck: $(BIN)/installed ## Find and remove what is damaged in DVC's cache; ARGS="--all" reads the whole of it

@@ -6,7 +6,7 @@ models are those of experiments.yaml with all their layers, trained for two epoc
 writes metrics/portable.csv, from which the README's is made, and exits with 1 where any output
 differs: `ONEDNN_MAX_CPU_ISA=DEFAULT make portable` shows that, on a machine with AVX-512.
 
-An emulated CPU needs a minute to import TensorFlow, so all takes half an hour on two cores. The
+An emulated CPU needs a minute to import TensorFlow: a quarter of an hour on two cores. The
 emulator is QEMU's user mode (Debian: qemu-user-static); without it, the exit status is 2. It has no
 AVX-512: the machine that it runs on has to bring that.
 """
