@@ -138,14 +138,14 @@ def hashes(lock: bytes) -> dict[str, tuple[str, str]]:
 def other_environment(commit: str) -> dict[str, tuple]:
     """What differs between the recorded environment and the one here, (recorded, here) by name.
 
-    The number of threads is left out, as it changes no bytes.
+    Left out is what changes no bytes: threads outside of an operation, and which model was made.
     """
     recorded = json.loads(git("show", f"{commit}:{ENVIRONMENT}"))
     before, now = (pd.json_normalize(values).iloc[0] for values in (recorded, environment_here()))
     names = [
         name
         for name in before.index.union(now.index, sort=False)
-        if not name.endswith(("_THREADS", "model_md5"))
+        if not name.endswith(("INTEROP_THREADS", "OMP_NUM_THREADS", "model_md5"))
     ]
     return {
         name: (before.get(name), now.get(name))

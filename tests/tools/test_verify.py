@@ -6,6 +6,7 @@ from contextlib import nullcontext
 import pytest
 import yaml
 
+from fashion.environment import PORTABLE
 from fashion.errors import UserError
 from tools import verify
 
@@ -121,6 +122,18 @@ def test_anything_else_is_not_reproduced(
     with pytest.raises(UserError, match="was not reproduced") as error:
         verify.main()
     assert said in f"{capsys.readouterr().out}{error.value}"
+
+
+def test_only_threads_that_change_bytes_make_another_environment(compared_once, monkeypatch):
+    monkeypatch.chdir(compared_once.folder)
+    for name in (*PORTABLE, "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setenv("TF_NUM_INTEROP_THREADS", "7")
+    assert verify.other_environment("HEAD") == {}
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "7")
+    found = verify.other_environment("HEAD")
+    assert found == {"settings.TF_NUM_INTRAOP_THREADS": ("1", "7")}
 
 
 def test_a_missing_revision_is_named(compared_once):
