@@ -12,19 +12,19 @@ experiments: $(BIN)/installed ## Run and compare the experiments of experiments.
 	$(BIN)/python -m tools.experiments $(ARGS)
 
 sweep: $(BIN)/installed ## Search for good params, as experiments.yaml says; ARGS="--apply" takes the best over
-	$(BIN)/python -m tools.sweep $(ARGS)
+	$(BIN)/python -m tools.experiments.sweep $(ARGS)
 
 report: $(BIN)/installed ## Compare the experiments on one page, report.html; ARGS="run-1 run-3"
 	$(BIN)/python -m tools.report $(ARGS)
 
 check: $(BIN)/installed ## Fail where metrics got worse than noise explains; ARGS="--baseline REV"
-	$(BIN)/python -m tools.check $(ARGS)
+	$(BIN)/python -m tools.gate.check $(ARGS)
 
 noise: $(BIN)/installed ## Measure how much metrics vary over seeds, for check
-	$(BIN)/python -m tools.noise $(ARGS)
+	$(BIN)/python -m tools.gate.noise $(ARGS)
 
 verify: $(BIN)/installed ## Rebuild a commit in a clone, from the raw data, and compare every output; ARGS=REV
-	$(BIN)/python -m tools.verify $(ARGS)
+	$(BIN)/python -m tools.gate.verify $(ARGS)
 
 portable: $(BIN)/installed ## Compare this CPU's bytes with those of emulated ones; takes a quarter of an hour
 	$(BIN)/python -m bench.portable $(ARGS)
@@ -39,7 +39,7 @@ bench: $(BIN)/installed ## Measure the speed, against a plain script and PyTorch
 	$(BIN)/python -m bench.speed $(ARGS)
 
 readme: $(BIN)/installed ## Put the current numbers into README.md, docs/ and the model card
-	$(BIN)/python -m tools.readme
+	$(BIN)/python -m tools.report.readme
 
 demo: $(BIN)/installed ## The same pipeline on drawn garments, where the real data is out of reach
 	$(BIN)/python -m tools.demo
@@ -52,7 +52,7 @@ lint: $(BIN)/installed ## Check style and common mistakes
 	$(BIN)/ruff format --check .
 
 audit: $(BIN)/installed ## Look the pinned packages up among known vulnerabilities
-	$(BIN)/python -m tools.audit
+	$(BIN)/pip-audit --require-hashes --disable-pip --requirement requirements.txt
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

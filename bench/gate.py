@@ -11,7 +11,6 @@ import itertools
 import json
 import random
 import shutil
-import subprocess
 from collections.abc import Iterable
 from contextlib import chdir
 from pathlib import Path
@@ -19,17 +18,19 @@ from pathlib import Path
 import pandas as pd
 from joblib import cpu_count
 
-from fashion.errors import UserError, reported
+from fashion.errors import UserError, exit_on_user_error
 from fashion.files import write_csv
 from fashion.strict_yaml import read_yaml
 from stages.params import PARAMS
-from tools.check import judge_all
-from tools.config import Gate, read_gate
-from tools.dvc import command, dvc
-from tools.experiments import make_current, positive
-from tools.gate import REGRESSION
-from tools.git import git
-from tools.noise import NOISE, number_metrics
+from tools.arguments import positive_int
+from tools.dvc import dvc, use_cache
+from tools.experiments.up_to_date import run_missing
+from tools.fsck import cache_folder
+from tools.gate.check import judge_all
+from tools.gate.config import Gate, read_gate
+from tools.gate.noise import NOISE, number_metrics
+from tools.gate.rule import REGRESSION
+from tools.git import git, local_clone
 
 CLONE, TABLE = Path(".dvc/tmp/bench-gate"), Path("metrics/gate.csv")
 FIRST_SEED = 1000  # far from those that metrics/noise.json was measured with
@@ -79,10 +80,14 @@ KINDS = {  # what goes wrong: other params, or texts in the code and what stands
 def main() -> None:
     parser = argparse.ArgumentParser(prog="gate", description=__doc__.split("\n")[0])
     parser.add_argument(
-        "--unchanged", metavar="N", type=positive, default=20, help="seeds of the committed params"
+        "--unchanged",
+        metavar="N",
+        type=positive_int,
+        default=20,
+        help="seeds of the committed params",
     )
     parser.add_argument(
-        "--changed", metavar="N", type=positive, default=8, help="seeds of each regression"
+        "--changed", metavar="N", type=positive_int, default=8, help="seeds of each regression"
     )
     arguments = parser.parse_args()
     noise, check = json.loads(NOISE.read_text()), read_gate()
@@ -102,11 +107,8 @@ def make_clone() -> None:
     Data is not made again, and a second call finds its runs there.
     """
     shutil.rmtree(CLONE, ignore_errors=True)
-    git("clone", "--quiet", ".", str(CLONE))
-    cache = subprocess.run(
-        command("cache", "dir"), capture_output=True, text=True, check=True
-    ).stdout.strip()
-    dvc("cache", "dir", "--local", cache, folder=CLONE)
+    local_clone(CLONE)
+    use_cache(cache_folder(), CLONE)
     dvc("checkout", "--quiet", folder=CLONE)
 
 
@@ -144,7 +146,7 @@ def train(kind: str, change: dict | list, seeds: int) -> list[dict[str, float]]:
     print(f"{kind}: {len(planned)} runs", flush=True)
     return [
         number_metrics(result)
-        for result in make_current(planned, read_yaml(PARAMS), cpu_count()).values()
+        for result in run_missing(planned, read_yaml(PARAMS), cpu_count()).values()
     ]
 
 
@@ -184,5 +186,5 @@ def share(pairs: Iterable[tuple[dict, dict]], noise: dict, check: Gate, **runs: 
 
 
 if __name__ == "__main__":
-    with reported("gate"):
+    with exit_on_user_error("gate"):
         main()

@@ -25,13 +25,13 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 from joblib import cpu_count
 
-from bench.repository import PROJECT, Repository, small_project
 from fashion.environment import cpu_model, native_arithmetic
-from fashion.errors import UserError, reported
+from fashion.errors import UserError, exit_on_user_error
 from fashion.files import write_csv
 from stages.dataset import read_dataset
-from tools.config import read_experiments
+from tests.support.repository import PROJECT, Repository, small_project
 from tools.demo import draw_data_set
+from tools.experiments.config import read_experiments
 
 RESULT = Path("metrics/portable.csv")
 EMULATOR = "qemu-x86_64-static"
@@ -183,5 +183,5 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    with reported("portable"):
+    with exit_on_user_error("portable"):
         sys.exit(main())

@@ -16,13 +16,13 @@ import optuna
 import pandas as pd
 import psutil
 
-from bench.ray_cluster import publish, ray_cluster
-from bench.repository import Repository, small_project
-from fashion.errors import reported
+from fashion.errors import exit_on_user_error
 from stages.dataset import read_dataset
+from tests.support.ray_cluster import publish, ray_cluster
+from tests.support.repository import Repository, small_project
+from tools.arguments import positive_int
 from tools.demo import draw_data_set
-from tools.experiments import positive
-from tools.sweep import STORAGE
+from tools.experiments.study import STORAGE
 
 SLEEP, EPOCHS = 0.5, 2  # seconds an epoch; epochs
 SWEEP = """sweeps={stub: {
@@ -33,8 +33,8 @@ SWEEP = """sweeps={stub: {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scaling", description=__doc__.split("\n")[0])
-    parser.add_argument("--trials", metavar="N", type=positive, default=1000)
-    parser.add_argument("--nodes", metavar="N", type=positive, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--trials", metavar="N", type=positive_int, default=1000)
+    parser.add_argument("--nodes", metavar="N", type=positive_int, nargs="+", default=[1, 2, 4])
     arguments = parser.parse_args()
     rows = []
     with TemporaryDirectory(prefix="scaling-") as folder:
@@ -66,7 +66,7 @@ def measure(project: Repository, folder: Path, nodes: int, trials: int) -> dict[
     publish(repository, folder)
     with ray_cluster(folder, nodes) as (address, _):
         start, busy = time.perf_counter(), cpu_seconds()
-        repository.python("tools.sweep", "--ray", address)
+        repository.python("tools.experiments.sweep", "--ray", address)
         seconds, busy = time.perf_counter() - start, cpu_seconds() - busy
     ended = optuna.load_study(
         study_name="stub", storage=f"sqlite:///{repository.folder / STORAGE}"
@@ -92,5 +92,5 @@ def cpu_seconds() -> float:
 
 
 if __name__ == "__main__":
-    with reported("scaling"):
+    with exit_on_user_error("scaling"):
         main()

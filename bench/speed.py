@@ -27,18 +27,21 @@ import pandas as pd
 import yaml
 
 from bench.tables import BATCH_SIZES, COUNTS, FACTORS, LOOPS, tables
-from fashion.environment import environment as machine
-from fashion.errors import UserError, reported
+from fashion.environment import describe_environment
+from fashion.errors import UserError, exit_on_user_error
 from fashion.files import sha256, write_json
 from fashion.idx import read_idx
 from fashion.strict_yaml import read_yaml
 from stages.dataset import DATASET, read_dataset
 from stages.params import PARAMS
-from tools.config import EXPERIMENTS, read_experiments, with_overrides
+from tools.arguments import positive_int
 from tools.dvc import command, dvc, environment
-from tools.experiments import positive
+from tools.experiments.backend import ExperimentSpec
+from tools.experiments.config import EXPERIMENTS, read_experiments
+from tools.experiments.local import SINGLE_THREAD_ENV, LocalBackend
+from tools.experiments.run import ExperimentRun, State
 from tools.git import git
-from tools.side_by_side import ONE_THREAD, Clone, Experiment
+from tools.overrides import with_overrides
 
 RESULT = Path("metrics/speed.json")
 
@@ -48,7 +51,7 @@ def main() -> None:
     parser.add_argument(
         "--only", metavar="SECTION", nargs="+", choices=SECTIONS, default=list(SECTIONS)
     )
-    parser.add_argument("--repetitions", metavar="N", type=positive, default=3)
+    parser.add_argument("--repetitions", metavar="N", type=positive_int, default=3)
     arguments = parser.parse_args()
     measured = json.loads(RESULT.read_text())["measured"] if RESULT.exists() else {}
     for section in arguments.only:
@@ -58,7 +61,7 @@ def main() -> None:
         write_json(
             RESULT,
             {
-                "environment": machine() | {"cores": os.cpu_count()},
+                "environment": describe_environment() | {"cores": os.cpu_count()},
                 "measured": measured,
                 "tables": made,
             },
@@ -107,7 +110,7 @@ def seconds(action: Callable) -> float:
     return time.perf_counter() - start
 
 
-def alternately(rivals: dict[str, Callable], repetitions: int) -> dict[str, list]:
+def interleave(rivals: dict[str, Callable], repetitions: int) -> dict[str, list]:
     """Return what each rival returns, a list of `repetitions` results each.
 
     Who begins changes with every repetition.
@@ -131,18 +134,20 @@ def end_to_end(repetitions: int) -> dict[str, list[float]]:
 
     def plain() -> float:
         with TemporaryDirectory() as folder:
-            return seconds(lambda: python("bench.plain", folder))
+            return seconds(lambda: python("bench.baseline", folder))
 
-    return alternately({"ours": ours, "plain": plain}, repetitions)
+    return interleave({"ours": ours, "plain": plain}, repetitions)
 
 
 def training(repetitions: int) -> dict[str, list[dict]]:
-    """By "LOOP BATCH_SIZE THREADS": what bench.rates prints."""
+    """By "LOOP BATCH_SIZE THREADS": what bench.throughput prints."""
     loops = [loop for loop in LOOPS if not loop.startswith("torch") or find_spec("torch")]
 
     def rate(loop: str, batch_size: int, threads: int) -> dict:
-        settings = dict.fromkeys(ONE_THREAD, str(threads))
-        return json.loads(python("bench.rates", loop, str(batch_size), **settings).splitlines()[-1])
+        settings = dict.fromkeys(SINGLE_THREAD_ENV, str(threads))
+        return json.loads(
+            python("bench.throughput", loop, str(batch_size), **settings).splitlines()[-1]
+        )
 
     results = {}
     for threads in sorted({1, os.cpu_count()}):
@@ -151,7 +156,7 @@ def training(repetitions: int) -> dict[str, list[dict]]:
                 f"{loop} {size} {threads}": lambda args=(loop, size, threads): rate(*args)
                 for loop in loops
             }
-            results |= alternately(rivals, repetitions)
+            results |= interleave(rivals, repetitions)
     return results
 
 
@@ -163,13 +168,15 @@ def arithmetic(repetitions: int) -> dict[str, list[float]]:
     kinds = {"portable": {}, "native": {"ONEDNN_MAX_CPU_ISA": "DEFAULT"}}
 
     def epoch(kind: str, batch_size: int) -> float:
-        printed = python("bench.rates", "ours", str(batch_size), **ONE_THREAD, **kinds[kind])
+        printed = python(
+            "bench.throughput", "ours", str(batch_size), **SINGLE_THREAD_ENV, **kinds[kind]
+        )
         return json.loads(printed.splitlines()[-1])["seconds"]
 
     results = {}
     for size in BATCH_SIZES:
         rivals = {f"{kind} {size}": lambda args=(kind, size): epoch(*args) for kind in kinds}
-        results |= alternately(rivals, repetitions)
+        results |= interleave(rivals, repetitions)
     return results
 
 
@@ -184,7 +191,7 @@ def nothing_to_do(repetitions: int) -> dict[str, list[float]]:
             with chdir(empty):
                 return seconds(lambda: run(*command("status")))
 
-        return alternately(
+        return interleave(
             {"repro": lambda: seconds(lambda: run(*command("repro"))), "status": status},
             5 * repetitions,
         )
@@ -219,7 +226,7 @@ def data(repetitions: int) -> dict[str, list[dict]]:
         rivals = {
             f"{name} {factor}": lambda args=(name, factor): stage(*args) for factor in FACTORS
         }
-        results |= alternately(rivals, repetitions)
+        results |= interleave(rivals, repetitions)
     return results
 
 
@@ -245,7 +252,7 @@ def watch(*words: str) -> dict[str, float]:
     """
     most, start = 0, time.perf_counter()
     with subprocess.Popen(
-        words, env=environment(**ONE_THREAD), stdout=subprocess.DEVNULL
+        words, env=environment(**SINGLE_THREAD_ENV), stdout=subprocess.DEVNULL
     ) as process:
         status = Path(f"/proc/{process.pid}/status")
         while process.poll() is None:
@@ -269,9 +276,7 @@ def experiments(_: int) -> dict[str, list[float]]:
         EXPERIMENTS.write_text(yaml.safe_dump(config, sort_keys=False))
         identity = ("-c", "user.name=bench", "-c", "user.email=bench@localhost")
         git(*identity, "commit", "--quiet", "--all", "-m", f"{count}")
-        results |= alternately(
-            {str(count): lambda: seconds(lambda: python("tools.experiments"))}, 1
-        )
+        results |= interleave({str(count): lambda: seconds(lambda: python("tools.experiments"))}, 1)
     return results
 
 
@@ -289,21 +294,21 @@ def timeline(name: str, seed: int) -> tuple[list[tuple[str, float]], str]:
 
     In the log Python tells what each import takes.
     """
-    experiment = Experiment(name, read_experiments().experiments["run-1"] | {"seed": seed})
+    overrides = read_experiments().experiments["run-1"] | {"seed": seed}
+    run = ExperimentRun(ExperimentSpec(name, overrides))
     os.environ["PYTHONPROFILEIMPORTTIME"] = "1"
-    with Clone() as clone:
-        experiment.start(clone)
+    with LocalBackend() as backend:
+        run.start(backend)
         del os.environ["PYTHONPROFILEIMPORTTIME"]
-        events, running = [("start", time.perf_counter())], True
-        while running:
-            running = experiment.running
-            events += [(news.split(",")[0], time.perf_counter()) for news in experiment.follow()]
+        events = [("start", time.perf_counter())]
+        while run.state is State.RUNNING:
+            events += [(event.split(",")[0], time.perf_counter()) for event in run.poll_log()]
             if events[-1][0] == "plot" and "Updating lock file" in of_stage(
-                "plot", experiment.log.read_text()
+                "plot", run.log_path.read_text()
             ):
                 events.append(("drawn", time.perf_counter()))
             time.sleep(0.02)
-    return [*events, ("end", time.perf_counter())], experiment.log.read_text()
+    return [*events, ("end", time.perf_counter())], run.log_path.read_text()
 
 
 def of_stage(name: str, log: str) -> str:
@@ -378,5 +383,5 @@ SECTIONS = {
 
 
 if __name__ == "__main__":
-    with reported("bench"):
+    with exit_on_user_error("bench"):
         main()

@@ -15,15 +15,15 @@ from fashion.environment import set_portable_arithmetic
 
 # What every start on a healthy machine says: information, and that there is no GPU. Warnings and
 # other errors are shown.
-NOTES = re.compile(
+STARTUP_NOISE = re.compile(
     r"WARNING: All log messages before absl::InitializeLog|I0000 "
     r"|To enable the following instructions|E0000 .*cuInit"
 )
 
 
 @contextmanager
-def without_notes() -> Iterator[None]:
-    """Hold back what is written to standard error, then pass on all lines but the NOTES.
+def filtered_stderr() -> Iterator[None]:
+    """Hold back what is written to standard error, then pass on all lines but STARTUP_NOISE.
 
     What C++ code writes is held back, too.
     """
@@ -38,14 +38,14 @@ def without_notes() -> Iterator[None]:
             os.close(original)
             held.seek(0)
             for line in held.read().decode(errors="replace").splitlines():
-                if not NOTES.match(line):
+                if not STARTUP_NOISE.match(line):
                     print(line, file=sys.stderr)
 
 
 set_portable_arithmetic()
 # no information from TensorFlow's own log either
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-with without_notes():
+with filtered_stderr():
     import keras
     import tensorflow as tf
 
@@ -59,7 +59,7 @@ def make_deterministic(seed: int, threads: int | None = None) -> None:
     """
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-    with without_notes():
+    with filtered_stderr():
         tf.config.list_logical_devices()  # looks for a GPU now, and says so now
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()

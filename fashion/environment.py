@@ -84,7 +84,7 @@ def is_x86_64() -> bool:
     return platform.machine().lower() in ("x86_64", "amd64")
 
 
-def environment(variables: Mapping[str, str] = os.environ) -> dict:
+def describe_environment(variables: Mapping[str, str] = os.environ) -> dict:
     """Return the versions, the machine and the settings that this process computes with.
 
     Versions of Python and packages, operating system, CPU model, instruction set, and settings of
@@ -114,7 +114,7 @@ def record_environment(path: Path, model: Path) -> None:
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # none yet, or not one of ours
         recorded = None
     if recorded != fingerprint:
-        write_json(path, {"model_md5": fingerprint} | environment())
+        write_json(path, {"model_md5": fingerprint} | describe_environment())
 
 
 def cpu_model() -> str:

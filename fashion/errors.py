@@ -17,7 +17,7 @@ class UserError(Exception):
 
 
 @contextmanager
-def reported(command: str) -> Iterator[None]:
+def exit_on_user_error(command: str) -> Iterator[None]:
     """End the program with one message and exit status 1 on whatever the user can mend.
 
     There is no traceback then.

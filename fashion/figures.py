@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import confusion_matrix as count_confusions
 
-from fashion.files import written_whole
+from fashion.files import atomic_write
 
 matplotlib.rcdefaults()  # the same picture whatever matplotlibrc a user has
 matplotlib.rcParams["text.parse_math"] = False  # a class may be named "$5 to $10"
@@ -25,8 +25,8 @@ def save_figure(figure: Figure, path: Path) -> None:
 
     The version and the time are left out, which would make its bytes differ.
     """
-    with written_whole(path) as part:
-        figure.savefig(part, dpi=150, metadata={"Software": None})
+    with atomic_write(path) as tmp_path:
+        figure.savefig(tmp_path, dpi=150, metadata={"Software": None})
 
 
 def learning_curves(history: pd.DataFrame, quantity: str, label: str, title: str) -> Figure:

@@ -13,29 +13,29 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-FULL = 2**20  # bytes free
+MIN_FREE_BYTES = 2**20  # bytes free
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to, which takes the place of `path` at the end.
 
     It does so when the block ends without an error. The suffix stays (`model.keras` is written as
     `model.part.keras`), since writers choose the format by it. The name is always the same, so what
     a killed run leaves behind is overwritten by the next one.
     """
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    tmp_path = path.with_name(f"{path.stem}.part{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with named_in_errors(path):
-            yield part
-            part.replace(path)
+        with with_filename(path):
+            yield tmp_path
+            tmp_path.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        tmp_path.unlink(missing_ok=True)
 
 
 @contextmanager
-def named_in_errors(path: Path) -> Iterator[None]:
+def with_filename(path: Path) -> Iterator[None]:
     """Name the file in an error of the operating system that does not.
 
     A full disk is told without one. NumPy does not even say that the disk is full ("1024 requested
@@ -44,7 +44,7 @@ def named_in_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None and shutil.disk_usage(path.parent).free < FULL:
+        if error.errno is None and shutil.disk_usage(path.parent).free < MIN_FREE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         if error.errno is not None:
             error.filename = error.filename or str(path)
@@ -58,8 +58,8 @@ def write_json(path: Path, values: dict) -> None:
     differ in a sum's last bits, nine decimals further on. NaN and infinity are refused with
     ValueError: they are not JSON.
     """
-    with written_whole(path) as part:
-        part.write_text(
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_text(
             json.dumps(_rounded(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
             encoding="utf-8",
         )
@@ -70,8 +70,8 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
 
     Line ends are line feeds, fractions have six decimals (see `write_json`).
     """
-    with written_whole(path) as part:
-        table.to_csv(part, index=False, lineterminator="\n", float_format="%.6f")
+    with atomic_write(path) as tmp_path:
+        table.to_csv(tmp_path, index=False, lineterminator="\n", float_format="%.6f")
 
 
 def sha256(path: Path) -> str:
@@ -91,7 +91,7 @@ def _rounded(value):
         case float():
             return round(value, 6)
         case dict():
-            return {name: _rounded(part) for name, part in value.items()}
+            return {name: _rounded(item) for name, item in value.items()}
         case list():
-            return [_rounded(part) for part in value]
+            return [_rounded(item) for item in value]
     return value

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from fashion.errors import UserError
-from fashion.files import written_whole
+from fashion.files import atomic_write
 
 UINT8 = 0x08
 # bytes; a header that claims more is taken for damage, before memory is spent on it
-LARGEST = 2**30
+MAX_BYTES = 2**30
 
 
 def read_idx(path: Path, dimensions: tuple[int | None, ...]) -> np.ndarray:
@@ -39,9 +39,9 @@ def read_idx(path: Path, dimensions: tuple[int | None, ...]) -> np.ndarray:
                     f"{path}: dimensions are {_text(shape)}, expected {_text(dimensions)}"
                 )
             length = math.prod(shape)
-            if length > LARGEST:
+            if length > MAX_BYTES:
                 raise UserError(
-                    f"{path}: the header claims {length:,} bytes of values, more than {LARGEST:,}"
+                    f"{path}: the header claims {length:,} bytes of values, more than {MAX_BYTES:,}"
                 )
             values = file.read(length)
             if len(values) < length or file.read(1):
@@ -81,8 +81,8 @@ def write_idx(path: Path, values: np.ndarray) -> None:
         raise ValueError(f"IDX files are written from uint8, not {values.dtype}")
     header = bytes([0, 0, UINT8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
     packed = gzip.compress(header + values.tobytes(), compresslevel=6, mtime=0)
-    with written_whole(path) as part:
-        part.write_bytes(packed)
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_bytes(packed)
 
 
 def _read_shape(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fashion.backend import keras
 from fashion.errors import UserError
-from fashion.files import written_whole
+from fashion.files import atomic_write
 
 # In float32 it would take the reciprocal square root from an instruction (rsqrtps) of which Intel
 # and AMD have each their own approximation; for float64 there is none, so all CPUs compute the
@@ -14,8 +14,8 @@ from fashion.files import written_whole
 NORMALIZATION_DTYPE = "float64"
 # of the moving mean and variance; Keras' 0.99 lags behind in trainings of a few hundred steps an
 # epoch
-MOMENTUM = 0.9
-EPOCH_OF_ZIP = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip entry can carry
+BN_MOMENTUM = 0.9
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip entry can carry
 
 
 def build_mlp(
@@ -80,7 +80,9 @@ def build_cnn(
 
 
 def _normalization(name: str) -> keras.layers.BatchNormalization:
-    return keras.layers.BatchNormalization(momentum=MOMENTUM, dtype=NORMALIZATION_DTYPE, name=name)
+    return keras.layers.BatchNormalization(
+        momentum=BN_MOMENTUM, dtype=NORMALIZATION_DTYPE, name=name
+    )
 
 
 def _classifier(
@@ -99,14 +101,14 @@ def save_model(model: keras.Model, path: Path) -> None:
     """
     bare = type(model).from_config(model.get_config())  # not compiled, hence without optimizer
     bare.set_weights(model.get_weights())
-    with written_whole(path) as part:
-        saved = part.with_name(f"saved-{part.name}")
+    with atomic_write(path) as tmp_path:
+        saved = tmp_path.with_name(f"saved-{tmp_path.name}")
         try:
             bare.save(saved)
-            with zipfile.ZipFile(saved) as source, zipfile.ZipFile(part, "w") as target:
+            with zipfile.ZipFile(saved) as source, zipfile.ZipFile(tmp_path, "w") as target:
                 for name in sorted(source.namelist()):
                     target.writestr(
-                        zipfile.ZipInfo(name, EPOCH_OF_ZIP), _without_date(name, source.read(name))
+                        zipfile.ZipInfo(name, ZIP_EPOCH), _without_date(name, source.read(name))
                     )
         finally:
             saved.unlink(missing_ok=True)

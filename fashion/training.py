@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from fashion.backend import keras, tf
+from fashion.epoch_line import COLUMNS, format_epoch
 from fashion.errors import UserError
-from fashion.files import named_in_errors
+from fashion.files import with_filename
 from fashion.optimizers import FusedAdam
 
-COLUMNS = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
 # batches that TensorFlow takes at once; saves time in Python, does not change the weights
 STEPS_PER_EXECUTION = 64
-AVERAGED = 0.999  # share of the average that a step leaves: it reaches about a thousand steps back
+EMA_MOMENTUM = 0.999  # share of the average that a step leaves: about a thousand steps count
 SCORING_BATCH_SIZE = 1000  # images at a time where nothing is learned from them; bounds memory
 
 
-def batches(*arrays: np.ndarray, batch_size: int, seed: int | None = None) -> tf.data.Dataset:
+def make_dataset(*arrays: np.ndarray, batch_size: int, seed: int | None = None) -> tf.data.Dataset:
     """Return tuples of `batch_size` items of each array, read as they are needed.
 
     Memory-mapped arrays never stand in memory whole. With a `seed` the order is a new one each time
@@ -68,7 +68,7 @@ def fit(
     learning_rate_schedule: str = "constant",
     weight_decay: float = 0.0,
     augmentation: str = "none",
-    weight_averaging: bool = False,
+    use_ema: bool = False,
     early_stopping: int = 0,
 ) -> dict[str, float]:
     """Fit `model` in place with Adam on sparse categorical cross-entropy.
@@ -79,8 +79,8 @@ def fit(
     file `history` as each epoch ends.
 
     Further settings, all off by default: `learning_rate_schedule` "cosine" and `weight_decay` as
-    `optimizer` has them, `augmentation` "flip" or "flip_shift" as `augmenter`. With
-    `weight_averaging` what is validated and kept is not the weights but their exponential moving
+    `build_optimizer` has them, `augmentation` "flip" or "flip_shift" as `build_augmentation`. With
+    `use_ema` what is validated and kept is not the weights but their exponential moving
     average over the steps. `early_stopping`, for "best" only, is the number of epochs without a
     lower validation loss after which training ends.
 
@@ -90,23 +90,23 @@ def fit(
     """
     steps = epochs * -(-len(training_data[0]) // batch_size)
     model.compile(
-        optimizer=optimizer(
-            learning_rate, learning_rate_schedule, steps, weight_decay, weight_averaging
+        optimizer=build_optimizer(
+            learning_rate, learning_rate_schedule, steps, weight_decay, use_ema
         ),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
         steps_per_execution=STEPS_PER_EXECUTION,
         jit_compile=False,
     )
-    training = batches(*training_data, batch_size=batch_size, seed=seed)
+    training = make_dataset(*training_data, batch_size=batch_size, seed=seed)
     if augmentation != "none":
-        augment = augmenter(augmentation, training_data[0].shape[1:], seed)
+        augment = build_augmentation(augmentation, training_data[0].shape[1:], seed)
         training = training.map(
             lambda images, labels: (augment(images, training=True), labels)
         ).prefetch(2)
     log = EpochLog(history, epochs)
-    callbacks = [log]
-    if weight_averaging:
+    callbacks = [log, CappedProgressBar()] if sys.stdout.isatty() else [log]
+    if use_ema:
         # before the best weights are looked for
         callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     if keep == "best":
@@ -116,8 +116,8 @@ def fit(
         )
     model.fit(
         training,
-        shuffle=False,  # batches does
-        validation_data=batches(*validation_data, batch_size=SCORING_BATCH_SIZE),
+        shuffle=False,  # make_dataset shuffles
+        validation_data=make_dataset(*validation_data, batch_size=SCORING_BATCH_SIZE),
         epochs=epochs,
         callbacks=callbacks,
         verbose=1 if sys.stdout.isatty() else 0,
@@ -125,8 +125,8 @@ def fit(
     return min(log.rows, key=lambda row: row["val_loss"]) if keep == "best" else log.rows[-1]
 
 
-def optimizer(
-    learning_rate: float, schedule: str, steps: int, weight_decay: float, weight_averaging: bool
+def build_optimizer(
+    learning_rate: float, schedule: str, steps: int, weight_decay: float, use_ema: bool
 ) -> keras.optimizers.Optimizer:
     """Return Adam, with weight decay decoupled from the gradient where that is not 0.
 
@@ -142,14 +142,16 @@ def optimizer(
             0.0, max(1, steps - warm_up), warmup_target=learning_rate, warmup_steps=warm_up
         )
     adam = FusedAdam(
-        rate, weight_decay=weight_decay or None, use_ema=weight_averaging, ema_momentum=AVERAGED
+        rate, weight_decay=weight_decay or None, use_ema=use_ema, ema_momentum=EMA_MOMENTUM
     )
     if weight_decay:
         adam.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return adam
 
 
-def augmenter(augmentation: str, image_shape: tuple[int, int], seed: int) -> keras.Sequential:
+def build_augmentation(
+    augmentation: str, image_shape: tuple[int, int], seed: int
+) -> keras.Sequential:
     """Return layers that mirror every second image at random.
 
     With "flip_shift" they also move it by up to a pixel each way. Images are (batch, height,
@@ -171,7 +173,14 @@ def augmenter(augmentation: str, image_shape: tuple[int, int], seed: int) -> ker
 
 def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """Probabilities (items, classes), float32, of uint8 images (items, height, width)."""
-    return model.predict(batches(images, batch_size=SCORING_BATCH_SIZE), verbose=0)
+    return model.predict(make_dataset(images, batch_size=SCORING_BATCH_SIZE), verbose=0)
+
+
+class CappedProgressBar(keras.callbacks.ProgbarLogger):
+    """Keras' progress bar, which counts whole executions: 448 steps of 422 at an epoch's end."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(min(batch, self.target - 1), logs)
 
 
 class EpochLog(keras.callbacks.Callback):
@@ -194,12 +203,8 @@ class EpochLog(keras.callbacks.Callback):
                 " Lower train.learning_rate"
             )
         self.rows.append(row)
-        with named_in_errors(self.path), self.path.open("a", newline="") as file:
+        with with_filename(self.path), self.path.open("a", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writerow({name: round(value, 6) for name, value in row.items()})
         if not sys.stdout.isatty():
-            print(
-                f"epoch {row['epoch']}/{self.epochs}",
-                *(f"{name} {row[name]:.4f}" for name in COLUMNS[1:]),
-                flush=True,
-            )
+            print(format_epoch(row, self.epochs), flush=True)

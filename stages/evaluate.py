@@ -3,26 +3,29 @@
 `python -m stages.evaluate`, run by `dvc repro`.
 """
 
-from fashion.backend import make_deterministic
 from fashion.environment import arithmetic
 from fashion.files import write_csv, write_json
-from fashion.models import load_model
-from fashion.scores import per_class, predictions, summary
-from fashion.training import predict
+from fashion.metrics import classification_metrics, per_class, predictions
 from stages.dataset import read_description
 from stages.params import Params
-from stages.pipeline import Files, load_split, run
+from stages.pipeline import StagePaths, load_split, run
 
 
-def evaluate(params: Params, files: Files) -> None:
+def evaluate(params: Params, files: StagePaths) -> None:
     images, labels = load_split(files, "test")
+
+    # TensorFlow takes seconds to import, so only where there are data
+    from fashion.backend import make_deterministic
+    from fashion.models import load_model
+    from fashion.training import predict
+
     make_deterministic(params.seed)
     probabilities = predict(load_model(files["model.keras"]), images)
 
     class_names = read_description(files["prepared"] / "dataset.json").class_names
     write_json(
         files["test.json"],
-        summary(labels, probabilities) | arithmetic(),
+        classification_metrics(labels, probabilities) | arithmetic(),
     )
     write_csv(files["per_class.csv"], per_class(labels, probabilities, class_names))
     write_csv(files["predictions.csv"], predictions(labels, probabilities, class_names))

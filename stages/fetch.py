@@ -10,23 +10,25 @@ import time
 from pathlib import Path
 
 from fashion.errors import UserError
-from fashion.files import sha256, written_whole
+from fashion.files import atomic_write, sha256
 from stages.dataset import DataFile, read_dataset
 from stages.params import Params
-from stages.pipeline import Files, run
+from stages.pipeline import StagePaths, run
 
-VARIABLE = "FASHION_MNIST_DIR"
+DATA_DIR_ENV = "FASHION_MNIST_DIR"
 TIMEOUT = 20  # seconds without a byte from a web address
-SLOWEST = 50_000  # bytes a second; a web address that is slower over the whole file is given up
+MIN_BYTES_PER_SECOND = (
+    50_000  # bytes a second; a web address that is slower over the whole file is given up
+)
 
 
 class SourceError(Exception):
     """Why a source did not give a file."""
 
 
-def fetch(_: Params, files: Files) -> None:
+def fetch(_: Params, files: StagePaths) -> None:
     dataset = read_dataset(files["dataset.yaml"])
-    sources = [os.environ[VARIABLE]] if os.environ.get(VARIABLE) else []
+    sources = [os.environ[DATA_DIR_ENV]] if os.environ.get(DATA_DIR_ENV) else []
     sources += dataset.sources
     for _, file in dataset.files:
         fetch_file(file, sources, files["raw"] / file.name)
@@ -40,11 +42,11 @@ def fetch_file(file: DataFile, sources: list[str], target: Path) -> None:
     reasons = []
     for source in sources:
         try:
-            with written_whole(target) as part:
+            with atomic_write(target) as tmp_path:
                 if "://" in source:
-                    download(file, f"{source.rstrip('/')}/{file.name}", part)
+                    download(file, f"{source.rstrip('/')}/{file.name}", tmp_path)
                 else:
-                    copy(file, source, part)
+                    copy(file, source, tmp_path)
         except SourceError as error:
             reasons.append(f"{source}: {error}")
         else:
@@ -56,7 +58,7 @@ def fetch_file(file: DataFile, sources: list[str], target: Path) -> None:
         f" SHA-256 {file.sha256[:8]}...):\n"
         + "\n".join(f"  {reason}" for reason in reasons)
         + "\nPut the files of the data set into a folder and name it:"
-        f" {VARIABLE}=/path/to/folder dvc repro"
+        f" {DATA_DIR_ENV}=/path/to/folder dvc repro"
         + "\nWithout them, `make demo` shows the pipeline on drawn garments."
     )
 
@@ -91,7 +93,7 @@ def download(file: DataFile, url: str, target: Path) -> None:
     import urllib3
     from tqdm import tqdm
 
-    deadline = time.monotonic() + TIMEOUT + file.bytes / SLOWEST
+    deadline = time.monotonic() + TIMEOUT + file.bytes / MIN_BYTES_PER_SECOND
     as_it_is = {"Accept-Encoding": "identity"}  # not unpacked on the way
     try:
         with (
@@ -114,7 +116,7 @@ def download(file: DataFile, url: str, target: Path) -> None:
                 if time.monotonic() > deadline:
                     raise SourceError(
                         f"too slow: {out.tell():,} of {file.bytes:,} bytes in"
-                        f" {TIMEOUT + file.bytes / SLOWEST:.0f} s"
+                        f" {TIMEOUT + file.bytes / MIN_BYTES_PER_SECOND:.0f} s"
                     )
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise SourceError(_in_short(error)) from None

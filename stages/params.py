@@ -42,7 +42,7 @@ class Train(StrictModel):
     # of training images: mirrored, and moved by a pixel at most
     augmentation: Literal["none", "flip", "flip_shift"]
     # the weights' exponential moving average is what is validated and kept
-    weight_averaging: bool
+    use_ema: bool
     # epochs without a lower validation loss after which training ends; 0: never
     early_stopping: NonNegativeInt
     keep: Literal["last", "best"]  # weights of the last epoch, or of the lowest validation loss

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from fashion.errors import UserError, reported
+from fashion.errors import UserError, exit_on_user_error
 from fashion.strict_yaml import read_yaml
 from stages.params import Params, read_params
 
-DECLARATIONS = Path("dvc.yaml")
+DVC_YAML = Path("dvc.yaml")
 
 
-class Files:
+class StagePaths:
     """Paths by file name, for one stage: `files["model.keras"]` is wherever dvc.yaml puts it.
 
     A path stands in dvc.yaml only, and a stage can't name a file that it does not declare.
     """
 
     def __init__(self, stage: str):
-        definition = read_yaml(DECLARATIONS)["stages"][stage]
+        definition = read_yaml(DVC_YAML)["stages"][stage]
         groups = [definition.get(kind, []) for kind in ("deps", "outs", "metrics", "plots")]
         groups.append(definition.get("meta", {}).get("records", []))
         entries = [entry for group in groups for entry in group]
@@ -32,11 +32,11 @@ class Files:
 
     def __getitem__(self, name: str) -> Path:
         if name not in self._paths:
-            raise KeyError(f"{DECLARATIONS} declares no {name} for stage {self._stage}")
+            raise KeyError(f"{DVC_YAML} declares no {name} for stage {self._stage}")
         return self._paths[name]
 
 
-def load_split(files: Files, split: str) -> tuple[np.ndarray, np.ndarray]:
+def load_split(files: StagePaths, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Return images (items, height, width) and labels (items,) of a split.
 
     The split is "train", "validation" or "test"; both arrays are uint8, memory-mapped.
@@ -51,10 +51,10 @@ def load_split(files: Files, split: str) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
-def run(stage: Callable[[Params, Files], None]) -> None:
+def run(stage: Callable[[Params, StagePaths], None]) -> None:
     """Run a stage.
 
     What the user can mend ends in one message and exit status 1, not in a traceback.
     """
-    with reported(stage.__name__):
-        stage(read_params(), Files(stage.__name__))
+    with exit_on_user_error(stage.__name__):
+        stage(read_params(), StagePaths(stage.__name__))

@@ -9,12 +9,12 @@ from fashion import figures
 from fashion.figures import save_figure
 from stages.dataset import read_description
 from stages.params import Params
-from stages.pipeline import Files, load_split, run
+from stages.pipeline import StagePaths, load_split, run
 
 SHOWN = 24  # test images in predictions.png and in mistakes.png
 
 
-def plot(_: Params, files: Files) -> None:
+def plot(_: Params, files: StagePaths) -> None:
     description = read_description(files["prepared"] / "dataset.json")
     name, class_names = description.name, description.class_names
     history = pd.read_csv(files["history.csv"])

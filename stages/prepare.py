@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
+from fashion.dataset_stats import count_duplicates, images_per_class, pixel_mean_and_std
 from fashion.errors import UserError
-from fashion.files import write_json, written_whole
+from fashion.files import atomic_write, write_json
 from fashion.idx import read_idx
 from fashion.splits import stratified_split
-from fashion.statistics import count_duplicates, images_per_class, pixel_mean_and_std
 from stages.dataset import Dataset, read_dataset, write_description
 from stages.params import Params
-from stages.pipeline import Files, run
+from stages.pipeline import StagePaths, run
 
 
-def prepare(params: Params, files: Files) -> None:
+def prepare(params: Params, files: StagePaths) -> None:
     dataset = read_dataset(files["dataset.yaml"])
     raw, names = files["raw"], dataset.files
     images, labels = read_pair(
@@ -82,8 +82,8 @@ def read_pair(
 
 
 def save_array(path: Path, values: np.ndarray) -> None:
-    with written_whole(path) as part:
-        np.save(part, values, allow_pickle=False)
+    with atomic_write(path) as tmp_path:
+        np.save(tmp_path, values, allow_pickle=False)
 
 
 if __name__ == "__main__":

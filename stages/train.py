@@ -3,21 +3,28 @@
 `python -m stages.train`, run by `dvc repro`.
 """
 
-from fashion.backend import keras, make_deterministic
+from typing import TYPE_CHECKING
+
 from fashion.environment import arithmetic, record_environment
 from fashion.files import write_json
-from fashion.models import build_cnn, build_mlp, save_model
-from fashion.training import fit
 from stages.dataset import Description, read_description
 from stages.params import Model, Params
-from stages.pipeline import Files, load_split, run
+from stages.pipeline import StagePaths, load_split, run
+
+if TYPE_CHECKING:
+    from fashion.backend import keras
 
 THREADS_OF_CNN = 2  # always, as its bits depend on the number
 
 
-def train(params: Params, files: Files) -> None:
+def train(params: Params, files: StagePaths) -> None:
     training_data = load_split(files, "train")
     validation_data = load_split(files, "validation")
+
+    # TensorFlow takes seconds to import, so only where there are data
+    from fashion.backend import make_deterministic
+    from fashion.models import save_model
+    from fashion.training import fit
 
     make_deterministic(params.seed, THREADS_OF_CNN if params.model.name == "cnn" else None)
     model = build(params.model, read_description(files["prepared"] / "dataset.json"))
@@ -40,13 +47,16 @@ def train(params: Params, files: Files) -> None:
             "val_loss": kept["val_loss"],
             "val_accuracy": kept["val_accuracy"],
             "loss_gap": kept["val_loss"] - kept["loss"],
+            "parameters": model.count_params(),
         }
         | arithmetic(),
     )
 
 
-def build(model: Model, description: Description) -> keras.Model:
+def build(model: Model, description: Description) -> "keras.Model":
     """Build the network that the section `model` describes, for images as described."""
+    from fashion.models import build_cnn, build_mlp
+
     shape, classes = description.image_shape, len(description.class_names)
     if model.name == "cnn":
         return build_cnn(shape, model.filters, classes, dropout=model.dropout)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from bench.repository import PROJECT, Repository, small_project
 from stages.dataset import read_dataset
+from tests.support.repository import PROJECT, Repository, small_project
 from tools.demo import draw_data_set
 
 

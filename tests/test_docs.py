@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from fashion.errors import UserError
-from tools.readme import headline, pages, render_pages, render_tables
+from tools.report.readme import headline, pages, render_pages, render_tables
 
 PROJECT = Path(__file__).parents[1]
 MOST_LINES_OF_README = 150
@@ -164,7 +164,9 @@ def test_an_unknown_target_is_found():
 
 def test_an_unknown_module_is_found():
     text = "`python -m tools.nothing`, `python\n-m no_such.module`, `python -m dvc`\n"
-    text += "```console\nhead$ python -m bench.nothing FOLDER\n$ python -m tools.readme\n```\n"
+    text += (
+        "```console\nhead$ python -m bench.nothing FOLDER\n$ python -m tools.report.readme\n```\n"
+    )
     unknown = ["bench.nothing", "no_such.module", "tools.nothing"]
     assert sorted(unknown_modules(text)) == unknown
 

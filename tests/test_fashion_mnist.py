@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fashion.dataset_stats import pixel_mean_and_std
 from fashion.errors import UserError
 from fashion.idx import read_idx
-from fashion.statistics import pixel_mean_and_std
 from stages.dataset import read_dataset
 from stages.fetch import VARIABLE, fetch_file
 

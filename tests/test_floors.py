@@ -9,12 +9,17 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[1]
+LIBRARIES = ["tools.experiments.", "tools.arguments", "tools.dvc", "tools.fsck", "tools.git"]
+LIBRARIES += ["tools.overrides"]
 FLOORS = {"fashion", "stages", "tools", "bench", "tests"}
 ALLOWED = {
     "fashion": ["fashion."],
     "stages": ["fashion.", "stages.dataset", "stages.params", "stages.pipeline"],
     "tools": ["fashion.", "stages.dataset", "stages.params", "tools."],
-    "bench": ["fashion.", "stages.dataset", "stages.params", "tools.", "bench."],
+    "tools/experiments": ["fashion.", "stages.dataset", "stages.params", *LIBRARIES],
+    "tools/gate": ["fashion.", "stages.dataset", "stages.params", *LIBRARIES, "tools.gate."],
+    "tools/report": ["fashion.", "stages.dataset", "stages.params", *LIBRARIES, "tools.report."],
+    "bench": ["fashion.", "stages.dataset", "stages.params", "tools.", "bench.", "tests.support."],
 }
 
 
@@ -51,6 +56,9 @@ def test_imports_go_downwards(floor):
         ("stages", "from tools.dvc import dvc"),
         ("tools", "from stages.evaluate import evaluate"),
         ("tools", "from bench import speed"),
+        ("tools/experiments", "from tools.gate.check import main"),
+        ("tools/gate", "from tools.report import card"),
+        ("bench", "from tests.conftest import built"),
     ],
 )
 def test_an_import_upwards_or_across_is_caught(floor, source):

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from ruamel.yaml import YAML
 
-from fashion.errors import UserError, reported
-from fashion.files import sha256, written_whole
+from fashion.errors import UserError, exit_on_user_error
+from fashion.files import atomic_write, sha256
 from fashion.idx import read_idx, read_idx_shape
 from fashion.strict_yaml import check_config
 from stages.dataset import DATASET, Dataset
@@ -92,11 +92,11 @@ def write_dataset(values: dict, path: Path = DATASET) -> None:
     """Write the content of dataset.yaml, with a comment on what is what."""
     yaml = YAML()
     yaml.width = 1000
-    with written_whole(path) as part, part.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as tmp_path, tmp_path.open("w", encoding="utf-8") as file:
         file.write(HEADER)
         yaml.dump(values, file)
 
 
 if __name__ == "__main__":
-    with reported("dataset"):
+    with exit_on_user_error("dataset"):
         main()

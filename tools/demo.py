@@ -6,15 +6,15 @@ every result names its data.
 """
 
 import shutil
-import subprocess
 from pathlib import Path
 
-from fashion.drawn import draw_garments
-from fashion.errors import UserError, reported
+from fashion.errors import exit_on_user_error
 from fashion.idx import write_idx
+from fashion.synthetic import draw_garments
 from stages.dataset import DATASET, DataFiles, read_dataset
 from tools.dataset import describe_dataset, write_dataset
 from tools.dvc import dvc
+from tools.git import local_clone
 
 WORKSPACE = Path(".dvc/tmp/demo")
 DRAWINGS = WORKSPACE / ".dvc/tmp/drawings"
@@ -24,7 +24,8 @@ TRAINING, TEST = 60_000, 10_000  # images, as many as the real data has
 
 def main(training: int = TRAINING, test: int = TEST) -> None:
     dataset = read_dataset()
-    clone(WORKSPACE)
+    shutil.rmtree(WORKSPACE, ignore_errors=True)
+    local_clone(WORKSPACE)
     print(f"Drawing {training + test:,} garments into {DRAWINGS} ...", flush=True)
     draw_data_set(dataset.files, DRAWINGS, training, test)
     folder = DRAWINGS.resolve()
@@ -37,19 +38,6 @@ def main(training: int = TRAINING, test: int = TEST) -> None:
     )
 
 
-def clone(target: Path) -> None:
-    """A fresh clone of the last commit of the repository we are in."""
-    shutil.rmtree(target, ignore_errors=True)
-    result = subprocess.run(
-        ["git", "clone", "--quiet", ".", target], capture_output=True, text=True, check=False
-    )
-    if result.returncode or not (target / "dvc.yaml").exists():
-        raise UserError(
-            f"the project's last commit can't be cloned to {target}."
-            f" Is it committed? {result.stderr.strip()}"
-        )
-
-
 def draw_data_set(files: DataFiles, folder: Path, training: int, test: int) -> None:
     """Draw so many images for training and for the test, and write the four files into `folder`."""
     for split, count, seed in (("train", training, 0), ("test", test, 1)):
@@ -59,5 +47,5 @@ def draw_data_set(files: DataFiles, folder: Path, training: int, test: int) -> N
 
 
 if __name__ == "__main__":
-    with reported("demo"):
+    with exit_on_user_error("demo"):
         main()

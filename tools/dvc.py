@@ -15,7 +15,7 @@ def dvc(*arguments: str, folder: Path = Path(), **variables: str) -> None:
     already said why.
     """
     if subprocess.run(
-        command(*arguments), cwd=folder, env=environment(**variables), check=False
+        command(*arguments), cwd=folder, env=subprocess_env(**variables), check=False
     ).returncode:
         raise UserError(
             f"`dvc {' '.join(arguments)}` failed in {folder.resolve()};"
@@ -23,11 +23,20 @@ def dvc(*arguments: str, folder: Path = Path(), **variables: str) -> None:
         )
 
 
+def use_cache(cache: Path, folder: Path) -> None:
+    """Have the repository in `folder` keep its files in the DVC cache at `cache`."""
+    from dvc.config import Config  # slow, so only where it is needed
+
+    with Config(str(folder / ".dvc")).edit("local") as config:
+        # relative, since DVC can't write the name of a folder that is not ASCII
+        config["cache"]["dir"] = os.path.relpath(cache)
+
+
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "dvc", *arguments]
 
 
-def environment(**variables: str) -> dict[str, str]:
+def subprocess_env(**variables: str) -> dict[str, str]:
     """Return this process's environment, `python` being the one that runs it.
 
     Stages start with that word.

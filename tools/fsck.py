@@ -13,11 +13,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from fashion.errors import UserError, reported
+from fashion.errors import UserError, exit_on_user_error
 from fashion.files import md5
 from fashion.strict_yaml import read_yaml
 
-LOCK = Path("dvc.lock")
+DVC_LOCK = Path("dvc.lock")
 
 
 def main() -> None:
@@ -25,16 +25,16 @@ def main() -> None:
     parser.add_argument(
         "--all", action="store_true", help="the whole cache, not only what dvc.lock names"
     )
-    look_again(whole_cache=parser.parse_args().all)
+    verify_cache(whole_cache=parser.parse_args().all)
 
 
-def look_again(whole_cache: bool = False) -> None:
+def verify_cache(whole_cache: bool = False) -> None:
     """Tell of each file that is not what its MD5 says.
 
     And have DVC bring it back at its next command.
     """
     cache = cache_folder() / "files/md5"
-    outputs = dict(outputs_of(LOCK, cache))
+    outputs = dict(outputs_of(DVC_LOCK, cache))
     kept = (
         {path: path.parent.name + path.name for path in cache.glob("??/[0-9a-f]*")}
         if whole_cache
@@ -51,7 +51,7 @@ def look_again(whole_cache: bool = False) -> None:
     for path, expected in outputs.items():
         if path.is_file() and md5(path) != expected:
             os.utime(path)
-            print(f"{path}: not what {LOCK} says; `dvc repro` makes it again")
+            print(f"{path}: not what {DVC_LOCK} says; `dvc repro` makes it again")
 
 
 def outputs_of(lock: Path, cache: Path) -> Iterator[tuple[Path, str]]:
@@ -88,5 +88,5 @@ def cache_folder() -> Path:
 
 
 if __name__ == "__main__":
-    with reported("fsck"):
+    with exit_on_user_error("fsck"):
         main()

@@ -1,12 +1,22 @@
-"""Git's commands, and where DVC keeps its experiments in Git."""
+"""Git's commands, local clones, and where DVC keeps its experiments in Git."""
 
 import subprocess
+from pathlib import Path
 
 from fashion.errors import UserError
 
 # For `git clone`: where there are more than 50 packs, and every experiment that is fetched or
 # pushed may be one, DVC's Git library would tidy up at each of its commits, which takes seconds.
 NO_GC = "--config=gc.auto=0"
+# for `git diff`: a patch that can be applied, whatever the user has configured
+AS_PATCH = [
+    "--binary",
+    "--no-ext-diff",
+    "--no-textconv",
+    "--no-color",
+    "--src-prefix=a/",
+    "--dst-prefix=b/",
+]
 
 
 def git(*arguments: str) -> str:
@@ -22,7 +32,25 @@ def git_bytes(*arguments: str) -> bytes:
     return result.stdout
 
 
-def same(revision: str, *paths: str) -> bool:
+def local_clone(folder: Path, commit: str = "HEAD", with_changes: bool = False) -> None:
+    """Clone this repository at a commit into `folder`, which is empty or not there yet.
+
+    Who commits there is who commits here. `with_changes` takes over what is changed but not
+    committed.
+    """
+    git("clone", "--quiet", "--no-tags", "--no-checkout", NO_GC, ".", str(folder))
+    inside = ("-C", str(folder))
+    git(*inside, "checkout", "--quiet", "--detach", resolve_revision(commit))
+    for key in ("user.name", "user.email"):
+        if value := git("config", "--default", "", "--get", key).strip():
+            git(*inside, "config", key, value)
+    if with_changes and (changes := git_bytes("diff", *AS_PATCH, commit)):
+        patch = folder / ".git/changes"
+        patch.write_bytes(changes)
+        git(*inside, "apply", str(patch))
+
+
+def is_unchanged(revision: str, *paths: str) -> bool:
     """Whether the files at `paths` in the working copy are those of `revision`."""
     return not git("diff", "--name-only", revision, "--", *paths)
 
@@ -38,14 +66,14 @@ def head() -> str:
         ) from None
 
 
-def resolve(revision: str) -> str:
+def resolve_revision(revision: str) -> str:
     """Return the commit that an experiment, branch, tag or hash stands for.
 
     Of experiments of that name, it is the newest. Those of the current commit come before branches
     and tags, and these before other commits' experiments.
     """
     commit = git("rev-parse", "--quiet", "--verify", "HEAD^{commit}").strip()
-    if revision in (kept := experiments(commit)):
+    if revision in (kept := list_experiments(commit)):
         return kept[revision]
     try:
         return git("rev-parse", "--quiet", "--verify", f"{revision}^{{commit}}").strip()
@@ -66,12 +94,17 @@ def resolve(revision: str) -> str:
     )
 
 
-def experiments(commit: str) -> dict[str, str]:
-    """Return the experiments that DVC keeps with a commit: revision by name.
+def experiment_ref(commit: str, name: str = "") -> str:
+    """Return the Git reference in which DVC keeps an experiment of a commit.
 
-    They are Git references, refs/exps/COMMIT/NAME.
+    Without a name, it is what the references of all of them begin with.
     """
-    prefix = f"refs/exps/{commit[:2]}/{commit[2:]}/"
+    return f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
+
+
+def list_experiments(commit: str) -> dict[str, str]:
+    """Return the experiments that DVC keeps with a commit: revision by name."""
+    prefix = experiment_ref(commit)
     lines = git("for-each-ref", "--format=%(objectname) %(refname)", prefix).splitlines()
     return {
         name.removeprefix(prefix): revision

@@ -1,4 +1,4 @@
-"""Name the garment in pictures, or in a test image: `make predict ARGS="shirt.jpg"`.
+"""Name the image in pictures, or in a test image: `make predict ARGS="shirt.jpg"`.
 
 It uses the model in the workspace, or with `--rev` that of a commit or experiment, and starts no
 stage. Photographs are not what the model knows: each is made grey, small and light on dark first,
@@ -20,25 +20,25 @@ from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 
-from fashion.errors import UserError, reported
-from fashion.photographs import as_garment, read_picture
+from fashion.errors import UserError, exit_on_user_error
+from fashion.preprocessing import preprocess_image, read_picture
 from fashion.strict_yaml import check_config, parse_yaml
 from stages.dataset import DATASET, Dataset, read_dataset
 from stages.params import PARAMS
-from tools.git import git, resolve
+from tools.git import git, resolve_revision
 
 MODEL = Path("models/model.keras")
 TEST_IMAGES, TEST_LABELS = (
     Path("data/prepared/test_images.npy"),
     Path("data/prepared/test_labels.npy"),
 )
-TOGETHER = 1000  # pictures in memory at a time
-DRAWN = 24  # pictures in the file of --plot
-LONGEST_INPUT = 200_000_000  # bytes read from standard input
+CHUNK_SIZE = 1000  # pictures in memory at a time
+MAX_PLOTTED = 24  # pictures in the file of --plot
+MAX_STDIN_BYTES = 200_000_000  # bytes read from standard input
 
 
 @dataclass
-class Garment:
+class InputImage:
     """A picture as the network sees it, uint8 (height, width), and what is known of it."""
 
     name: str
@@ -64,17 +64,17 @@ def main() -> int:
     from fashion.training import predict
 
     garments = read_all(arguments.images, arguments.test, dataset, failed)
-    while several := list(islice(garments, TOGETHER)):
-        for garment, probabilities in zip(
+    while several := list(islice(garments, CHUNK_SIZE)):
+        for image, probabilities in zip(
             several, predict(model, np.stack([one.pixels for one in several])), strict=True
         ):
             best = {
                 class_names[i]: float(probabilities[i])
                 for i in np.argsort(-probabilities)[: arguments.top]
             }
-            show_json(garment, best) if arguments.json else show(garment, best)
-            if len(shown) < DRAWN:
-                shown.append((garment.pixels, garment.title, best))
+            show_json(image, best) if arguments.json else show(image, best)
+            if len(shown) < MAX_PLOTTED:
+                shown.append((image.pixels, image.title, best))
     if arguments.plot and shown:
         from fashion.figures import save_figure, top_classes
 
@@ -102,7 +102,7 @@ def parse_arguments() -> argparse.Namespace:
         "--plot",
         metavar="FILE",
         type=Path,
-        help=f"draw the first {DRAWN} pictures beside their chart, as PNG",
+        help=f"draw the first {MAX_PLOTTED} pictures beside their chart, as PNG",
     )
     parser.add_argument("--json", action="store_true", help="a JSON object a line, for programs")
     parser.add_argument(
@@ -118,7 +118,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def dataset_of(revision: str) -> Dataset:
     """Return what the data of a revision was."""
-    values = parse_yaml(git("show", f"{resolve(revision)}:{DATASET}"))
+    values = parse_yaml(git("show", f"{resolve_revision(revision)}:{DATASET}"))
     return check_config(values, f"{revision}:{DATASET}", Dataset)
 
 
@@ -137,7 +137,7 @@ def load(revision: str | None):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, MODEL.name)
         try:
-            file.write_bytes(read(str(MODEL), repo=".", rev=resolve(revision), mode="rb"))
+            file.write_bytes(read(str(MODEL), repo=".", rev=resolve_revision(revision), mode="rb"))
         except (DvcException, FileNotFoundError):
             raise UserError(
                 f"the model of {revision} is not in DVC's cache."
@@ -149,7 +149,7 @@ def load(revision: str | None):
 
 def read_all(
     names: list[str], tests: list[int], dataset: Dataset, failed: list[str]
-) -> Iterator[Garment]:
+) -> Iterator[InputImage]:
     """The pictures one by one.
 
     What can't be read is left out, with a message for each added to `failed`.
@@ -157,8 +157,8 @@ def read_all(
     for name in names:
         try:
             with standard_input() if name == "-" else Path(name).open("rb") as file:
-                yield Garment(
-                    name, *as_garment(read_picture(file, name), tuple(dataset.image_shape))
+                yield InputImage(
+                    name, *preprocess_image(read_picture(file, name), tuple(dataset.image_shape))
                 )
         except OSError as error:
             failed.append(f"{name}: {error.strerror or error}")
@@ -169,10 +169,10 @@ def read_all(
 
 
 def standard_input() -> io.BytesIO:
-    return io.BytesIO(sys.stdin.buffer.read(LONGEST_INPUT))
+    return io.BytesIO(sys.stdin.buffer.read(MAX_STDIN_BYTES))
 
 
-def test_images(indices: Iterable[int], class_names: list[str]) -> Iterator[Garment]:
+def test_images(indices: Iterable[int], class_names: list[str]) -> Iterator[InputImage]:
     try:
         images, labels = (
             np.load(path, mmap_mode="r", allow_pickle=False) for path in (TEST_IMAGES, TEST_LABELS)
@@ -186,10 +186,10 @@ def test_images(indices: Iterable[int], class_names: list[str]) -> Iterator[Garm
             raise UserError(
                 f"--test {index}: there are {len(labels):,} test images, counted from 0"
             )
-        yield Garment(f"test image {index}", images[index], [], class_names[labels[index]])
+        yield InputImage(f"test image {index}", images[index], [], class_names[labels[index]])
 
 
-def show(garment: Garment, best: dict[str, float]) -> None:
+def show(image: InputImage, best: dict[str, float]) -> None:
     """A small bar chart; the widest bar that a terminal of 60 columns has room for is 100 %."""
     chart = Table.grid(padding=(0, 1))
     chart.add_column(min_width=14)
@@ -198,14 +198,14 @@ def show(garment: Garment, best: dict[str, float]) -> None:
     for name, probability in best.items():
         chart.add_row(f"  {name}", Bar(1, 0, probability), f"{probability:.1%}")
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(garment.title)
+    console.print(image.title)
     console.print(chart)
 
 
-def show_json(garment: Garment, best: dict[str, float]) -> None:
-    content = {"image": garment.name, "steps": garment.steps}
-    if garment.actual:
-        content["actual"] = garment.actual
+def show_json(image: InputImage, best: dict[str, float]) -> None:
+    content = {"image": image.name, "steps": image.steps}
+    if image.actual:
+        content["actual"] = image.actual
     predictions = [
         {"class": name, "probability": round(probability, 6)} for name, probability in best.items()
     ]
@@ -213,5 +213,5 @@ def show_json(garment: Garment, best: dict[str, float]) -> None:
 
 
 if __name__ == "__main__":
-    with reported("predict"):
+    with exit_on_user_error("predict"):
         sys.exit(main())

@@ -7,21 +7,24 @@ how to go back.
 
 from pathlib import Path
 
-from fashion.errors import UserError, reported
-from fashion.strict_yaml import parse_yaml
-from tools import experiments
-from tools.config import read_experiments
+from fashion.errors import UserError, exit_on_user_error
+from fashion.strict_yaml import parse_yaml, read_yaml
+from stages.params import PARAMS
 from tools.dvc import dvc
-from tools.fsck import look_again
+from tools.experiments.compare import save_comparison
+from tools.experiments.config import read_experiments
+from tools.experiments.up_to_date import run_missing
+from tools.fsck import verify_cache
+from tools.gate.verify import DVC_LOCK, beyond_noise, explain_difference, hashes, other_environment
 from tools.git import git_bytes, head
-from tools.verify import LOCK, beyond_noise, explain_difference, hashes, other_environment
 
 
 def main() -> None:
     config = read_experiments()
-    look_again()
+    verify_cache()
     dvc("repro")
-    experiments.run_and_compare(config)
+    results = run_missing(config.experiments, read_yaml(PARAMS))
+    save_comparison(list(results.values()))
     if note := machine_note():
         print(f"\n{note}")
 
@@ -30,19 +33,19 @@ def machine_note() -> str | None:
     """One line where results differ from the committed ones though code, params and data do not."""
     commit = head()
     try:
-        before = git_bytes("show", f"{commit}:{LOCK}")
+        before = git_bytes("show", f"{commit}:{DVC_LOCK}")
     except UserError:  # nothing is committed yet
         return None
-    after = Path(LOCK).read_bytes()
+    after = Path(DVC_LOCK).read_bytes()
     if inputs(before) != inputs(after):
         return None
     committed, now = hashes(before), hashes(after)
     different = sum(now.get(path, ("", None))[1] != md5 for path, (_, md5) in committed.items())
     if not different:
         return None
-    back = f"`git checkout {LOCK} metrics plots` brings the committed ones back."
+    back = f"`git checkout {DVC_LOCK} metrics plots` brings the committed ones back."
     try:
-        other, apart = other_environment(commit), beyond_noise(commit, Path())
+        other, exceeding = other_environment(commit), beyond_noise(commit, Path())
     except UserError as error:  # no record, or no noise
         return (
             f"{different} of {len(committed)} outputs differ from the committed ones;"
@@ -54,7 +57,7 @@ def machine_note() -> str | None:
             " though the environment is the recorded one,"
             f" where every byte should be equal: `make verify` shows which. {back}"
         )
-    return f"{explain_difference(different, len(committed), other, apart)} {back}"
+    return f"{explain_difference(different, len(committed), other, exceeding)} {back}"
 
 
 def inputs(lock: bytes) -> list[tuple]:
@@ -76,5 +79,5 @@ def inputs(lock: bytes) -> list[tuple]:
 
 
 if __name__ == "__main__":
-    with reported("rebuild"):
+    with exit_on_user_error("rebuild"):
         main()

@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from fashion.backend import keras, make_deterministic, tf, without_notes
+from fashion.backend import filtered_stderr, keras, make_deterministic, tf
 from fashion.environment import PORTABLE
 
-NOTES = """\
+STARTUP_NOISE = """\
 WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
 I0000 00:00:1795350459.252989    9073 port.cc:153] oneDNN custom operations are on. \
 You may see slightly different...
@@ -65,16 +65,18 @@ def test_arithmetic_is_set_before_tensorflow_is_imported_and_the_user_wins(chose
 
 def test_notes_are_dropped_and_other_lines_are_passed_on_in_order(capfd):
     first, rest = REAL.split("\n", 1)
-    with without_notes():
-        os.write(2, f"{first}\n{NOTES}{rest}".encode())  # as C++ code writes, past sys.stderr
+    with filtered_stderr():
+        os.write(
+            2, f"{first}\n{STARTUP_NOISE}{rest}".encode()
+        )  # as C++ code writes, past sys.stderr
         assert capfd.readouterr().err == ""
     assert capfd.readouterr().err == REAL
 
 
 def test_what_python_writes_is_held_back_and_passed_on_too(capfd):
     print("before", file=sys.stderr)
-    with without_notes():
-        os.write(2, NOTES.encode())
+    with filtered_stderr():
+        os.write(2, STARTUP_NOISE.encode())
         os.write(2, b"within, without a line end")
     print("after", file=sys.stderr)
     os.write(2, b"after\n")
@@ -82,14 +84,14 @@ def test_what_python_writes_is_held_back_and_passed_on_too(capfd):
 
 
 def test_standard_output_is_left_alone(capfd):
-    with without_notes():
-        os.write(1, NOTES.encode())
-    assert capfd.readouterr().out == NOTES
+    with filtered_stderr():
+        os.write(1, STARTUP_NOISE.encode())
+    assert capfd.readouterr().out == STARTUP_NOISE
 
 
 def test_lines_are_passed_on_and_standard_error_is_back_after_an_error(capfd):
-    with pytest.raises(ImportError), without_notes():
-        os.write(2, f"{NOTES}why it failed\n".encode())
+    with pytest.raises(ImportError), filtered_stderr():
+        os.write(2, f"{STARTUP_NOISE}why it failed\n".encode())
         raise ImportError
     os.write(2, b"back\n")
     assert capfd.readouterr().err == "why it failed\nback\n"

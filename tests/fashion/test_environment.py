@@ -19,7 +19,7 @@ from fashion.environment import (
     PORTABLE,
     arithmetic,
     cpu_model,
-    environment,
+    describe_environment,
     is_native_by_choice,
     native_arithmetic,
     record_environment,
@@ -42,19 +42,19 @@ def on_x86_64(monkeypatch):
 
 
 def test_has_all_that_the_bits_depend_on_and_repeats_itself():
-    found = environment()
+    found = describe_environment()
     assert list(found) == ["python", "packages", "system", "cpu", "instruction_set", "settings"]
     assert found["python"] == sys.version.split()[0]
     assert found["system"] == f"{os.uname().sysname} {os.uname().machine}"
-    assert found == environment()
+    assert found == describe_environment()
 
 
 def test_is_plain_json():
-    assert json.loads(json.dumps(environment(), allow_nan=False)) == environment()
+    assert json.loads(json.dumps(describe_environment(), allow_nan=False)) == describe_environment()
 
 
 def test_versions_are_those_of_the_imported_packages():
-    packages = environment()["packages"]
+    packages = describe_environment()["packages"]
     imported = {
         "numpy": np,
         "h5py": h5py,
@@ -70,18 +70,18 @@ def test_versions_are_those_of_the_imported_packages():
 
 @pytest.mark.parametrize("name", ["tensorflow", "keras", "matplotlib", "dvc"])
 def test_versions_are_those_installed(name):
-    assert environment()["packages"][name] == version(name)
+    assert describe_environment()["packages"][name] == version(name)
 
 
 def test_settings_are_the_variables_that_are_set_and_no_others(monkeypatch):
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
-    assert environment()["settings"] == PORTABLE_HERE
+    assert describe_environment()["settings"] == PORTABLE_HERE
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     # a host's name would make each machine's results differ
     monkeypatch.setenv("HOSTNAME", "somewhere")
-    assert environment()["settings"] == PORTABLE_HERE | {
+    assert describe_environment()["settings"] == PORTABLE_HERE | {
         "OMP_NUM_THREADS": "1",
         "TF_ENABLE_ONEDNN_OPTS": "0",
     }
@@ -155,7 +155,7 @@ def test_a_damaged_record_is_written_again(tmp_path, damaged):
 @pytest.mark.parametrize("name", SETTINGS)
 def test_each_variable_is_seen(monkeypatch, name):
     monkeypatch.setenv(name, "2")
-    assert environment()["settings"][name] == "2"
+    assert describe_environment()["settings"][name] == "2"
 
 
 def test_cpu_model_is_a_name_that_the_operating_system_gives():
@@ -166,12 +166,15 @@ def test_cpu_model_is_a_name_that_the_operating_system_gives():
 
 
 def test_instruction_set_is_a_list_of_names():
-    assert all(isinstance(name, str) and name for name in environment()["instruction_set"])
+    assert all(isinstance(name, str) and name for name in describe_environment()["instruction_set"])
 
 
 def test_a_processor_without_any_extension_has_an_empty_instruction_set():
     disabled = " ".join(np.show_config(mode="dicts")["SIMD Extensions"].get("found", []))
-    program = "from fashion.environment import environment; print(environment()['instruction_set'])"
+    program = (
+        "from fashion.environment import describe_environment;"
+        " print(describe_environment()['instruction_set'])"
+    )
     result = subprocess.run(
         [sys.executable, "-c", program],
         env=os.environ | {"NPY_DISABLE_CPU_FEATURES": disabled}, capture_output=True, text=True,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fashion.files import named_in_errors, sha256, write_csv, write_json, written_whole
+from fashion.files import atomic_write, sha256, with_filename, write_csv, write_json
 
 
 def names(folder):
@@ -19,7 +19,7 @@ def names(folder):
 def test_the_file_appears_when_the_block_ends(tmp_path):
     path = tmp_path / "model.keras"
     path.write_text("old")
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text("new")
         assert path.read_text() == "old"
         # beside it, so that the move is one step; with its suffix kept
@@ -30,7 +30,7 @@ def test_the_file_appears_when_the_block_ends(tmp_path):
 
 def test_missing_folders_are_made(tmp_path):
     path = tmp_path / "a" / "b" / "c.txt"
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text("new")
     assert path.read_text() == "new"
 
@@ -39,7 +39,7 @@ def test_missing_folders_are_made(tmp_path):
 def test_an_error_in_the_block_leaves_the_old_file_and_nothing_else(tmp_path, error):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(error), written_whole(path) as part:
+    with pytest.raises(error), atomic_write(path) as part:
         part.write_text("half")
         raise error
     assert path.read_text() == "old"
@@ -47,7 +47,7 @@ def test_an_error_in_the_block_leaves_the_old_file_and_nothing_else(tmp_path, er
 
 
 def test_an_error_in_the_block_leaves_no_file_where_none_was(tmp_path):
-    with pytest.raises(ValueError, match="stop"), written_whole(tmp_path / "a.txt") as part:
+    with pytest.raises(ValueError, match="stop"), atomic_write(tmp_path / "a.txt") as part:
         part.write_text("half")
         raise ValueError("stop")
     assert names(tmp_path) == []
@@ -58,15 +58,15 @@ def test_what_a_killed_run_leaves_is_overwritten_by_the_next(tmp_path):
     path.write_text("old")
     dies_while_writing = """
 import os, pathlib, sys
-from fashion.files import written_whole
-with written_whole(pathlib.Path(sys.argv[1])) as part:
+from fashion.files import atomic_write
+with atomic_write(pathlib.Path(sys.argv[1])) as part:
     part.write_text("a long first half")
     os._exit(9)
 """
     assert subprocess.run([sys.executable, "-c", dies_while_writing, path]).returncode == 9
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a.part.txt", "a.txt"]
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text("new")
     assert path.read_text() == "new"
     assert names(tmp_path) == ["a.txt"]
@@ -138,7 +138,7 @@ def test_sha256_of_published_examples(tmp_path, content, digest):
 def test_a_full_disk_is_told_with_the_name_of_the_file():
     with (
         pytest.raises(OSError, match="No space left on device") as error,
-        named_in_errors(Path("metrics/test.json")),
+        with_filename(Path("metrics/test.json")),
     ):
         Path("/dev/full").write_text("x")
     assert error.value.filename == "metrics/test.json"
@@ -148,12 +148,12 @@ def test_a_full_disk_is_told_also_where_numpy_does_not(tmp_path, monkeypatch):
     class Full:
         free = 0
 
-    with pytest.raises(OSError, match="1024 requested"), named_in_errors(tmp_path / "x.npy"):
+    with pytest.raises(OSError, match="1024 requested"), with_filename(tmp_path / "x.npy"):
         raise OSError("1024 requested and 512 written")
     monkeypatch.setattr("shutil.disk_usage", lambda path: Full)
     with (
         pytest.raises(OSError, match="No space left") as error,
-        named_in_errors(tmp_path / "x.npy"),
+        with_filename(tmp_path / "x.npy"),
     ):
         raise OSError("1024 requested and 512 written")
     assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / "x.npy"))

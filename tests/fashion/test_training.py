@@ -5,7 +5,15 @@ import pytest
 
 from fashion.backend import keras, make_deterministic
 from fashion.models import build_cnn, build_mlp
-from fashion.training import AVERAGED, EpochLog, augmenter, batches, fit, optimizer, predict
+from fashion.training import (
+    EMA_MOMENTUM,
+    EpochLog,
+    build_augmentation,
+    build_optimizer,
+    fit,
+    make_dataset,
+    predict,
+)
 
 HEADER = "epoch,loss,accuracy,val_loss,val_accuracy\n"
 RANDOM = np.random.default_rng(0)
@@ -133,8 +141,8 @@ SETTINGS = {
     "weight decay": {"weight_decay": 0.1},
     "flip": {"augmentation": "flip"},
     "flip and shift": {"augmentation": "flip_shift"},
-    "averaging": {"weight_averaging": True},
-    "averaging, best": {"weight_averaging": True, "keep": "best"},
+    "averaging": {"use_ema": True},
+    "averaging, best": {"use_ema": True, "keep": "best"},
     "early stopping": {"early_stopping": 1, "keep": "best"},
     "dropout": {"model": lambda: build_mlp((4, 4), [16], 3, dropout=0.5)},
     "batch normalization": {"model": lambda: build_mlp((4, 4), [16], 3, batch_normalization=True)},
@@ -167,11 +175,11 @@ def test_each_setting_changes_the_weights_repeats_to_the_bit_and_tells_of_the_we
 def test_averaged_weights_are_the_exponential_moving_average_over_steps(tmp_path):
     one_step_an_epoch = {"history": tmp_path / "history.csv", "batch_size": 42}
     courses = [train(epochs=epochs, **one_step_an_epoch)[0].get_weights() for epochs in (1, 2, 3)]
-    averaged, _ = train(epochs=3, weight_averaging=True, **one_step_an_epoch)
+    averaged, _ = train(epochs=3, use_ema=True, **one_step_an_epoch)
     for *steps, found in zip(*courses, averaged.get_weights(), strict=True):
         expected = steps[0].astype(np.float64)  # from the first step on
         for weights in steps[1:]:
-            expected = AVERAGED * expected + (1 - AVERAGED) * weights
+            expected = EMA_MOMENTUM * expected + (1 - EMA_MOMENTUM) * weights
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
 
 
@@ -185,7 +193,7 @@ def test_early_stopping_ends_training_so_many_epochs_after_the_best(tmp_path, pa
 
 
 def test_the_cosine_schedule_rises_within_a_twentieth_of_the_steps_then_falls_to_zero():
-    rate = optimizer(0.5, "cosine", 1000, 0.0, weight_averaging=False)._learning_rate
+    rate = build_optimizer(0.5, "cosine", 1000, 0.0, use_ema=False)._learning_rate
     # Loshchilov and Hutter, SGDR (2017), formula 5, one cycle
     expected = {0: 0.0, 25: 0.25, 50: 0.5, 525: 0.25, 1000: 0.0}
     assert {step: float(rate(step)) for step in expected} == pytest.approx(expected, abs=1e-6)
@@ -198,7 +206,7 @@ def test_weight_decay_takes_its_share_times_the_rate_off_weights_not_off_biases_
     values = [np.full_like(weights.numpy(), 2) for weights in model.trainable_variables]
     for variable, value in zip(model.trainable_variables, values, strict=True):
         variable.assign(value)
-    adam = optimizer(0.5, "constant", 1, 0.1, weight_averaging=False)
+    adam = build_optimizer(0.5, "constant", 1, 0.1, use_ema=False)
     adam.build(model.trainable_variables)
     adam.apply(
         [keras.ops.zeros_like(variable) for variable in model.trainable_variables]
@@ -220,7 +228,9 @@ def shifted(image: np.ndarray, down: int, right: int) -> np.ndarray:
 def variants(augmentation: str, seed: int = 1) -> list[bytes]:
     """What becomes of 500 copies of an image that is unlike its mirror image."""
     image = np.arange(1, 21, dtype=np.uint8).reshape(5, 4)
-    images = augmenter(augmentation, (5, 4), seed)(np.tile(image, (500, 1, 1)), training=True)
+    images = build_augmentation(augmentation, (5, 4), seed)(
+        np.tile(image, (500, 1, 1)), training=True
+    )
     assert images.shape == (500, 5, 4)
     return [np.asarray(image, np.float32).tobytes() for image in images]
 
@@ -291,7 +301,7 @@ def orders(batch_size, seed, epochs=2):
     Item i's image is full of i.
     """
     labels = np.arange(23, dtype=np.uint8)
-    dataset = batches(
+    dataset = make_dataset(
         np.tile(labels[:, None, None], (1, 2, 2)), labels, batch_size=batch_size, seed=seed
     )
     order, sizes = [], []
@@ -341,9 +351,9 @@ def test_memory_mapped_images_are_read_a_batch_at_a_time(tmp_path):
     (tmp_path / "images").write_bytes(TRAINING[0].tobytes())
     Watched.asked = []
     images = Watched(tmp_path / "images", np.uint8, "r", shape=TRAINING[0].shape)
-    together = list(batches(images, TRAINING[1], batch_size=8, seed=1).as_numpy_iterator())
+    together = list(make_dataset(images, TRAINING[1], batch_size=8, seed=1).as_numpy_iterator())
     assert Watched.asked == [8, 8, 8, 8, 8, 2]
     for (mapped, _), (whole, _) in zip(
-        together, batches(*TRAINING, batch_size=8, seed=1).as_numpy_iterator(), strict=True
+        together, make_dataset(*TRAINING, batch_size=8, seed=1).as_numpy_iterator(), strict=True
     ):
         np.testing.assert_array_equal(mapped, whole)

@@ -96,7 +96,7 @@ def test_a_stage_does_what_it_declares_and_all_of_it(repository, stage):
         ("open('metrics/extra.json', 'w').close()", "writes metrics/extra.json"),
         ("open('metrics/test.json', 'a').close()", "writes metrics/test.json"),
         ("import os; os.close(os.open('notes.txt', os.O_CREAT | os.O_WRONLY))", "writes notes.txt"),
-        ("import fashion.drawn", "imports fashion/drawn.py"),
+        ("import fashion.synthetic", "imports fashion/synthetic.py"),
     ],
 )
 def test_a_stage_that_cheats_is_caught(repository, cheat, problem):

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.lying_server import lying_server
 from fashion.errors import UserError
 from stages import fetch
 from stages.dataset import DataFile
 from stages.fetch import fetch_file
+from tests.support.faulty_server import faulty_server
 
 CONTENT = bytes(range(256)) * 400
 NAME = "train-images-idx3-ubyte.gz"
@@ -24,7 +24,7 @@ def folder_with(tmp_path: Path, name: str, content: bytes) -> str:
 
 @pytest.fixture
 def server():
-    with lying_server({NAME: CONTENT}) as address:
+    with faulty_server({NAME: CONTENT}) as address:
         yield address
 
 
@@ -123,7 +123,7 @@ def test_a_lying_server_is_left_after_a_bounded_time(
     tmp_path, server, kind, reason, capsys, monkeypatch
 ):
     monkeypatch.setattr(fetch, "TIMEOUT", 1)
-    monkeypatch.setattr(fetch, "SLOWEST", 1_000_000)
+    monkeypatch.setattr(fetch, "MIN_BYTES_PER_SECOND", 1_000_000)
     sources = [f"{server}/{kind}", folder_with(tmp_path, "whole", CONTENT)]
     begun = time.monotonic()
     fetch_file(FILE, sources, tmp_path / "raw" / NAME)

@@ -39,7 +39,7 @@ def test_the_committed_params_are_those_of_run_1():
         "dropout",
         "batch_normalization",
         "weight_decay",
-        "weight_averaging",
+        "use_ema",
         "early_stopping",
     }
     values = params.model.model_dump() | params.train.model_dump()
@@ -80,9 +80,9 @@ def test_the_committed_params_are_those_of_run_1():
         ),
         ("train.weight_decay", -0.1, "train.weight_decay is -0.1"),
         (
-            "train.weight_averaging",
+            "train.use_ema",
             1,
-            "train.weight_averaging is 1. Input should be a valid boolean",
+            "train.use_ema is 1. Input should be a valid boolean",
         ),
         ("model.name", "resnet", "model.name is 'resnet'. Input should be 'mlp' or 'cnn'"),
         ("model.dropout", 1.0, "model.dropout is 1.0. Input should be less than 1"),

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tools.dvc import environment
+from tools.dvc import subprocess_env
 
 
 def test_a_second_repro_runs_nothing(repository):
@@ -65,7 +65,7 @@ def test_a_killed_run_is_repaired_by_running_it_again(repository):
     process = subprocess.Popen(
         repro,
         cwd=repository.folder,
-        env=environment(),
+        env=subprocess_env(),
         stdout=subprocess.DEVNULL,
         start_new_session=True,
     )

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import yaml
 
-from tools.dvc import environment
+from tools.dvc import subprocess_env
 
 PROJECT = Path(__file__).parents[2]
 
@@ -77,7 +77,7 @@ def running(request, repository):
     log = (repository.folder.parent / "output").open("w+")
     process = subprocess.Popen(
         [sys.executable, "-m", "tools.experiments", "--jobs", "2"],
-        cwd=repository.folder, env=environment(), stdout=log, stderr=subprocess.STDOUT,
+        cwd=repository.folder, env=subprocess_env(), stdout=log, stderr=subprocess.STDOUT,
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while "first: epoch" not in (repository.folder.parent / "output").read_text():
@@ -341,7 +341,7 @@ def test_a_commit_while_they_run_is_not_in_the_way(repository):
     process = subprocess.Popen(
         [sys.executable, "-m", "tools.experiments"],
         cwd=repository.folder,
-        env=environment(),
+        env=subprocess_env(),
         stdout=subprocess.DEVNULL,
     )
     while not any(

@@ -78,7 +78,7 @@ def test_what_only_the_cache_holds_is_read_with_all(repository):
 def test_make_check_fails_on_damage(repository, name):
     flip(in_cache(repository, md5_of(repository, name)))
     flip(repository.folder / ("data/prepared/test_labels.npy" if name == "data/prepared" else name))
-    output = repository.python("tools.check", "--baseline", "HEAD", status=None)
+    output = repository.python("tools.gate.check", "--baseline", "HEAD", status=None)
     assert "damaged, so it is removed" in output
 
 

@@ -3,7 +3,7 @@ import statistics
 
 import pytest
 
-from bench.repository import Repository
+from tests.support.repository import Repository
 
 pytestmark = pytest.mark.xdist_group(__name__)  # so that what they share is made once
 
@@ -18,7 +18,7 @@ def measured_once(built, tmp_path_factory):
     )
     repository.dvc("repro")
     repository.commit("One epoch")
-    repository.python("tools.noise", "--seeds", "2")
+    repository.python("tools.gate.noise", "--seeds", "2")
     repository.commit("Its noise")
     return repository
 
@@ -43,16 +43,16 @@ def test_noise_is_the_spread_over_seeds(measured):
     assert noise["metrics"]["accuracy"]["mean"] == pytest.approx(
         statistics.mean([first, second]), abs=1e-6
     )
-    assert noise["metrics"]["accuracy"]["deviation"] == pytest.approx(
+    assert noise["metrics"]["accuracy"]["std"] == pytest.approx(
         statistics.stdev([first, second]), abs=1e-6
     )
 
 
 def test_check_compares_means_over_seeds(measured):
-    output = measured.python("tools.check", "--baseline", "HEAD", "--seeds", "2")
+    output = measured.python("tools.gate.check", "--baseline", "HEAD", "--seeds", "2")
     assert output.count("+0.0000") == 2 and "### Check against HEAD: ✓ holds" in output
     measured.set("prepare.split_seed=7")
     measured.commit("A baseline whose noise was not measured")
     assert "measured for other params" in measured.python(
-        "tools.check", "--baseline", "HEAD", "--seeds", "2", status=2
+        "tools.gate.check", "--baseline", "HEAD", "--seeds", "2", status=2
     )

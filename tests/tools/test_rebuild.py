@@ -20,7 +20,7 @@ def committed(compared, tmp_path_factory):
     """A project with all its results committed, made by `make`, and noise that is made up."""
     repository = compared(tmp_path_factory.mktemp("committed"))
     metrics = yaml.safe_load(repository.read("gate.yaml"))["metrics"]
-    noise = {"runs": 10, "metrics": {name: {"mean": 0.5, "deviation": 0.5} for name in metrics}}
+    noise = {"runs": 10, "metrics": {name: {"mean": 0.5, "std": 0.5} for name in metrics}}
     (repository.folder / "metrics/noise.json").write_text(json.dumps(noise))
     repository.commit("The table, and made-up noise")
     repository.python("tools.rebuild")

@@ -9,8 +9,8 @@ import pandas as pd
 import psutil
 import pytest
 
-from tools.config import Sweep
-from tools.sweep import tried
+from tools.experiments.config import Sweep
+from tools.experiments.study import trial_params
 
 pytestmark = pytest.mark.xdist_group(__name__)  # so that what they share is made once
 
@@ -47,10 +47,10 @@ def with_sweep(repository, *changes: str):
 @pytest.fixture(scope="module")
 def swept(built, tmp_path_factory):
     """A repository whose sweep of four trials has run, one at a time, and what that printed."""
-    from bench.repository import Repository
+    from tests.support.repository import Repository
 
     repository = with_sweep(Repository(built).copy(tmp_path_factory.mktemp("swept") / "project"))
-    return repository, repository.python("tools.sweep")
+    return repository, repository.python("tools.experiments.sweep")
 
 
 def test_each_trial_is_an_experiment_with_the_value_that_the_table_has(swept):
@@ -66,7 +66,7 @@ def test_each_trial_is_an_experiment_with_the_value_that_the_table_has(swept):
     assert f"val_accuracy: {best['val_accuracy']:.5f}".rstrip("0") in repository.run(
         "git", "show", f"{revision(repository, best['trial'])}:metrics/train.json"
     ).replace('"', "")
-    assert "4 run to the end, 0 ended early, 0 failed" in output and "explains" in output
+    assert "4 completed, 0 pruned, 0 failed" in output and "explains" in output
     assert (repository.folder / "plots/sweep-small.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -87,22 +87,20 @@ def revision(repository, name: str) -> str:
 def test_a_second_call_runs_nothing(swept):
     repository, _ = swept
     before = repository.results()
-    output = repository.python("tools.sweep")
-    assert (
-        "epoch 1/" not in output and "4 run to the end" in output and repository.results() == before
-    )
+    output = repository.python("tools.experiments.sweep")
+    assert "epoch 1/" not in output and "4 completed" in output and repository.results() == before
 
 
 def test_one_that_is_killed_goes_on_with_the_same_trials(swept, built, tmp_path):
-    from bench.repository import Repository
+    from tests.support.repository import Repository
 
     repository = with_sweep(Repository(built).copy(tmp_path / "project"))
-    words = [sys.executable, "-m", "tools.sweep"]
+    words = [sys.executable, "-m", "tools.experiments.sweep"]
     log = (tmp_path / "log").open("w")
     process = subprocess.Popen(
         words,
         cwd=repository.folder,
-        env=repository.environment(),
+        env=repository.env(),
         stdout=log,
         start_new_session=True,
     )
@@ -115,7 +113,7 @@ def test_one_that_is_killed_goes_on_with_the_same_trials(swept, built, tmp_path)
     for victim in victims:
         with suppress(psutil.NoSuchProcess):
             victim.kill()
-    output = repository.python("tools.sweep")
+    output = repository.python("tools.experiments.sweep")
     assert "sweep-small-000: " not in output and "sweep-small-001: epoch 1/2" in output
     pd.testing.assert_frame_equal(table(repository), table(swept[0]))
 
@@ -125,20 +123,20 @@ def test_fractions_have_four_digits_and_stay_within_their_range():
     space = ranges | {"c": {"choices": [0.123456]}, "d": {"low": 1, "high": 9}}
     sweep = Sweep(metric="val_loss", trials=1, seed=1, sampler="tpe", prune=False, space=space)
     proposed = {"a": 0.00031415926, "b": 0.999989, "c": 0.123456, "d": 3}
-    assert tried(proposed, sweep) == {"a": 0.0003142, "b": 0.99999, "c": 0.123456, "d": 3}
+    assert trial_params(proposed, sweep) == {"a": 0.0003142, "b": 0.99999, "c": 0.123456, "d": 3}
 
 
 def test_the_best_params_are_written_and_the_comments_stay(swept, tmp_path):
     repository = swept[0].copy(tmp_path / "project")
     repository.commit("The results of the sweep")  # its experiments are those of the commit before
-    repository.python("tools.sweep", "--apply")
+    repository.python("tools.experiments.sweep", "--apply")
     best = pd.read_csv(repository.folder / "metrics/sweep-small.csv").iloc[0]
     assert repository.dvc("repro", "train") and repository.dvc("status", "train")
     text = repository.read("params.yaml").decode()
     assert f"dropout: {best['model.dropout']}" in text and "epochs: 2\n" in text
 
 
-def test_a_hopeless_trial_is_ended_early(repository):
+def test_a_hopeless_trial_is_pruned(repository):
     with_sweep(
         repository,
         "sweeps.small.prune=true",
@@ -149,12 +147,12 @@ def test_a_hopeless_trial_is_ended_early(repository):
         "sweeps.small.space={train.learning_rate: {choices: [0.001, 0.0000001]},"
         " seed: {low: 0, high: 1000}}",
     )
-    output = repository.python("tools.sweep")
+    output = repository.python("tools.experiments.sweep")
     trials = table(repository)
     pruned = trials[trials["state"] == "pruned"]
     # trials are ended from a third on, not after the last
     assert len(pruned) and pruned["epochs"].between(3, 8).all(), output
-    assert set(pruned["train.learning_rate"]) == {1e-7} and f"{len(pruned)} ended early" in output
+    assert set(pruned["train.learning_rate"]) == {1e-7} and f"{len(pruned)} pruned" in output
     assert kept(repository) == list(trials.index[trials["state"] == "complete"])
 
 
@@ -188,7 +186,7 @@ def test_a_hopeless_trial_is_ended_early(repository):
 )
 def test_what_can_not_be_searched_is_refused_before_anything_starts(repository, change, message):
     repository.set(SWEEP, change)
-    output = repository.python("tools.sweep", status=1)
+    output = repository.python("tools.experiments.sweep", status=1)
     assert output.startswith("sweep: ") and message in output and "Traceback" not in output
     assert kept(repository) == []
 
@@ -204,13 +202,13 @@ def test_what_can_not_be_searched_is_refused_before_anything_starts(repository, 
 def test_trials_of_other_params_are_not_mixed(swept, tmp_path, change, what):
     repository = swept[0].copy(tmp_path / "project")
     repository.set(change)
-    output = repository.python("tools.sweep", status=1)
+    output = repository.python("tools.experiments.sweep", status=1)
     assert what in output and "Give it another name" in output
 
 
 def test_a_sweep_that_is_not_there_is_told(repository):
     repository.set(SWEEP)
-    output = repository.python("tools.sweep", "--name", "large", status=1)
+    output = repository.python("tools.experiments.sweep", "--name", "large", status=1)
     assert (
         output == "sweep: there is no sweep large in experiments.yaml: sweeps. There are: small\n"
     )
@@ -222,10 +220,10 @@ def test_sweeps_are_compared_by_their_best_trials(swept, tmp_path):
     repository.set(
         f"sweeps.another={definition}", "sweeps.another.sampler=random", "sweeps.another.trials=1"
     )
-    repository.python("tools.sweep", "--name", "another")
+    repository.python("tools.experiments.sweep", "--name", "another")
     rows = pd.read_csv(repository.folder / "metrics/sweeps.csv").set_index("sweep")
     assert list(rows.index) == ["another", "small"] and rows["trials"].tolist() == [1, 4]
-    assert rows["epochs"].tolist() == [2, 8] and rows["ended_early"].tolist() == [0, 0]
+    assert rows["epochs"].tolist() == [2, 8] and rows["pruned"].tolist() == [0, 0]
     assert (
         rows["best_trial"]["small"]
         == pd.read_csv(repository.folder / "metrics/sweep-small.csv")["trial"][0]

@@ -8,7 +8,7 @@ import yaml
 
 from fashion.environment import PORTABLE
 from fashion.errors import UserError
-from tools import verify
+from tools.gate import verify
 
 pytestmark = pytest.mark.xdist_group(__name__)  # so that what they share is made once
 
@@ -18,7 +18,7 @@ def compared_once(compared, tmp_path_factory):
     """A committed project with its experiments' table, quick to rebuild."""
     repository = compared(tmp_path_factory.mktemp("verified"))
     metrics = yaml.safe_load(repository.read("gate.yaml"))["metrics"]
-    noise = {"runs": 10, "metrics": {name: {"mean": 0.5, "deviation": 0.01} for name in metrics}}
+    noise = {"runs": 10, "metrics": {name: {"mean": 0.5, "std": 0.01} for name in metrics}}
     (repository.folder / "metrics/noise.json").write_text(json.dumps(noise))
     repository.commit("The table, and made-up noise")
     return repository
@@ -26,7 +26,7 @@ def compared_once(compared, tmp_path_factory):
 
 def test_a_commit_that_rebuilds_to_the_byte_is_verified_and_nothing_here_changes(compared_once):
     before, status = compared_once.results(), compared_once.run("git", "status", "--short")
-    output = compared_once.python("tools.verify")
+    output = compared_once.python("tools.gate.verify")
     assert "outputs are equal to the byte" in output
     for path in (
         "data/prepared",
@@ -67,7 +67,9 @@ def claim(repository, tmp_path, accuracy: float, cpu: str | None = None):
 
 
 def test_another_result_in_another_environment_is_the_same_within_noise(compared_once, tmp_path):
-    output = claim(compared_once, tmp_path, 0.0001, cpu="another").python("tools.verify", status=3)
+    output = claim(compared_once, tmp_path, 0.0001, cpu="another").python(
+        "tools.gate.verify", status=3
+    )
     assert (
         "1 of 16 outputs differ from the committed ones because of the machine"
         " or its packages (cpu)" in output
@@ -138,5 +140,5 @@ def test_only_threads_that_change_bytes_make_another_environment(compared_once, 
 
 def test_a_missing_revision_is_named(compared_once):
     assert "there is no revision nowhere" in compared_once.python(
-        "tools.verify", "nowhere", status=1
+        "tools.gate.verify", "nowhere", status=1
     )

@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+
+from fashion.dataset_stats import count_duplicates, images_per_class, pixel_mean_and_std
+
+
+def test_images_are_counted_by_the_name_of_their_class_in_order():
+    counts = images_per_class(np.array([2, 0, 2, 2], np.uint8), ["Trouser", "Coat", "Bag", "Dress"])
+    assert list(counts.items()) == [("Trouser", 1), ("Coat", 0), ("Bag", 3), ("Dress", 0)]
+
+
+def test_mean_and_std_agree_with_numpy_on_scaled_pixels():
+    images = np.random.default_rng(0).integers(0, 256, (2500, 7, 4), np.uint8)
+    scaled = images / 255
+    assert pixel_mean_and_std(images) == pytest.approx((scaled.mean(), scaled.std()), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "mean", "std"),
+    [
+        ([0, 0, 0, 0], 0, 0),
+        ([255, 255], 1, 0),
+        ([0, 255], 0.5, 0.5),
+        ([0, 0, 0, 255], 0.25, 3**0.5 / 4),
+        ([51], 0.2, 0),
+    ],
+)
+def test_mean_and_std_by_hand(pixels, mean, std):
+    images = np.array(pixels, np.uint8).reshape(1, 1, -1)
+    assert pixel_mean_and_std(images) == pytest.approx((mean, std), abs=1e-15)
+
+
+def test_images_found_pixel_for_pixel_among_others_are_counted_each():
+    a, b, c = np.random.default_rng(0).integers(0, 256, (3, 4, 4), np.uint8)
+    almost_a = a.copy()
+    almost_a[3, 3] ^= 1
+    assert count_duplicates(np.stack([a, b, a, almost_a]), among=np.stack([c, a, a])) == 2
+    assert count_duplicates(np.stack([a, b]), among=np.stack([c, almost_a])) == 0

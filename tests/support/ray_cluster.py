@@ -1,0 +1,69 @@
+"""A real Ray cluster of several nodes on this machine, for tests and for bench/scaling.py.
+
+Each node has one CPU and a home folder of its own, and so a cache of its own.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from tests.support.repository import Repository
+
+RAY = Path(sys.executable).with_name("ray")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def end(node: psutil.Popen) -> None:
+    """Kill a node with all that `ray start` has started, at once, as a power cut would."""
+    with suppress(psutil.NoSuchProcess):
+        for victim in [*node.children(recursive=True), node]:
+            with suppress(psutil.NoSuchProcess):
+                victim.kill()
+    node.wait()
+
+
+def publish(repository: Repository, folder: Path) -> None:
+    """Commit all and push it to a Git remote and a DVC remote, both made in `folder`."""
+    repository.run("git", "init", "--quiet", "--bare", "--initial-branch=main", str(folder / "git"))
+    repository.run("git", "remote", "add", "origin", str(folder / "git"))
+    repository.dvc("remote", "add", "--default", "team", str(folder / "remote"))
+    repository.commit("For the cluster")
+    repository.run("git", "push", "--quiet", "origin", "main")
+
+
+@contextmanager
+def ray_cluster(folder: Path, nodes: int) -> Iterator[tuple[str, dict[Path, psutil.Popen]]]:
+    """Yield the address of a cluster, and each node's process by its home, a folder in `folder`.
+
+    The first node is the head.
+    """
+    address, processes = f"127.0.0.1:{free_port()}", {}
+    head = [f"--port={address.split(':')[1]}", "--head", "--include-dashboard=false"]
+    alike = ["--block", "--num-cpus=1", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
+    with ExitStack() as stack:
+        for i in range(nodes):
+            home, log = folder / f"node-{i}", folder / f"node-{i}.log"
+            home.mkdir()
+            words = [RAY, "start", *([f"--address={address}"] if i else head), *alike]
+            environment = os.environ | {"HOME": str(home), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
+            with log.open("w") as file:
+                processes[home] = psutil.Popen(
+                    words, env=environment, stdout=file, stderr=subprocess.STDOUT
+                )
+            stack.callback(end, processes[home])
+            while "Ray runtime started" not in log.read_text():
+                assert processes[home].poll() is None, log.read_text()
+                time.sleep(0.1)
+        yield address, processes

@@ -1,0 +1,147 @@
+"""A small copy of this project on drawn garments, used by commands, as a person would.
+
+It is for tests and for bench/fault_injection.py.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from fashion.strict_yaml import parse_yaml
+from stages.dataset import DATASET, read_dataset
+from stages.params import PARAMS
+from tools.dataset import describe_dataset, write_dataset
+from tools.demo import NAME
+from tools.dvc import subprocess_env
+from tools.experiments.config import EXPERIMENTS, Experiments
+from tools.gate.config import GATE, Gate
+from tools.overrides import set_dotted
+
+PROJECT = Path(__file__).parents[2]
+IDENTITY = {
+    f"GIT_{role}_{part}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for part, value in (("NAME", "Test"), ("EMAIL", "test@example.com"))
+}
+
+
+def file_of(key: str) -> Path:
+    """Return the configuration file in which a key stands."""
+    files = {EXPERIMENTS: Experiments.model_fields, GATE: Gate.model_fields}
+    files[DATASET] = ["name", "image_shape", "class_names", "sources", "files"]
+    return next((path for path, keys in files.items() if key in keys), PARAMS)
+
+
+class Repository:
+    """A Git and DVC repository in a folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def run(self, *words: str, status: int | None = 0, **variables: str) -> str:
+        """Run a command; return what it printed, standard error included.
+
+        `status` is what it must exit with.
+        """
+        result = subprocess.run(
+            words,
+            cwd=self.folder,
+            env=self.env(**variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert status in (None, result.returncode), (
+            f"{' '.join(words)} exited with {result.returncode}:\n{result.stdout}"
+        )
+        return result.stdout
+
+    def env(self, **variables: str) -> dict[str, str]:
+        return subprocess_env(**IDENTITY) | {"FASHION_MNIST_DIR": ""} | variables
+
+    def python(self, module: str, *arguments: str, **keywords) -> str:
+        return self.run(sys.executable, "-m", module, *arguments, **keywords)
+
+    def dvc(self, *arguments: str, **keywords) -> str:
+        return self.python("dvc", *arguments, **keywords)
+
+    def commit(self, message: str = "change") -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+    def copy(self, folder: Path) -> "Repository":
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Repository(folder)
+
+    def read(self, path: str) -> bytes:
+        return (self.folder / path).read_bytes()
+
+    def set(self, *assignments: str) -> None:
+        """Change a configuration file: "train.epochs=3", "groups={...}" or "sources=[...]"."""
+        for assignment in assignments:
+            name, _, value = assignment.partition("=")
+            path = self.folder / file_of(name.split(".")[0])
+            values = parse_yaml(path.read_text())
+            set_dotted(values, name, parse_yaml(value))
+            path.write_text(yaml.safe_dump(values, sort_keys=False))
+
+    def stub_training(self, seconds: float = 0.0) -> None:
+        """Have tests/support/stub_training.py stand in for training, and end the pipeline there.
+
+        An epoch takes so many `seconds`.
+        """
+        stub = (PROJECT / "tests/support/stub_training.py").read_text()
+        (self.folder / "stages/train.py").write_text(
+            stub.replace("SECONDS = 0.0", f"SECONDS = {seconds}")
+        )
+        path = self.folder / "dvc.yaml"
+        pipeline = parse_yaml(path.read_text())
+        pipeline["stages"] = {
+            name: pipeline["stages"][name] for name in ("fetch", "prepare", "train")
+        }
+        path.write_text(yaml.safe_dump(pipeline, sort_keys=False))
+
+    def results(self) -> dict[str, bytes]:
+        """Return every file that the pipeline's outputs consist of, by path.
+
+        And dvc.lock where there is one.
+        """
+        folders = ("data", "models", "metrics", "plots")
+        files = [
+            path
+            for folder in folders
+            for path in (self.folder / folder).rglob("*")
+            if path.is_file()
+        ]
+        files += [path for path in (self.folder / "dvc.lock",) if path.exists()]
+        return {str(path.relative_to(self.folder)): path.read_bytes() for path in files}
+
+
+def small_project(folder: Path, drawings: Path) -> Repository:
+    """Set up the project as it is in the working copy, without results, and commit it.
+
+    It has small params for the drawn data.
+    """
+    repository = Repository(folder)
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listing, cwd=PROJECT, capture_output=True, check=True).stdout
+    for name in os.fsdecode(names).rstrip("\0").split("\0"):
+        if (PROJECT / name).is_file() and not name.startswith(("metrics/", "plots/", "dvc.lock")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, folder / name)
+    class_names = read_dataset(PROJECT / DATASET).class_names
+    write_dataset(describe_dataset(drawings, NAME, class_names), folder / DATASET)
+    repository.set(
+        "prepare.validation_size=200",
+        "model.hidden_units=[32, 16]",
+        "train.epochs=2",
+        "train.batch_size=32",
+    )
+    repository.run("git", "init", "--quiet", "--initial-branch=main")
+    repository.commit("The project")
+    return repository

@@ -1,0 +1,68 @@
+"""experiments.yaml: experiments, groups of them, sweeps, and what a trial on a cluster is given."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PositiveInt, StringConstraints, model_validator
+
+from fashion.strict_yaml import Name, StrictModel, read_config
+from stages.params import Seed
+
+EXPERIMENTS = Path("experiments.yaml")
+
+ExperimentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+# by name: which params it sets, "train.epochs", to what
+ExperimentMap = dict[ExperimentName, dict[Name, Any]]
+
+
+class Range(StrictModel):
+    """The values that a sweep tries for a param.
+
+    Those of `choices`, or all from `low` to `high`; whole numbers where both are.
+    """
+
+    choices: list[bool | int | float | str] | None = Field(default=None, min_length=1)
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False  # evenly over the logarithms
+
+    @model_validator(mode="after")
+    def is_one_of_both(self) -> Self:
+        bounds = (self.low, self.high)
+        if self.choices is None and (None in bounds or not self.low < self.high):
+            raise ValueError("it needs choices, or a low and a higher high")
+        if self.choices is not None and (bounds != (None, None) or self.log):
+            raise ValueError("it has choices, so it can't have low, high or log")
+        if self.log and self.low <= 0:
+            raise ValueError("with log, low must be greater than 0")
+        return self
+
+
+class Sweep(StrictModel):
+    metric: Literal["val_accuracy", "val_loss"]
+    trials: PositiveInt
+    jobs: PositiveInt | None = None  # trials at a time; by default as many as there are cores
+    seed: Seed  # of what is proposed
+    sampler: Literal["tpe", "random"]
+    prune: bool  # end a trial early that is worse than the median of the others at the same epoch
+    fixed: dict[Name, Any] = Field(default_factory=dict)  # params that all trials set
+    space: Annotated[dict[Name, Range], Field(min_length=1)]
+
+
+class Resources(StrictModel):
+    """What a trial on a Ray cluster is given."""
+
+    cpus: Annotated[float, Field(gt=0)] = 1
+    gpus: Annotated[float, Field(ge=0)] = 0
+
+
+class Experiments(StrictModel):
+    experiments: ExperimentMap
+    groups: dict[ExperimentName, ExperimentMap] = Field(default_factory=dict)
+    sweeps: dict[ExperimentName, Sweep] = Field(default_factory=dict)
+    ray: Resources = Field(default_factory=Resources)
+
+
+def read_experiments(path: Path = EXPERIMENTS) -> Experiments:
+    """Read and check experiments.yaml. Raises UserError naming each wrong key."""
+    return read_config(path, Experiments)

@@ -1,0 +1,128 @@
+"""Write the model card, models/README.md, from the tracked params and metrics.
+
+`make readme` writes it.
+"""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from fashion.strict_yaml import parse_yaml
+
+CARD, TEMPLATE = Path("models/README.md"), "model_card.md.j2"
+HIGH_CONFIDENCE = 0.99  # confidence from which a contradiction of the label is counted
+TOP_CONFUSIONS = 5  # confusions shown
+
+
+def card(project: Path = Path()) -> str:
+    """The card's text, for the model that the project's dvc.lock names."""
+    params, dataset, pipeline, lock = (
+        parse_yaml((project / name).read_text(encoding="utf-8"))
+        for name in ("params.yaml", "dataset.yaml", "dvc.yaml", "dvc.lock")
+    )
+    data, train, test, noise, environment = (
+        json.loads((project / f"metrics/{name}.json").read_text())
+        for name in ("data", "train", "test", "noise", "environment")
+    )
+    (artifact, model), classes = (
+        next(iter(pipeline["artifacts"].items())),
+        dataset["class_names"],
+    )
+    height, width = dataset["image_shape"]
+    predictions = pd.read_csv(project / "plots/predictions.csv", keep_default_na=False)
+    per_class = pd.read_csv(project / "metrics/per_class.csv", keep_default_na=False)
+    wrong = predictions[predictions["actual"] != predictions["predicted"]]
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    return templates.get_template(TEMPLATE).render(
+        artifact=artifact,
+        path=model["path"],
+        shape=f"{height}x{width}",
+        shape_text=f"{height}, {width}",
+        classes=classes,
+        layers=architecture(params["model"], len(classes)),
+        parameters=train["parameters"],
+        train=params["train"],
+        extra_settings=extra_settings(params["train"]),
+        seed=params["seed"],
+        environment=environment,
+        data=data,
+        files=markdown(pd.DataFrame(dataset["files"].values())[["name", "bytes", "sha256"]]),
+        wrong=len(wrong),
+        sure=int((wrong["confidence"] >= HIGH_CONFIDENCE).sum()),
+        results=markdown(results(test, noise)),
+        noise=noise,
+        per_class=markdown(per_class, floatfmt=".3f"),
+        confusions=markdown(confusions(wrong)),
+        weakest=per_class.loc[per_class["f1"].idxmin()],
+        md5=next(
+            out["md5"] for out in lock["stages"]["train"]["outs"] if out["path"] == model["path"]
+        ),
+    )
+
+
+def architecture(model: dict, classes: int) -> str:
+    """The layers in words."""
+    dropout = f", dropout {model['dropout']}" if model["dropout"] else ""
+    end = f"{dropout}, Dense {classes} with softmax"
+    if model["name"] == "cnn":
+        channels = " → ".join(map(str, model["filters"]))
+        return (
+            f"Blocks of two 3x3 convolutions with {channels} channels,"
+            f" batch normalization, ReLU, max pooling{end}"
+        )
+    normalization = "batch normalization and " if model["batch_normalization"] else ""
+    units = " → ".join(map(str, model["hidden_units"]))
+    return f"Flatten, Dense {units} with {normalization}ReLU{end}"
+
+
+def extra_settings(train: dict) -> str:
+    """Return what is set beyond the plain training.
+
+    For example ", learning rate schedule cosine, weight decay 0.05".
+    """
+    plain = {"epochs", "batch_size", "learning_rate", "keep"}
+    chosen = {
+        name: value
+        for name, value in train.items()
+        if name not in plain and value not in (0, "none", "constant")
+    }
+    return "".join(
+        f", {name.removeprefix('use_').replace('_', ' ')}{'' if value is True else f' {value}'}"
+        for name, value in chosen.items()
+    )
+
+
+def results(test: dict, noise: dict) -> pd.DataFrame:
+    low, high = test["accuracy_interval"]
+    rows = []
+    for name in ("accuracy", "macro_f1", "loss", "expected_calibration_error"):
+        spread = noise["metrics"][name]
+        this = f"{test[name]:.4f}" + (f" ({low:.4f} to {high:.4f})" if name == "accuracy" else "")
+        rows.append(
+            {
+                "": name.replace("_", " "),
+                "this model": this,
+                "mean ± standard deviation": f"{spread['mean']:.4f} ± {spread['std']:.4f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def confusions(wrong: pd.DataFrame) -> pd.DataFrame:
+    counts = (
+        wrong.groupby(["actual", "predicted"])
+        .size()
+        .sort_values(ascending=False, kind="stable")
+        .head(TOP_CONFUSIONS)
+    )
+    return counts.rename("images").reset_index()
+
+
+def markdown(table: pd.DataFrame, **options) -> str:
+    return table.to_markdown(index=False, **options)
