@@ -1,6 +1,6 @@
-"""A small copy of this project, built once on drawn garments.
+"""Small copies of this project, built once: on drawn garments, and with a toy pipeline.
 
-Each test that needs a repository gets a copy of that.
+Each test that needs a repository gets a copy of one.
 """
 
 import os
@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from stages.dataset import read_dataset
-from tests.support.repository import PROJECT, Repository, small_project
+from tests.support.repository import PROJECT, Repository, small_project, toy_project
 from tools.demo import draw_data_set
 
 
@@ -61,34 +61,56 @@ def built(tmp_path_factory, drawings) -> Path:
 
 
 @pytest.fixture(scope="session")
-def compared(built, tmp_path_factory) -> Callable[[Path], Repository]:
-    """Return copies of a repository in which `experiments` has run.
+def built_toy(tmp_path_factory) -> Path:
+    """Build the project with the toy pipeline. It has run, and all of it is committed."""
 
-    It has run two small experiments, short and longer.
+    def build(folder: Path) -> None:
+        toy = toy_project(folder)
+        toy.dvc("repro")
+        toy.commit("Its results")
+
+    return made_once(tmp_path_factory, "built_toy", build)
+
+
+@pytest.fixture(scope="session")
+def built_comparison(built_toy, tmp_path_factory) -> Path:
+    """A folder with a toy `project` in which two small experiments have run, short and longer.
+
+    What that printed is beside it, in `output`.
     """
 
     def compare(folder: Path) -> None:
-        repository = Repository(built).copy(folder / "project")
-        repository.set(
+        toy = Repository(built_toy).copy(folder / "project")
+        toy.set(
             "experiments={short: {train.epochs: 1},"
             " longer: {train.epochs: 3, train.batch_size: 64}}"
         )
-        repository.commit("Two small experiments")
-        (folder / "output").write_text(repository.python("tools.experiments"))
+        toy.commit("Two small experiments")
+        (folder / "output").write_text(toy.python("tools.experiments"))
 
-    original = made_once(tmp_path_factory, "compared", compare)
-
-    def copy(target: Path) -> Repository:
-        shutil.copytree(original, target, symlinks=True, dirs_exist_ok=True)
-        return Repository(target / "project")
-
-    return copy
+    return made_once(tmp_path_factory, "built_comparison", compare)
 
 
 @pytest.fixture
 def repository(built, tmp_path) -> Repository:
     """A built repository of the test's own."""
     return Repository(built).copy(tmp_path / "project")
+
+
+@pytest.fixture
+def toy(built_toy, tmp_path) -> Repository:
+    """A built repository of the test's own, with the toy pipeline."""
+    return Repository(built_toy).copy(tmp_path / "project")
+
+
+@pytest.fixture
+def compared(built_comparison, tmp_path) -> Repository:
+    """A toy repository of the test's own in which two small experiments have run.
+
+    What that printed is in its folder's neighbour, `output`.
+    """
+    shutil.copytree(built_comparison, tmp_path, symlinks=True, dirs_exist_ok=True)
+    return Repository(tmp_path / "project")
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from tools.gate.config import GATE, Gate
 from tools.overrides import set_dotted
 
 PROJECT = Path(__file__).parents[2]
+TOY = Path(__file__).with_name("toy")
 IDENTITY = {
     f"GIT_{role}_{part}": value
     for role in ("AUTHOR", "COMMITTER")
@@ -90,21 +91,12 @@ class Repository:
             set_dotted(values, name, parse_yaml(value))
             path.write_text(yaml.safe_dump(values, sort_keys=False))
 
-    def stub_training(self, seconds: float = 0.0) -> None:
-        """Have tests/support/stub_training.py stand in for training, and end the pipeline there.
-
-        An epoch takes so many `seconds`.
-        """
-        stub = (PROJECT / "tests/support/stub_training.py").read_text()
-        (self.folder / "stages/train.py").write_text(
-            stub.replace("SECONDS = 0.0", f"SECONDS = {seconds}")
-        )
-        path = self.folder / "dvc.yaml"
-        pipeline = parse_yaml(path.read_text())
-        pipeline["stages"] = {
-            name: pipeline["stages"][name] for name in ("fetch", "prepare", "train")
-        }
-        path.write_text(yaml.safe_dump(pipeline, sort_keys=False))
+    def slow_training(self, seconds: float) -> None:
+        """Have an epoch of the toy pipeline's training take so many seconds."""
+        path = self.folder / "stages/train.py"
+        text = path.read_text()
+        assert "SECONDS = 0.0" in text
+        path.write_text(text.replace("SECONDS = 0.0", f"SECONDS = {seconds}"))
 
     def results(self) -> dict[str, bytes]:
         """Return every file that the pipeline's outputs consist of, by path.
@@ -127,13 +119,7 @@ def small_project(folder: Path, drawings: Path) -> Repository:
 
     It has small params for the drawn data.
     """
-    repository = Repository(folder)
-    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listing, cwd=PROJECT, capture_output=True, check=True).stdout
-    for name in os.fsdecode(names).rstrip("\0").split("\0"):
-        if (PROJECT / name).is_file() and not name.startswith(("metrics/", "plots/", "dvc.lock")):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(PROJECT / name, folder / name)
+    repository = copy_project(folder)
     class_names = read_dataset(PROJECT / DATASET).class_names
     write_dataset(describe_dataset(drawings, NAME, class_names), folder / DATASET)
     repository.set(
@@ -142,6 +128,39 @@ def small_project(folder: Path, drawings: Path) -> Repository:
         "train.epochs=2",
         "train.batch_size=32",
     )
-    repository.run("git", "init", "--quiet", "--initial-branch=main")
     repository.commit("The project")
+    return repository
+
+
+def toy_project(folder: Path) -> Repository:
+    """Set up this project with the stages of the toy pipeline, without results, and commit it.
+
+    Those write the same kinds of files, in a tenth of a second each and without TensorFlow: what
+    the tools need of a pipeline is what DVC tracks.
+    """
+    repository = copy_project(folder)
+    for stage in (folder / "stages").glob("*.py"):
+        if stage.name not in ("params.py", "dataset.py"):
+            stage.unlink()
+    shutil.copytree(TOY, folder, dirs_exist_ok=True)
+    repository.set(
+        "name=toy squares",
+        "prepare.validation_size=200",
+        "train.epochs=2",
+        "train.batch_size=32",
+    )
+    repository.commit("The toy pipeline")
+    return repository
+
+
+def copy_project(folder: Path) -> Repository:
+    """Copy the working copy without its results into a new Git repository."""
+    repository = Repository(folder)
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listing, cwd=PROJECT, capture_output=True, check=True).stdout
+    for name in os.fsdecode(names).rstrip("\0").split("\0"):
+        if (PROJECT / name).is_file() and not name.startswith(("metrics/", "plots/", "dvc.lock")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, folder / name)
+    repository.run("git", "init", "--quiet", "--initial-branch=main")
     return repository
