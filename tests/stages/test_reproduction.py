@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 
 import pytest
 
+from tests.support.repository import Repository
 from tools.dvc import subprocess_env
 
 
@@ -18,37 +20,42 @@ def test_a_second_repro_runs_nothing(repository):
     assert repository.run("git", "status", "--porcelain") == ""
 
 
+@pytest.fixture(scope="module")
+def uneven(built, tmp_path_factory):
+    """A built repository whose batches leave rows over when they are shared out among threads."""
+    repository = Repository(built).copy(tmp_path_factory.mktemp("uneven") / "project")
+    repository.set("train.batch_size=100")
+    repository.stages("train", "evaluate")
+    return repository
+
+
+@pytest.mark.xdist_group("uneven")  # so that it is built once
 @pytest.mark.parametrize(("cores", "threads"), [("0", "1"), ("0,1", "2"), ("0", "4")])
-def test_training_again_gives_equal_bytes_on_any_number_of_cores(repository, cores, threads):
-    repository.set("train.batch_size=100")  # leaves rows over when it is shared out
-    repository.dvc("repro")
-    before = repository.results()
+def test_training_again_gives_equal_bytes_on_any_number_of_cores(uneven, cores, threads):
+    before = uneven.results()
+    for path in ("models/model.keras", "metrics/test.json", "plots/predictions.csv"):
+        (uneven.folder / path).unlink()
     settings = {"TF_NUM_INTEROP_THREADS": threads, "OMP_NUM_THREADS": threads}
-    for stage in ("train", "evaluate"):
-        repository.run(
-            "taskset", "--cpu-list", cores, sys.executable, "-m", f"stages.{stage}", **settings
-        )
-    after = repository.results()
+    uneven.stages("train", "evaluate", cores=cores, **settings)
+    after = uneven.results()
     assert {name for name in before if before[name] != after[name]} == set()
     assert before.keys() == after.keys()
 
 
-def test_a_fresh_clone_without_cache_gives_equal_bytes(repository, tmp_path):
-    clone = type(repository)(tmp_path / "clone")
+def test_a_clone_on_another_machine_makes_equal_bytes_and_its_working_copy_stays_clean(
+    repository, tmp_path
+):
+    record = repository.folder / "metrics/environment.json"
+    elsewhere = json.loads(record.read_text()) | {"cpu": "another", "instruction_set": ["X86_V3"]}
+    record.write_text(json.dumps(elsewhere, indent=2) + "\n")
+    repository.commit("As if made elsewhere")
+    clone = Repository(tmp_path / "clone")
     repository.run("git", "clone", "--quiet", ".", str(clone.folder))
     assert clone.dvc("repro").count("Running stage") == 3  # metrics and pictures come with Git
     assert clone.results() == repository.results()
     assert clone.dvc("repro", "--force").count("Running stage") == 5
     assert clone.results() == repository.results()
-
-
-def test_equal_bytes_on_another_machine_leave_the_working_copy_clean(repository):
-    record = repository.folder / "metrics/environment.json"
-    elsewhere = json.loads(record.read_text()) | {"cpu": "another", "instruction_set": ["X86_V3"]}
-    record.write_text(json.dumps(elsewhere, indent=2) + "\n")
-    repository.commit("As if made elsewhere")
-    assert repository.dvc("repro", "--force").count("Running stage") == 5
-    assert repository.run("git", "status", "--porcelain") == ""
+    assert clone.run("git", "status", "--porcelain") == ""
 
 
 def test_another_seed_gives_another_model(repository):
@@ -80,19 +87,30 @@ def test_a_killed_run_is_repaired_by_running_it_again(repository):
     assert repository.results() == before
 
 
-def test_metrics_and_plots_of_dvc_work(repository):
-    assert "macro_f1" in repository.dvc("metrics", "show")
-    repository.dvc("exp", "run", "--name", "longer", "--set-param", "train.epochs=3")
-    assert "accuracy" in repository.dvc("metrics", "diff", "HEAD")
-    assert "longer" in repository.dvc("exp", "show")
+def test_metrics_and_experiments_of_dvc_work(toy):
+    assert "macro_f1" in toy.dvc("metrics", "show")
+    toy.dvc("exp", "run", "--name", "longer", "--set-param", "train.epochs=3")
+    assert "accuracy" in toy.dvc("metrics", "diff", "HEAD")
+    assert "longer" in toy.dvc("exp", "show")
+
+
+def test_dvc_plots_shows_each_curve_and_picture_once_the_curves_first(repository):
     repository.dvc("plots", "show", "--out", "page")
     page = (repository.folder / "page/index.html").read_text()
-    assert "Loss by epoch" in page and "plots_samples_png" in page
-    assert [
-        line.strip()
-        for line in repository.dvc("dag").splitlines()
-        if "|" in line and any(c.isalpha() for c in line)
-    ]
+    pictures = re.findall(r'<img src="static/workspace_plots_(\w+)\.png"', page)
+    assert sorted(pictures) == sorted(
+        ["loss", "accuracy", "confusion_matrix", "samples", "predictions", "mistakes"]
+    )
+    charts = list(re.finditer(r"vegaEmbed\('#(\w+)'", page))
+    assert [chart[1] for chart in charts] == ["loss", "accuracy", "confusion", "f1"]
+    assert charts[-1].start() < page.index("<img")
+
+
+def test_the_graph_of_dvc_has_every_stage(repository):
+    drawn = repository.dvc("dag")
+    assert all(
+        f"| {stage} |" in drawn for stage in ("fetch", "prepare", "train", "evaluate", "plot")
+    )
 
 
 def test_analytics_are_off(repository):

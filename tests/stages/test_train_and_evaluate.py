@@ -1,6 +1,5 @@
 import io
 import json
-import sys
 import zipfile
 
 import h5py
@@ -115,7 +114,7 @@ def test_the_cnn_has_the_same_bytes_whatever_the_number_of_cores(repository):
     repository.set("model.name=cnn", "model.filters=[4, 8]", "train.epochs=1")
     results = []
     for cores in ("0", "0,1"):
-        repository.run("taskset", "--cpu-list", cores, sys.executable, "-m", "stages.train")
+        repository.stages("train", cores=cores)
         results.append(
             [
                 repository.read(path)
@@ -123,7 +122,6 @@ def test_the_cnn_has_the_same_bytes_whatever_the_number_of_cores(repository):
             ]
         )
     assert results[0] == results[1]
-    repository.dvc("repro", "train")  # it is what params.yaml says
     with zipfile.ZipFile(io.BytesIO(repository.read("models/model.keras"))) as archive:
         assert json.loads(archive.read("config.json"))["config"]["name"] == "cnn"
 
@@ -134,8 +132,7 @@ def test_the_environment_is_recorded_outside_the_lock(repository):
 
 
 def test_native_arithmetic_is_named_in_metrics_and_record(repository):
-    for stage in ("train", "evaluate"):
-        repository.python(f"stages.{stage}", TF_ENABLE_ONEDNN_OPTS="0")
+    repository.stages("train", "evaluate", TF_ENABLE_ONEDNN_OPTS="0")
     for path in ("metrics/train.json", "metrics/test.json"):
         found = json.loads(repository.read(path))
         assert found["arithmetic"] == "native arithmetic (TF_ENABLE_ONEDNN_OPTS=0)"
@@ -143,8 +140,7 @@ def test_native_arithmetic_is_named_in_metrics_and_record(repository):
         json.loads(repository.read("metrics/environment.json"))["settings"]["TF_ENABLE_ONEDNN_OPTS"]
         == "0"
     )
-    for stage in ("train", "evaluate"):
-        repository.python(f"stages.{stage}", TF_ENABLE_ONEDNN_OPTS="1")
+    repository.stages("train", "evaluate", TF_ENABLE_ONEDNN_OPTS="1")
     assert repository.run("git", "status", "--porcelain", ":!metrics/environment.json") == ""
 
 
@@ -212,18 +208,13 @@ def test_a_damaged_input_is_one_message(repository, path, damage, stage, message
     assert len(output.splitlines()) == 1
 
 
-def test_dvc_repro_repairs_damaged_outputs(repository):
-    before = repository.results()
-    for path in (
-        "data/raw/t10k-labels-idx1-ubyte.gz",
-        "data/prepared/train_images.npy",
-        "models/model.keras",
-        "metrics/test.json",
-    ):
-        file = repository.folder / path
+def test_dvc_repro_repairs_damaged_outputs(toy):
+    before = toy.results()
+    for path in ("data/prepared/train_images.npy", "models/model.keras", "metrics/test.json"):
+        file = toy.folder / path
         content = file.read_bytes()
         file.unlink()
         file.write_bytes(content[:-1])
-    (repository.folder / "plots/loss.png").unlink()
-    repository.dvc("repro")
-    assert repository.results() == before
+    (toy.folder / "plots/loss.png").unlink()
+    toy.dvc("repro")
+    assert toy.results() == before

@@ -71,6 +71,16 @@ class Repository:
     def dvc(self, *arguments: str, **keywords) -> str:
         return self.python("dvc", *arguments, **keywords)
 
+    def stages(self, *stages: str, cores: str = "", **keywords) -> str:
+        """Run stages one after the other in one process, so that TensorFlow is imported once.
+
+        `cores` are those that it may use, "0,1" for the first two; by default all.
+        """
+        program = "import runpy, sys\nfor stage in sys.argv[1:]:\n"
+        program += "    runpy.run_module(f'stages.{stage}', run_name='__main__')"
+        limit = ("taskset", "--cpu-list", cores) if cores else ()
+        return self.run(*limit, sys.executable, "-c", program, *stages, **keywords)
+
     def commit(self, message: str = "change") -> None:
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "--message", message)
