@@ -101,7 +101,7 @@ def test_dvc_plots_shows_each_curve_and_picture_once_the_curves_first(repository
     assert sorted(pictures) == sorted(
         ["loss", "accuracy", "confusion_matrix", "samples", "predictions", "mistakes"]
     )
-    charts = list(re.finditer(r"vegaEmbed\('#(\w+)'", page))
+    charts = list(re.finditer(r"vegaEmbed\('#(?:dvc_yaml__)?(\w+)'", page))
     assert [chart[1] for chart in charts] == ["loss", "accuracy", "confusion", "f1"]
     assert charts[-1].start() < page.index("<img")
 
