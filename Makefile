@@ -44,14 +44,14 @@ readme: $(BIN)/installed ## Put the current numbers into README.md, docs/ and th
 demo: $(BIN)/installed ## The same pipeline on drawn garments, where the real data is out of reach
 	$(BIN)/python -m tools.demo
 
-test: $(BIN)/installed ## Run the tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(BIN)/installed-dev ## Run the tests
+	$(BIN)/python -m pytest --durations=10 $(ARGS)
 
-lint: $(BIN)/installed ## Check style and common mistakes
+lint: $(BIN)/installed-dev ## Check style and common mistakes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-audit: $(BIN)/installed ## Look the pinned packages up among known vulnerabilities
+audit: $(BIN)/installed-dev ## Look the pinned packages up among known vulnerabilities
 	$(BIN)/pip-audit --require-hashes --disable-pip --requirement requirements.txt
 
 help: ## This list
@@ -62,4 +62,8 @@ $(BIN)/installed: requirements.txt
 	$(PYTHON) is {sys.version.split()[0]}. Name another: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+$(BIN)/installed-dev: requirements-dev.txt $(BIN)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@

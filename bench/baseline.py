@@ -13,7 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
-import yaml
+from ruamel.yaml import YAML
 
 from fashion import figures
 from fashion.metrics import per_class, predictions, summary
@@ -48,8 +48,7 @@ def build() -> keras.Sequential:
 
 def main(folder: Path) -> None:
     params, dataset, experiments = (
-        yaml.safe_load(Path(f"{name}.yaml").read_text())
-        for name in ("params", "dataset", "experiments")
+        YAML(typ="safe").load(Path(f"{name}.yaml")) for name in ("params", "dataset", "experiments")
     )
     class_names = dataset["class_names"]
     train_pixels, train_labels = load("train")

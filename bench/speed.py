@@ -24,7 +24,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
-import yaml
 
 from bench.tables import BATCH_SIZES, COUNTS, FACTORS, LOOPS, tables
 from fashion.environment import describe_environment
@@ -34,6 +33,7 @@ from fashion.idx import read_idx
 from fashion.strict_yaml import read_yaml
 from stages.dataset import DATASET, read_dataset
 from stages.params import PARAMS
+from tests.support.repository import write_yaml
 from tools.arguments import positive_int
 from tools.dvc import command, dvc, environment
 from tools.experiments.backend import ExperimentSpec
@@ -214,8 +214,8 @@ def data(repetitions: int) -> dict[str, list[dict]]:
             for file in dataset["files"].values():
                 path = Path("data/raw", file["name"])
                 file |= {"bytes": path.stat().st_size, "sha256": sha256(path)}
-            PARAMS.write_text(yaml.safe_dump(values, sort_keys=False))
-            DATASET.write_text(yaml.safe_dump(dataset, sort_keys=False))
+            write_yaml(PARAMS, values)
+            write_yaml(DATASET, dataset)
 
     def stage(name: str, factor: int) -> dict:
         with chdir(folders[factor]):
@@ -273,7 +273,7 @@ def experiments(_: int) -> dict[str, list[float]]:
             f"of-{count}-{i}": short | {"seed": seed + i} for i in range(count)
         }
         seed += count
-        EXPERIMENTS.write_text(yaml.safe_dump(config, sort_keys=False))
+        write_yaml(EXPERIMENTS, config)
         identity = ("-c", "user.name=bench", "-c", "user.email=bench@localhost")
         git(*identity, "commit", "--quiet", "--all", "-m", f"{count}")
         results |= interleave({str(count): lambda: seconds(lambda: python("tools.experiments"))}, 1)
@@ -353,9 +353,7 @@ def models(_: int) -> dict[str, dict[str, float]]:
     """
     values, costs = read_yaml(PARAMS), {}
     for name, overrides in read_experiments().groups["models"].items():
-        Path("params.yaml").write_text(
-            yaml.safe_dump(with_overrides(values, overrides, name), sort_keys=False)
-        )
+        write_yaml(PARAMS, with_overrides(values, overrides, name))
         before = os.times()
         elapsed = seconds(lambda: python("stages.train"))
         after = os.times()

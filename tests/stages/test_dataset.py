@@ -2,7 +2,7 @@ import copy
 from pathlib import Path
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from fashion.errors import UserError
 from stages.dataset import read_dataset, read_description, write_description
@@ -30,14 +30,14 @@ def test_the_committed_description_is_that_of_fashion_mnist():
     ],
 )
 def test_a_wrong_key_is_named_with_what_was_expected(tmp_path, name, value, message):
-    values = copy.deepcopy(yaml.safe_load(COMMITTED.read_text()))
+    values = copy.deepcopy(YAML(typ="safe").load(COMMITTED))
     *sections, key = name.split(".")
     section = values
     for part in sections:
         section = section[part]
     section[key] = value
     path = tmp_path / "dataset.yaml"
-    path.write_text(yaml.safe_dump(values))
+    YAML(typ="safe").dump(values, path)
     with pytest.raises(UserError) as error:
         read_dataset(path)
     assert str(error.value).startswith(f"{path}: ") and message in str(error.value)
@@ -66,7 +66,7 @@ def test_a_missing_or_damaged_description_is_told(tmp_path, content):
 
 def test_another_address_of_a_source_changes_no_output(repository):
     before = repository.results()
-    sources = yaml.safe_load(repository.read("dataset.yaml"))["sources"]
+    sources = YAML(typ="safe").load(repository.read("dataset.yaml"))["sources"]
     repository.set(f"sources={[str(repository.folder / 'nowhere'), *sources]}")
     output = repository.dvc("repro")
     assert [stage for stage in STAGES if f"Running stage '{stage}'" in output] == STAGES[:2]

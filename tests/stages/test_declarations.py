@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 STAGES = ["fetch", "prepare", "train", "evaluate", "plot"]
 AUDIT = Path(__file__).with_name("audit.py")
 
 
 def declared(repository, stage: str) -> dict:
-    definition = yaml.safe_load(repository.read("dvc.yaml"))["stages"][stage]
+    definition = YAML(typ="safe").load(repository.read("dvc.yaml"))["stages"][stage]
 
     def paths(kind):
         return {
@@ -119,7 +119,7 @@ def test_a_stage_declares_the_params_that_it_reads(repository, stage):
 
 
 def test_every_stage_says_what_it_does(repository):
-    stages = yaml.safe_load(repository.read("dvc.yaml"))["stages"]
+    stages = YAML(typ="safe").load(repository.read("dvc.yaml"))["stages"]
     assert list(stages) == STAGES
     assert all(
         definition["desc"] and definition["cmd"] == f"python -m stages.{name}"

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
@@ -16,7 +15,7 @@ COMMITTED = Path(__file__).parents[2] / "params.yaml"
 
 
 def changed(tmp_path: Path, name: str, value: object) -> Path:
-    params = yaml.safe_load(COMMITTED.read_text())
+    params = YAML(typ="safe").load(COMMITTED)
     *sections, key = name.split(".")
     section = params
     for part in sections:
@@ -26,7 +25,7 @@ def changed(tmp_path: Path, name: str, value: object) -> Path:
     else:
         section[key] = value
     path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(params))
+    YAML(typ="safe").dump(params, path)
     return path
 
 
@@ -109,7 +108,7 @@ def test_the_validation_split_may_be_a_share(tmp_path):
 
 def test_params_yaml_has_the_knobs_and_nothing_else():
     assert len(COMMITTED.read_text().splitlines()) <= 30
-    assert list(yaml.safe_load(COMMITTED.read_text())) == ["seed", "prepare", "model", "train"]
+    assert list(YAML(typ="safe").load(COMMITTED)) == ["seed", "prepare", "model", "train"]
 
 
 def test_every_wrong_param_is_named_at_once(tmp_path):
@@ -191,7 +190,7 @@ def places(section: Any, path: tuple = ()) -> list[tuple]:
     return [place for key, inner in items for place in [(*path, key), *places(inner, (*path, key))]]
 
 
-PARAMS = yaml.safe_load(COMMITTED.read_text())
+PARAMS = YAML(typ="safe").load(COMMITTED)
 
 
 @settings(

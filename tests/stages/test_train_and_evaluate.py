@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
+from ruamel.yaml import YAML
 from sklearn.metrics import accuracy_score, f1_score
 
 
@@ -65,7 +65,7 @@ def test_scores_equal_a_second_computation_from_the_saved_weights(repository, co
 def test_predictions_are_in_the_order_of_the_test_images(repository, computed):
     labels, probabilities = computed
     table = pd.read_csv(repository.folder / "plots/predictions.csv")
-    names = np.array(yaml.safe_load(repository.read("dataset.yaml"))["class_names"])
+    names = np.array(YAML(typ="safe").load(repository.read("dataset.yaml"))["class_names"])
     assert list(table.columns) == ["actual", "predicted", "confidence"]
     assert table["actual"].tolist() == names[labels].tolist()
     assert table["predicted"].tolist() == names[probabilities.argmax(axis=1)].tolist()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import yaml
+from ruamel.yaml import YAML
 
 from fashion.strict_yaml import parse_yaml
 from stages.dataset import DATASET, read_dataset
@@ -28,6 +28,13 @@ IDENTITY = {
     for role in ("AUTHOR", "COMMITTER")
     for part, value in (("NAME", "Test"), ("EMAIL", "test@example.com"))
 }
+
+
+def write_yaml(path: Path, content: dict) -> None:
+    """Write a YAML file, its keys in the order given."""
+    yaml = YAML(typ="safe")
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.dump(content, path)
 
 
 def file_of(key: str) -> Path:
@@ -99,7 +106,7 @@ class Repository:
             path = self.folder / file_of(name.split(".")[0])
             values = parse_yaml(path.read_text())
             set_dotted(values, name, parse_yaml(value))
-            path.write_text(yaml.safe_dump(values, sort_keys=False))
+            write_yaml(path, values)
 
     def slow_training(self, seconds: float) -> None:
         """Have an epoch of the toy pipeline's training take so many seconds."""
