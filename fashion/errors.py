@@ -1,6 +1,7 @@
 """Errors that speak to the person at the terminal."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -17,25 +18,33 @@ class UserError(Exception):
 
 
 @contextmanager
-def exit_on_user_error(command: str) -> Iterator[None]:
-    """End the program with one message and exit status 1 on whatever the user can mend.
+def exit_on_user_error(command: str, status: int = 1) -> Iterator[None]:
+    """End the program with one message and an exit status on whatever the user can mend.
 
-    There is no traceback then.
+    There is no traceback then. Characters that a terminal can't show are replaced.
     """
+
+    def stop(message: object) -> None:
+        print(f"{command}: {message}", file=sys.stderr)
+        sys.exit(status)
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         yield
         sys.stdout.flush()
     except UserError as error:
-        sys.exit(f"{command}: {error}")
+        stop(error)
     except BrokenPipeError:  # whoever reads our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        sys.exit(status)
     except OSError as error:
         if error.errno not in NO_ROOM_OR_ACCESS:
             raise
-        sys.exit(
-            f"{command}: {error.filename or 'a file'}: {error.strerror}."
+        stop(
+            f"{error.filename or 'a file'}: {error.strerror}."
             " Make room or give access, then run it again"
         )
     except KeyboardInterrupt:
-        sys.exit(f"{command}: interrupted. Run it again: nothing half-written is kept")
+        stop("interrupted. Run it again: nothing half-written is kept")

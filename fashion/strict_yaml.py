@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 
 from fashion.errors import UserError
 
@@ -35,8 +36,12 @@ def read_yaml(path: Path) -> Any:
         return parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. `git checkout {path}` restores it") from None
+    except MarkedYAMLError as error:
+        marks = ((error.context, error.context_mark), (error.problem, error.problem_mark))
+        parts = [f"{text} (line {mark.line + 1})" for text, mark in marks if text and mark]
+        raise UserError(f"{path}: not YAML: {', '.join(parts)}") from None
     except (YAMLError, ValueError, RecursionError) as error:
-        # also: not text, no such date, nested without end
+        # not text, no such date, nested without end
         raise UserError(f"{path}: not YAML: {error}") from None
 
 

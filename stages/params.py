@@ -8,7 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from fashion.strict_yaml import StrictModel, read_config
+from fashion.errors import UserError
+from fashion.strict_yaml import StrictModel, check_config, read_yaml
 
 PARAMS = Path("params.yaml")
 
@@ -68,4 +69,9 @@ def read_params(path: Path = PARAMS) -> Params:
 
     Raises UserError naming each wrong param, what it is, and what was expected.
     """
-    return read_config(path, Params)
+    content = read_yaml(path)
+    try:
+        return check_config(content, str(path), Params)
+    except UserError as error:
+        back = f"`git checkout {path}` brings the committed params back"
+        raise UserError(f"{error}\n{back}") from None

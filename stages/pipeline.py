@@ -41,6 +41,8 @@ def load_split(files: StagePaths, split: str) -> tuple[np.ndarray, np.ndarray]:
 
     The split is "train", "validation" or "test"; both arrays are uint8, memory-mapped.
     """
+    if not files["prepared"].is_dir():
+        raise UserError(f"{files['prepared']}: not here yet. `dvc repro` makes it")
     paths = [files["prepared"] / f"{split}_{part}.npy" for part in ("images", "labels")]
     try:
         images, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
