@@ -58,6 +58,8 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/installed: requirements.txt
+	@git rev-parse --quiet --verify HEAD >/dev/null 2>&1 || { echo "This folder is no Git repository with a commit, and DVC needs one. \
+	Either git clone the project, or: git init && git add -A && git commit -m first"; exit 1; }
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit(f"This needs Python 3.11, 3.12 or 3.13, \
 	$(PYTHON) is {sys.version.split()[0]}. Name another: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from fashion.errors import UserError, exit_on_user_error
@@ -78,11 +79,16 @@ def cache_folder() -> Path:
 
     In files/md5 it has files by their MD5, whose start is a folder.
     """
+    return _cache_folder_of(Path.cwd())
+
+
+@cache
+def _cache_folder_of(project: Path) -> Path:
     from dvc.exceptions import DvcException  # slow, so only where it is needed
     from dvc.repo import Repo
 
     try:
-        return Path(Repo().cache.local_cache_dir)
+        return Path(Repo(project).cache.local_cache_dir)
     except DvcException as error:
         raise UserError(str(error)) from None
 

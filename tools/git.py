@@ -8,6 +8,10 @@ from fashion.errors import UserError
 # For `git clone`: where there are more than 50 packs, and every experiment that is fetched or
 # pushed may be one, DVC's Git library would tidy up at each of its commits, which takes seconds.
 NO_GC = "--config=gc.auto=0"
+NO_REPOSITORY = (
+    "this folder is no Git repository with a commit, and DVC keeps experiments in one. Either"
+    " `git clone` the project, or `git init && git add -A && git commit -m first` here"
+)
 # for `git diff`: a patch that can be applied, whatever the user has configured
 AS_PATCH = [
     "--binary",
@@ -26,9 +30,15 @@ def git(*arguments: str) -> str:
 
 def git_bytes(*arguments: str) -> bytes:
     """The same for output that is not text."""
-    result = subprocess.run(["git", *arguments], capture_output=True, check=False)
+    try:
+        result = subprocess.run(["git", *arguments], capture_output=True, check=False)
+    except FileNotFoundError:
+        raise UserError("there is no program git. Install it") from None
     if result.returncode:
-        raise UserError(f"`git {' '.join(arguments)}`: {result.stderr.decode().strip()}")
+        reason = result.stderr.decode(errors="replace").strip()
+        if "not a git repository" in reason:
+            raise UserError(NO_REPOSITORY)
+        raise UserError(f"`git {' '.join(arguments)}`: {reason}")
     return result.stdout
 
 
@@ -55,39 +65,33 @@ def is_unchanged(revision: str, *paths: str) -> bool:
     return not git("diff", "--name-only", revision, "--", *paths)
 
 
+def is_shallow() -> bool:
+    """Whether this clone has only the last commits of its history."""
+    return git("rev-parse", "--is-shallow-repository").strip() == "true"
+
+
 def head() -> str:
     """The commit that we are on, in full."""
     try:
         return git("rev-parse", "--verify", "HEAD").strip()
     except UserError:
-        raise UserError(
-            "there is no commit yet, and DVC keeps experiments with a commit."
-            " Commit the project first"
-        ) from None
+        raise UserError(NO_REPOSITORY) from None
 
 
 def resolve_revision(revision: str) -> str:
     """Return the commit that an experiment, branch, tag or hash stands for.
 
-    Of experiments of that name, it is the newest. Those of the current commit come before branches
-    and tags, and these before other commits' experiments.
+    Experiments of the current commit come before branches and tags, and these before experiments of
+    other commits: of the nearest one before this, or else the newest.
     """
-    commit = git("rev-parse", "--quiet", "--verify", "HEAD^{commit}").strip()
-    if revision in (kept := list_experiments(commit)):
+    if revision in (kept := list_experiments(head())):
         return kept[revision]
     try:
         return git("rev-parse", "--quiet", "--verify", f"{revision}^{{commit}}").strip()
     except UserError:
-        lines = git(
-            "for-each-ref",
-            "--sort=-creatordate",
-            "--format=%(objectname) %(refname:lstrip=4)",
-            "refs/exps",
-        )
-        for line in lines.splitlines():
-            found, _, name = line.partition(" ")
-            if name == revision:
-                return found
+        for commit in commits_with_experiments():
+            if revision in (kept := list_experiments(commit)):
+                return kept[revision]
     raise UserError(
         f"there is no revision {revision} here."
         " `git log` and `dvc exp list --all-commits` show what there is"
@@ -100,6 +104,20 @@ def experiment_ref(commit: str, name: str = "") -> str:
     Without a name, it is what the references of all of them begin with.
     """
     return f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
+
+
+def commits_with_experiments() -> list[str]:
+    """Return the commits that DVC keeps experiments with.
+
+    This one and those before it come first, the nearest at the front; then others, the newest
+    experiment at the front.
+    """
+    references = git("for-each-ref", "--sort=-creatordate", "--format=%(refname)", "refs/exps")
+    parts = (reference.split("/") for reference in references.splitlines())
+    # refs/exps/AB/CDEF.../NAME; DVC keeps others, as refs/exps/stash, for itself
+    commits = dict.fromkeys(part[2] + part[3] for part in parts if len(part) >= 5)
+    before = [commit for commit in git("rev-list", "HEAD").splitlines() if commit in commits]
+    return list(dict.fromkeys([*before, *commits]))
 
 
 def list_experiments(commit: str) -> dict[str, str]:

@@ -63,8 +63,8 @@ def main() -> int:
         raise UserError(f"{MODEL} does not belong to {PARAMS}: `dvc repro` trains one that does")
     from fashion.training import predict
 
-    garments = read_all(arguments.images, arguments.test, dataset, failed)
-    while several := list(islice(garments, CHUNK_SIZE)):
+    images = read_all(arguments.images, arguments.test, dataset, failed)
+    while several := list(islice(images, CHUNK_SIZE)):
         for image, probabilities in zip(
             several, predict(model, np.stack([one.pixels for one in several])), strict=True
         ):
@@ -124,6 +124,8 @@ def dataset_of(revision: str) -> Dataset:
 
 def load(revision: str | None):
     """The model in the workspace or of a revision, whose file DVC has in its cache."""
+    if not revision and not MODEL.exists():
+        raise UserError(f"{MODEL}: not here yet. `make` trains it")
     from fashion.backend import make_deterministic
     from fashion.models import load_model
 
@@ -142,7 +144,8 @@ def load(revision: str | None):
             raise UserError(
                 f"the model of {revision} is not in DVC's cache."
                 " `dvc fetch --all-commits` brings it from a remote;"
-                f" `git checkout {revision}` and `dvc repro` make it again"
+                " `make experiments` makes the experiments of this commit again,"
+                f" and `git checkout {resolve_revision(revision)[:7]} && dvc repro` any other"
             ) from None
         return load_model(file)
 
@@ -179,7 +182,7 @@ def test_images(indices: Iterable[int], class_names: list[str]) -> Iterator[Inpu
         )
     except (OSError, ValueError, EOFError):
         raise UserError(
-            f"{TEST_IMAGES.parent}: missing or damaged. `dvc repro prepare` makes it"
+            f"{TEST_IMAGES.parent}: not here yet, or damaged. `dvc repro prepare` makes it"
         ) from None
     for index in indices:
         if not 0 <= index < len(labels):

@@ -13,17 +13,21 @@ from stages.params import PARAMS
 from tools.dvc import dvc
 from tools.experiments.compare import save_comparison
 from tools.experiments.config import read_experiments
-from tools.experiments.up_to_date import run_missing
+from tools.experiments.up_to_date import ReplacementRefused, check_working_copy, run_missing
 from tools.fsck import verify_cache
 from tools.gate.verify import DVC_LOCK, beyond_noise, explain_difference, hashes, other_environment
 from tools.git import git_bytes, head
 
 
 def main() -> None:
-    config = read_experiments()
+    config, commit = read_experiments(), head()
+    check_working_copy(commit)
     verify_cache()
     dvc("repro")
-    results = run_missing(config.experiments, read_yaml(PARAMS))
+    try:
+        results = run_missing(config.experiments, read_yaml(PARAMS))
+    except ReplacementRefused as refusal:
+        return print(f"\nThe experiments are left as they are: {refusal}")
     save_comparison(list(results.values()))
     if note := machine_note():
         print(f"\n{note}")

@@ -34,7 +34,7 @@ def main() -> None:
         planned |= with_seeds(name, configured[name], raw_params, arguments.seeds)
 
     backend = RayBackend(arguments.ray, config.ray) if arguments.ray else None
-    results = run_missing(planned, raw_params, arguments.jobs, backend)
+    results = run_missing(planned, raw_params, arguments.jobs, backend, replace=arguments.replace)
     if set(chosen) != set(configured):
         print(
             f"Only {', '.join(chosen)}: metrics/experiments{suffix}.csv and its picture"
@@ -62,6 +62,11 @@ def parse_arguments() -> argparse.Namespace:
         metavar="N",
         type=positive_int,
         help="how many at a time; by default, as many as there are cores",
+    )
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="replace the commit's experiments by those of what is not committed",
     )
     parser.add_argument("--ray", metavar="ADDRESS", help="run them on this Ray cluster, HOST:PORT")
     return parser.parse_args()

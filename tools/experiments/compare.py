@@ -8,6 +8,10 @@ from fashion.files import write_csv
 from tools.experiments.results import Result, markdown
 from tools.git import is_unchanged
 
+LEGEND = """\
+gap: validation loss less training loss after the last epoch.
+±: half of the 95 % interval over the test images (Wilson)."""
+
 
 def save_comparison(results: list[Result], suffix: str = "") -> None:
     """Write the table and the picture, where they are not there already, and show the table."""
@@ -25,7 +29,7 @@ def save_comparison(results: list[Result], suffix: str = "") -> None:
         save_figure(
             compare_losses({result.name: result.history for result in results}, title), picture
         )
-    print(f"\n{markdown(pd.read_csv(path))}\n\nTable: {path}, picture: {picture}")
+    print(f"\n{markdown(pd.read_csv(path))}\n\n{LEGEND}\nTable: {path}, picture: {picture}")
 
 
 def save_seeds(results: dict[str, Result], path: Path) -> None:

@@ -5,20 +5,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+from flatten_dict import flatten
+
 from fashion.environment import is_native_by_choice, is_x86_64, native_arithmetic
 from fashion.errors import UserError
-from fashion.strict_yaml import parse_yaml
+from fashion.strict_yaml import parse_yaml, read_yaml
 from stages.params import PARAMS
 from tools.dvc import dvc
 from tools.experiments.backend import Backend, ExperimentSpec
 from tools.experiments.results import Result
 from tools.experiments.runner import experiments_lock, run_parallel
-from tools.fsck import verify_cache
-from tools.git import git, head, is_unchanged, list_experiments
+from tools.fsck import cache_folder, verify_cache
+from tools.git import git, head, is_shallow, list_experiments
 from tools.overrides import with_overrides
 
 # what makes the results, beside params.yaml
 PIPELINE = ["dvc.yaml", "dataset.yaml", "stages", "fashion"]
+
+
+class ReplacementRefused(UserError):
+    """What is not committed would replace experiments of the commit."""
 
 
 def run_missing(
@@ -26,11 +32,13 @@ def run_missing(
     raw_params: dict,
     jobs: int | None = None,
     backend: Backend | None = None,
+    replace: bool = False,
 ) -> dict[str, Result]:
     """Run those of the planned experiments that are not up to date; return the results of all.
 
     `planned` has the params that each experiment sets, by its name; `raw_params` is the content of
-    the params file that they start from.
+    the params file that they start from. Raises UserError where changes that are not committed
+    would replace experiments of the commit, unless `replace` allows it.
     """
     with experiments_lock():
         commit = head()
@@ -42,6 +50,8 @@ def run_missing(
             else:
                 pending.append(ExperimentSpec(name, planned[name], retrain=is_native_by_choice()))
         if pending:
+            if not replace:
+                refuse_to_replace(commit, {spec.name: planned[spec.name] for spec in pending})
             prepare_data(backend)
             if head() != commit:
                 raise UserError("the commit changed while the data was prepared. Run it again")
@@ -76,21 +86,62 @@ def prepare_data(backend: Backend | None = None) -> None:
         dvc("push")
 
 
+def refuse_to_replace(commit: str, planned: dict[str, dict[str, Any]]) -> None:
+    """Raise ReplacementRefused where one of the experiments is kept as the commit makes it.
+
+    It would be lost, under its name and commit, to one that the commit does not make.
+    """
+    changes = describe_changes(commit)
+    if not changes:
+        return
+    committed = parse_yaml(git("show", f"{commit}:{PARAMS}"))
+    lost = []
+    for name, revision in list_experiments(commit).items():
+        if name in planned and is_made_from(
+            revision, commit, with_overrides(committed, planned[name], name)
+        ):
+            accuracy = Result(name, revision).test["accuracy"]
+            lost.append(f"{name} (test accuracy {accuracy:.4f})")
+    if lost:
+        raise ReplacementRefused(
+            f"what is not committed ({'; '.join(changes)}) would replace {', '.join(lost)}."
+            " Commit it to keep both; `git stash` puts it aside;"
+            ' `make experiments ARGS="--replace"` replaces them'
+        )
+
+
+def describe_changes(commit: str) -> list[str]:
+    """Say what of the pipeline differs from the commit: params with both values, files by name."""
+    files = git("diff", "--name-only", commit, "--", *PIPELINE).split()
+    before, now = parse_yaml(git("show", f"{commit}:{PARAMS}")), read_yaml(PARAMS)
+    old, new = flatten(before, reducer="dot"), flatten(now, reducer="dot")
+    params = [
+        f"{name}: {old.get(name)} -> {new.get(name)}"
+        for name in old | new
+        if old.get(name) != new.get(name)
+    ]
+    return params + files
+
+
 def check_working_copy(commit: str) -> None:
     """Say so where the experiments are made from more than the commit.
 
-    Raises UserError on code that they would not see.
+    Raises UserError on code that they would not see, and where DVC would not keep them.
     """
+    if is_shallow():
+        raise UserError(
+            "this clone is shallow, and DVC keeps no experiments in one."
+            " `git fetch --unshallow` brings the rest"
+        )
     untracked = git("ls-files", "--others", "--exclude-standard", "--", *PIPELINE).split()
     if untracked:
         raise UserError(
             f"Git does not track {', '.join(untracked)}, so experiments would run without."
             " `git add` it, or remove it"
         )
-    changed = git("diff", "--name-only", "HEAD", "--", *PIPELINE, str(PARAMS)).split()
-    if changed:
+    if changed := describe_changes(commit):
         print(
-            f"Not committed: {', '.join(changed)}. The experiments run with these changes;"
+            f"Not committed: {'; '.join(changed)}. The experiments run with these changes;"
             f" DVC keeps them with commit {commit[:7]} all the same."
             " Commit first if others are to find them with the code that made them."
         )
@@ -99,17 +150,40 @@ def check_working_copy(commit: str) -> None:
 def is_up_to_date(commit: str, name: str, raw_params: dict) -> bool:
     """Whether an experiment is kept with the commit, made from these params and the code as it is.
 
-    And with the arithmetic chosen now.
+    And with the arithmetic chosen now, and with all its files in DVC's cache.
     """
     revision = list_experiments(commit).get(name)
-    if not revision:
+    if not revision or not is_made_from(revision, None, raw_params):
         return False
+    if missing := missing_outputs(revision):
+        print(f"{name}: {', '.join(missing)} is not in DVC's cache any more, so it is run again")
+        return False
+    return has_our_arithmetic(revision)
+
+
+def is_made_from(revision: str, commit: str | None, raw_params: dict) -> bool:
+    """Whether an experiment was made from these params and the code of a commit.
+
+    Without a commit, from the code as it is in the working copy.
+    """
     before = parse_yaml(git("show", f"{revision}:{PARAMS}"))
-    return (
-        pipeline_params(before) == pipeline_params(raw_params)
-        and is_unchanged(revision, *PIPELINE)
-        and has_our_arithmetic(revision)
+    code = [revision, commit] if commit else [revision]
+    return pipeline_params(before) == pipeline_params(raw_params) and not git(
+        "diff", "--name-only", *code, "--", *PIPELINE
     )
+
+
+def missing_outputs(revision: str) -> list[str]:
+    """Return the outputs of a revision that DVC should have in its cache and has not."""
+    cache = cache_folder() / "files/md5"
+    stages = parse_yaml(git("show", f"{revision}:dvc.lock"))["stages"].values()
+    in_git = set(git("ls-tree", "-r", "--name-only", revision).splitlines())
+    return [
+        out["path"]
+        for stage in stages
+        for out in stage.get("outs", [])
+        if out["path"] not in in_git and not (cache / out["md5"][:2] / out["md5"][2:]).exists()
+    ]
 
 
 def has_our_arithmetic(revision: str) -> bool:

@@ -16,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from tools.fsck import verify_cache
 from tools.gate.config import Gate, read_gate
 from tools.gate.noise import NOISE, conditions, number_metrics
 from tools.gate.rule import HOLDS, REGRESSION, UNKNOWN, MetricComparison, judge, tolerance
-from tools.git import git, git_bytes, resolve_revision
+from tools.git import git, git_bytes, is_shallow, resolve_revision
 
 ENVIRONMENT = Path("metrics/environment.json")
 PREDICTIONS = "plots/predictions.csv"
@@ -136,10 +137,6 @@ def default_baseline() -> str:
         raise CannotJudge(
             "there is no commit before this one to compare with. Name one: --baseline REV"
         ) from None
-
-
-def is_shallow() -> bool:
-    return git("rev-parse", "--is-shallow-repository").strip() == "true"
 
 
 def find_stale_outputs() -> list[str]:
@@ -423,5 +420,13 @@ def _text(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error("check"):
-        sys.exit(main())
+    # 1 is for a regression: whatever else ends it, it could not judge
+    with exit_on_user_error("check", status=2):
+        try:
+            status = main()
+        except (UserError, OSError, KeyboardInterrupt):
+            raise
+        except Exception:
+            traceback.print_exc()
+            status = 2
+    sys.exit(status)

@@ -16,10 +16,12 @@ from markupsafe import Markup
 
 from fashion.errors import UserError, exit_on_user_error
 from fashion.files import atomic_write
+from stages.params import PARAMS
 from tools.experiments.results import Result, format_table
-from tools.git import git, head, list_experiments
+from tools.experiments.up_to_date import PIPELINE
+from tools.git import commits_with_experiments, git, head, list_experiments, resolve_revision
 
-PAGE, TEMPLATE = Path("report.html"), Path(__file__).with_name("report.html")
+PAGE, TEMPLATE = Path("report.html"), Path(__file__).with_name("page.html")
 COLOURS = [
     "#3182bd",
     "#d95f02",
@@ -58,9 +60,10 @@ def main() -> None:
 def find_results(names: list[str]) -> list[Result]:
     """Return the results of the named experiments or revisions.
 
-    Without names, of all experiments that belong to this commit.
+    Without names, of all experiments that belong to this commit, or to the nearest one before whose
+    pipeline is equal.
     """
-    kept = list_experiments(head())
+    kept = list_experiments(head()) or experiments_of_equal_commit()
     if not names:
         kept = {name: revision for name, revision in kept.items() if not name.startswith("sweep-")}
     if not names and not kept:
@@ -68,11 +71,23 @@ def find_results(names: list[str]) -> list[Result]:
             "this commit has no experiments yet."
             " `make experiments` runs them, or name revisions to compare"
         )
-    revisions = {
-        name: kept.get(name) or git("rev-parse", "--verify", f"{name}^{{commit}}").strip()
-        for name in names or kept
-    }
+    revisions = {name: kept.get(name) or resolve_revision(name) for name in names or kept}
     return [Result(name, revision) for name, revision in revisions.items()]
+
+
+def experiments_of_equal_commit() -> dict[str, str]:
+    """Return the experiments of the nearest commit before this, where the pipeline was as it is.
+
+    And say so: DVC keeps experiments with one commit, and this may only be a page of text further.
+    """
+    for commit in commits_with_experiments()[:1]:
+        if not git("diff", "--name-only", commit, "HEAD", "--", *PIPELINE, str(PARAMS)):
+            print(
+                f"The experiments are those of commit {commit[:7]}: nothing that they are made of"
+                " has changed since. `make experiments` takes them over to this commit."
+            )
+            return list_experiments(commit)
+    return {}
 
 
 def page(results: list[Result]) -> str:
