@@ -28,8 +28,8 @@ def use_cache(cache: Path, folder: Path) -> None:
     from dvc.config import Config  # slow, so only where it is needed
 
     with Config(str(folder / ".dvc")).edit("local") as config:
-        # relative, since DVC can't write the name of a folder that is not ASCII
-        config["cache"]["dir"] = os.path.relpath(cache)
+        # relative where that helps: DVC can't write the name of a folder that is not ASCII
+        config["cache"]["dir"] = os.path.relpath(cache) if not str(cache).isascii() else str(cache)
 
 
 def command(*arguments: str) -> list[str]:

@@ -45,19 +45,24 @@ def git_bytes(*arguments: str) -> bytes:
 def local_clone(folder: Path, commit: str = "HEAD", with_changes: bool = False) -> None:
     """Clone this repository at a commit into `folder`, which is empty or not there yet.
 
-    Who commits there is who commits here. `with_changes` takes over what is changed but not
-    committed.
+    `with_changes` takes over what is changed but not committed.
     """
     git("clone", "--quiet", "--no-tags", "--no-checkout", NO_GC, ".", str(folder))
     inside = ("-C", str(folder))
     git(*inside, "checkout", "--quiet", "--detach", resolve_revision(commit))
-    for key in ("user.name", "user.email"):
-        if value := git("config", "--default", "", "--get", key).strip():
-            git(*inside, "config", key, value)
     if with_changes and (changes := git_bytes("diff", *AS_PATCH, commit)):
         patch = folder / ".git/changes"
         patch.write_bytes(changes)
         git(*inside, "apply", str(patch))
+
+
+def identity() -> dict[str, str]:
+    """Return the environment variables that say who commits, where the user is configured."""
+    variables = {}
+    for key, part in (("user.name", "NAME"), ("user.email", "EMAIL")):
+        if value := git("config", "--default", "", "--get", key).strip():
+            variables |= {f"GIT_{role}_{part}": value for role in ("AUTHOR", "COMMITTER")}
+    return variables
 
 
 def is_unchanged(revision: str, *paths: str) -> bool:

@@ -13,7 +13,12 @@ from stages.params import PARAMS
 from tools.dvc import dvc
 from tools.experiments.compare import save_comparison
 from tools.experiments.config import read_experiments
-from tools.experiments.up_to_date import ReplacementRefused, check_working_copy, run_missing
+from tools.experiments.up_to_date import (
+    ReplacementRefused,
+    check_working_copy,
+    describe_changes,
+    run_missing,
+)
 from tools.fsck import verify_cache
 from tools.gate.verify import DVC_LOCK, beyond_noise, explain_difference, hashes, other_environment
 from tools.git import git_bytes, head
@@ -21,7 +26,9 @@ from tools.git import git_bytes, head
 
 def main() -> None:
     config, commit = read_experiments(), head()
-    check_working_copy(commit)
+    check_working_copy()
+    if changes := describe_changes(commit):
+        print(f"Not committed: {'; '.join(changes)}.", flush=True)
     verify_cache()
     dvc("repro")
     try:

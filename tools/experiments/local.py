@@ -19,7 +19,7 @@ from joblib import cpu_count
 from tools.dvc import command, subprocess_env, use_cache
 from tools.experiments.backend import Backend, ExperimentSpec, Job
 from tools.fsck import cache_folder
-from tools.git import experiment_ref, git, local_clone
+from tools.git import experiment_ref, git, identity, local_clone
 
 CLONES = Path(".dvc/tmp/experiments")
 SINGLE_THREAD_ENV = {
@@ -42,22 +42,38 @@ class LocalBackend(Backend):
         CLONES.mkdir(parents=True, exist_ok=True)
         self.folder = Path(mkdtemp(prefix="clone-", dir=CLONES)).resolve()
         local_clone(self.folder, with_changes=True)
+        # DVC copies Git's settings to its workspaces, and writes ASCII alone: so no path in them,
+        # and no name
+        git("-C", str(self.folder), "remote", "remove", "origin")
+        self.env = identity() | os.environ
         if (settings := Path(".dvc/config.local")).exists():
             shutil.copy(settings, self.folder / settings)
-        use_cache(cache_folder(), self.folder)
+        self.links = Path(mkdtemp(prefix="dvc-cache-"))
+        use_cache(self._ascii_path(cache_folder()), self.folder)
         return self
 
+    def _ascii_path(self, cache: Path) -> Path:
+        """Return a path to the cache that DVC can write into the settings of its workspaces.
+
+        It writes ASCII alone, so that a link stands in for any other.
+        """
+        if str(cache).isascii():
+            return cache
+        link = self.links / "cache"
+        link.symlink_to(cache, target_is_directory=True)
+        return link
+
     def __exit__(self, *exception: object) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.folder, self.links):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def start(self, spec: ExperimentSpec, log: Path) -> "LocalJob":
-        chosen = {name: os.environ[name] for name in SINGLE_THREAD_ENV if name in os.environ}
         with log.open("wb") as file:
             return LocalJob(
                 subprocess.Popen(
                     command("exp", "run", "--temp", *spec.arguments),
                     cwd=self.folder,
-                    env=subprocess_env(**SINGLE_THREAD_ENV | chosen),
+                    env=subprocess_env(**SINGLE_THREAD_ENV | self.env),
                     stdin=subprocess.DEVNULL,
                     stdout=file,
                     stderr=subprocess.STDOUT,

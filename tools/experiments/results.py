@@ -6,6 +6,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from fashion.errors import UserError
 from fashion.strict_yaml import parse_yaml
 from tools.git import git_bytes
 
@@ -16,11 +17,19 @@ class Result:
     def __init__(self, name: str, revision: str):
         self.name, self.revision = name, revision
         self.params = parse_yaml(self.file_bytes("params.yaml"))
-        self.data, self.train, self.test, self.environment = (
+        self.data, self.train, self.test = (
             json.loads(self.file_bytes(f"metrics/{part}.json"))
-            for part in ("data", "train", "test", "environment")
+            for part in ("data", "train", "test")
         )
         self.history = self._csv("plots/history.csv")
+
+    @cached_property
+    def environment(self) -> dict:
+        """Where it was computed; nothing where its commit does not track the record."""
+        try:
+            return json.loads(self.file_bytes("metrics/environment.json"))
+        except UserError:
+            return {}
 
     @cached_property
     def predictions(self) -> pd.DataFrame:

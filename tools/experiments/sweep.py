@@ -129,7 +129,7 @@ def main() -> None:
         with_overrides(raw_params, boundary, f"{EXPERIMENTS}: sweeps.{name}")  # or refuse them
     backend = RayBackend(arguments.ray, config.ray) if arguments.ray else None
     with experiments_lock():
-        check_working_copy(head())
+        check_working_copy()
         runner = SweepRunner(name, sweep, raw_params)
         if not runner.is_complete:
             prepare_data(backend)

@@ -42,7 +42,7 @@ def run_missing(
     """
     with experiments_lock():
         commit = head()
-        check_working_copy(commit)
+        check_working_copy()
         pending = []
         for name, params in _params_of(planned, raw_params).items():
             if is_up_to_date(commit, name, params):
@@ -52,6 +52,12 @@ def run_missing(
         if pending:
             if not replace:
                 refuse_to_replace(commit, {spec.name: planned[spec.name] for spec in pending})
+            if changes := describe_changes(commit):
+                print(
+                    f"Not committed: {'; '.join(changes)}. The experiments run with this; DVC keeps"
+                    f" them with commit {commit[:7]} all the same."
+                    " Commit first if others are to find them with what made them."
+                )
             prepare_data(backend)
             if head() != commit:
                 raise UserError("the commit changed while the data was prepared. Run it again")
@@ -123,11 +129,8 @@ def describe_changes(commit: str) -> list[str]:
     return params + files
 
 
-def check_working_copy(commit: str) -> None:
-    """Say so where the experiments are made from more than the commit.
-
-    Raises UserError on code that they would not see, and where DVC would not keep them.
-    """
+def check_working_copy() -> None:
+    """Raise UserError on code that experiments would not see, and where DVC would not keep them."""
     if is_shallow():
         raise UserError(
             "this clone is shallow, and DVC keeps no experiments in one."
@@ -138,12 +141,6 @@ def check_working_copy(commit: str) -> None:
         raise UserError(
             f"Git does not track {', '.join(untracked)}, so experiments would run without."
             " `git add` it, or remove it"
-        )
-    if changed := describe_changes(commit):
-        print(
-            f"Not committed: {'; '.join(changed)}. The experiments run with these changes;"
-            f" DVC keeps them with commit {commit[:7]} all the same."
-            " Commit first if others are to find them with the code that made them."
         )
 
 

@@ -72,7 +72,7 @@ def rebuilt(commit: str) -> Iterator[Path]:
     tmp = Path(".dvc/tmp")  # inside the project, so that relative data sources are found
     tmp.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="verify-", dir=tmp) as folder:
-        clone = Path(folder).resolve_revision()
+        clone = Path(folder).resolve()
         local_clone(clone, commit)
         use_cache(clone / ".dvc/cache", clone)  # its own, also where a shared one is configured
         dvc("repro", "--force", folder=clone)
