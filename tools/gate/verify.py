@@ -55,7 +55,7 @@ def main() -> int:
     if other:
         print("Another environment than the recorded one:", *listed(other), sep="\n  ")
     if exceeding:
-        print("Further exceeding than noise explains:", *exceeding, sep="\n  ")
+        print("Further apart than noise explains:", *exceeding, sep="\n  ")
     if other and not exceeding:
         explanation = explain_difference(different, len(rows), other, exceeding)
         print(f"{revision} ({commit[:7]}): {explanation}")
@@ -72,7 +72,7 @@ def rebuilt(commit: str) -> Iterator[Path]:
     tmp = Path(".dvc/tmp")  # inside the project, so that relative data sources are found
     tmp.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="verify-", dir=tmp) as folder:
-        clone = Path(folder).resolve_revision()
+        clone = Path(folder).resolve()
         local_clone(clone, commit)
         use_cache(clone / ".dvc/cache", clone)  # its own, also where a shared one is configured
         dvc("repro", "--force", folder=clone)

@@ -19,7 +19,7 @@ from fashion.files import atomic_write
 from tools.experiments.results import Result, format_table
 from tools.git import git, head, list_experiments
 
-PAGE, TEMPLATE = Path("report.html"), Path(__file__).with_name("report.html")
+PAGE, TEMPLATE = Path("report.html"), Path(__file__).with_name("page.html")
 COLOURS = [
     "#3182bd",
     "#d95f02",
