@@ -72,8 +72,7 @@ def resolve_revision(revision: str) -> str:
     Of experiments of that name, it is the newest. Those of the current commit come before branches
     and tags, and these before other commits' experiments.
     """
-    commit = git("rev-parse", "--quiet", "--verify", "HEAD^{commit}").strip()
-    if revision in (kept := list_experiments(commit)):
+    if revision in (kept := list_experiments(head())):
         return kept[revision]
     try:
         return git("rev-parse", "--quiet", "--verify", f"{revision}^{{commit}}").strip()
