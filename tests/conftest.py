@@ -3,6 +3,7 @@
 Each test that needs a repository gets a copy of one.
 """
 
+import json
 import os
 import shutil
 import tracemalloc
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from fashion.strict_yaml import parse_yaml
 from stages.dataset import read_dataset
 from tests.support.repository import PROJECT, Repository, small_project, toy_project
 from tools.demo import draw_data_set
@@ -89,6 +91,23 @@ def built_comparison(built_toy, tmp_path_factory) -> Path:
         (folder / "output").write_text(toy.python("tools.experiments"))
 
     return made_once(tmp_path_factory, "built_comparison", compare)
+
+
+@pytest.fixture(scope="session")
+def committed(built_comparison, tmp_path_factory) -> Repository:
+    """A toy repository with its experiments' table and with noise, made up, all committed.
+
+    It is for tests to read and to clone.
+    """
+
+    def commit(folder: Path) -> None:
+        toy = Repository(built_comparison / "project").copy(folder / "project")
+        metrics = parse_yaml(toy.read("gate.yaml"))["metrics"]
+        noise = {"runs": 10, "metrics": {name: {"mean": 0.5, "std": 0.01} for name in metrics}}
+        (toy.folder / "metrics/noise.json").write_text(json.dumps(noise))
+        toy.commit("The table, and made-up noise")
+
+    return Repository(made_once(tmp_path_factory, "committed", commit) / "project")
 
 
 @pytest.fixture
