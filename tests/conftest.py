@@ -94,20 +94,22 @@ def built_comparison(built_toy, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def committed(built_comparison, tmp_path_factory) -> Repository:
-    """A toy repository with its experiments' table and with noise, made up, all committed.
+def built_record(built_toy, tmp_path_factory) -> Path:
+    """Build a toy project with one experiment, its table, and noise that is made up.
 
-    It is for tests to read and to clone.
+    All of it is committed, as `make` leaves it.
     """
 
-    def commit(folder: Path) -> None:
-        toy = Repository(built_comparison / "project").copy(folder / "project")
+    def record(folder: Path) -> None:
+        toy = Repository(built_toy).copy(folder / "project")
+        toy.set("experiments={short: {train.epochs: 1}}")
+        toy.python("tools.experiments")
         metrics = parse_yaml(toy.read("gate.yaml"))["metrics"]
         noise = {"runs": 10, "metrics": {name: {"mean": 0.5, "std": 0.01} for name in metrics}}
         (toy.folder / "metrics/noise.json").write_text(json.dumps(noise))
         toy.commit("The table, and made-up noise")
 
-    return Repository(made_once(tmp_path_factory, "committed", commit) / "project")
+    return made_once(tmp_path_factory, "built_record", record) / "project"
 
 
 @pytest.fixture
@@ -130,6 +132,15 @@ def compared(built_comparison, tmp_path) -> Repository:
     """
     shutil.copytree(built_comparison, tmp_path, symlinks=True, dirs_exist_ok=True)
     return Repository(tmp_path / "project")
+
+
+@pytest.fixture
+def committed(built_record) -> Repository:
+    """A toy repository with all of its results committed and noise that is made up.
+
+    It is not the test's own: for reading and for cloning.
+    """
+    return Repository(built_record)
 
 
 @pytest.fixture
