@@ -26,7 +26,7 @@ from tools.arguments import positive_int
 from tools.dvc import dvc, use_cache
 from tools.experiments.up_to_date import run_missing
 from tools.fsck import cache_folder
-from tools.gate.check import judge_all
+from tools.gate.check import judge_metrics
 from tools.gate.config import Gate, read_gate
 from tools.gate.noise import NOISE, number_metrics
 from tools.gate.rule import REGRESSION
@@ -39,7 +39,7 @@ TOGETHER = 5  # runs in such a group, as in `make check ARGS="--seeds 5"`
 
 BEFORE_WRITING, FIT = (
     "    splits = {\n",
-    "batches(*training_data, batch_size=batch_size, seed=seed)",
+    "make_dataset(*training_data, batch_size=batch_size, seed=seed)",
 )
 LOADED = 'predict(load_model(files["model.keras"]), images)'
 KINDS = {  # what goes wrong: other params, or texts in the code and what stands there instead
@@ -64,7 +64,7 @@ KINDS = {  # what goes wrong: other params, or texts in the code and what stands
     "learning rate 0.03": {"train.learning_rate": 0.03},
     "hidden units [16]": {"model.hidden_units": [16]},
     "no shuffling": [
-        ("fashion/training.py", FIT, "batches(*training_data, batch_size=batch_size)")
+        ("fashion/training.py", FIT, "make_dataset(*training_data, batch_size=batch_size)")
     ],
     "test images shifted by 3 pixels": [
         ("stages/evaluate.py", LOADED, LOADED.replace("images)", "np.roll(images, 3, axis=2))")),
@@ -179,7 +179,7 @@ def share(pairs: Iterable[tuple[dict, dict]], noise: dict, check: Gate, **runs: 
     `runs` says of how many runs the two are means.
     """
     verdicts = [
-        any(row.verdict == REGRESSION for row in judge_all(before, now, noise, check, **runs))
+        any(row.verdict == REGRESSION for row in judge_metrics(before, now, noise, check, **runs))
         for before, now in pairs
     ]
     return sum(verdicts) / len(verdicts)

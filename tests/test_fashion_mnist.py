@@ -11,7 +11,7 @@ from fashion.dataset_stats import pixel_mean_and_std
 from fashion.errors import UserError
 from fashion.idx import read_idx
 from stages.dataset import read_dataset
-from stages.fetch import VARIABLE, fetch_file
+from stages.fetch import DATA_DIR_ENV, fetch_file
 
 PROJECT = Path(__file__).parents[1]
 
@@ -20,7 +20,7 @@ PROJECT = Path(__file__).parents[1]
 def raw(tmp_path_factory) -> dict[str, Path]:
     """The four files, from wherever the fetch stage finds them."""
     dataset, folder = read_dataset(PROJECT / "dataset.yaml"), tmp_path_factory.mktemp("raw")
-    sources = [str(PROJECT / "data/raw"), os.environ.get(VARIABLE) or "", *dataset.sources]
+    sources = [str(PROJECT / "data/raw"), os.environ.get(DATA_DIR_ENV) or "", *dataset.sources]
     try:
         for _, file in dataset.files:
             fetch_file(file, [source for source in sources if source], folder / file.name)
