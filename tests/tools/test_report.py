@@ -38,7 +38,7 @@ def browser(reported, tmp_path_factory):
     """The page of two small experiments in a browser, opened from disk."""
     if not (BROWSER and DRIVER):
         reason = (
-            "needs a browser: Debian's packages chromium and chromium-driver,"
+            "there is no browser: `apt-get install chromium chromium-driver`,"
             " or google-chrome and chromedriver"
         )
         if os.environ.get("CI"):
