@@ -6,6 +6,15 @@ from collections.abc import Callable
 import pytest
 
 from fashion.errors import exit_on_user_error
+from tests.support.repository import Repository
+
+
+@pytest.fixture
+def clone(committed, tmp_path) -> Repository:
+    """A clone of `committed`, of the test's own and without a cache."""
+    folder = tmp_path / "clone"
+    committed.run("git", "clone", "--quiet", ".", str(folder))
+    return Repository(folder)
 
 
 @pytest.fixture

@@ -11,19 +11,10 @@ import pandas as pd
 import pytest
 
 from fashion.strict_yaml import parse_yaml
-from tests.support.repository import Repository
 from tools.rebuild import machine_note
 
 MARK = "differ from the committed ones"
 OTHERWISE = {"TF_ENABLE_ONEDNN_OPTS": "0"}  # so that metrics say "native arithmetic"
-
-
-@pytest.fixture
-def clone(committed, tmp_path) -> Repository:
-    """A clone without a cache."""
-    folder = tmp_path / "clone"
-    committed.run("git", "clone", "--quiet", ".", str(folder))
-    return Repository(folder)
 
 
 @pytest.fixture
