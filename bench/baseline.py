@@ -16,7 +16,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from fashion import figures
-from fashion.metrics import per_class, predictions, summary
+from fashion.metrics import classification_metrics, per_class, predictions
 
 PREPARED = Path("data/prepared")
 
@@ -78,7 +78,7 @@ def main(folder: Path) -> None:
         histories[name] = history
 
         probabilities = model.predict(test_images, verbose=0)
-        metrics = summary(test_labels, probabilities)
+        metrics = classification_metrics(test_labels, probabilities)
         print(name, metrics)
         (folder / name / "test.json").write_text(json.dumps(metrics))
         per_class(test_labels, probabilities, class_names).to_csv(

@@ -35,7 +35,7 @@ from stages.dataset import DATASET, read_dataset
 from stages.params import PARAMS
 from tests.support.repository import write_yaml
 from tools.arguments import positive_int
-from tools.dvc import command, dvc, environment
+from tools.dvc import command, dvc, subprocess_env
 from tools.experiments.backend import ExperimentSpec
 from tools.experiments.config import EXPERIMENTS, read_experiments
 from tools.experiments.local import SINGLE_THREAD_ENV, LocalBackend
@@ -93,7 +93,7 @@ def clone() -> Iterator[None]:
 def run(*words: str, **variables: str) -> str:
     """What a command prints. Raises UserError with its last lines when it fails."""
     result = subprocess.run(
-        words, env=environment(**variables), capture_output=True, text=True, check=False
+        words, env=subprocess_env(**variables), capture_output=True, text=True, check=False
     )
     if result.returncode:
         raise UserError(f"{' '.join(words)} failed:\n{result.stderr[-2000:]}")
@@ -252,7 +252,7 @@ def watch(*words: str) -> dict[str, float]:
     """
     most, start = 0, time.perf_counter()
     with subprocess.Popen(
-        words, env=environment(**SINGLE_THREAD_ENV), stdout=subprocess.DEVNULL
+        words, env=subprocess_env(**SINGLE_THREAD_ENV), stdout=subprocess.DEVNULL
     ) as process:
         status = Path(f"/proc/{process.pid}/status")
         while process.poll() is None:

@@ -3,6 +3,7 @@
 Each test that needs a repository gets a copy of one.
 """
 
+import json
 import os
 import shutil
 import tracemalloc
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from fashion.strict_yaml import parse_yaml
 from stages.dataset import read_dataset
 from tests.support.repository import PROJECT, Repository, small_project, toy_project
 from tools.demo import draw_data_set
@@ -91,6 +93,25 @@ def built_comparison(built_toy, tmp_path_factory) -> Path:
     return made_once(tmp_path_factory, "built_comparison", compare)
 
 
+@pytest.fixture(scope="session")
+def built_record(built_toy, tmp_path_factory) -> Path:
+    """Build a toy project with one experiment, its table, and noise that is made up.
+
+    All of it is committed, as `make` leaves it.
+    """
+
+    def record(folder: Path) -> None:
+        toy = Repository(built_toy).copy(folder / "project")
+        toy.set("experiments={short: {train.epochs: 1}}")
+        toy.python("tools.experiments")
+        metrics = parse_yaml(toy.read("gate.yaml"))["metrics"]
+        noise = {"runs": 10, "metrics": {name: {"mean": 0.5, "std": 0.01} for name in metrics}}
+        (toy.folder / "metrics/noise.json").write_text(json.dumps(noise))
+        toy.commit("The table, and made-up noise")
+
+    return made_once(tmp_path_factory, "built_record", record) / "project"
+
+
 @pytest.fixture
 def repository(built, tmp_path) -> Repository:
     """A built repository of the test's own."""
@@ -111,6 +132,15 @@ def compared(built_comparison, tmp_path) -> Repository:
     """
     shutil.copytree(built_comparison, tmp_path, symlinks=True, dirs_exist_ok=True)
     return Repository(tmp_path / "project")
+
+
+@pytest.fixture
+def committed(built_record) -> Repository:
+    """A toy repository with all of its results committed and noise that is made up.
+
+    It is not the test's own: for reading and for cloning.
+    """
+    return Repository(built_record)
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ import threading
 import asyncssh
 import pytest
 
+from tests.support.repository import Repository
+
 
 @pytest.fixture
 def ssh_server(tmp_path):
@@ -51,7 +53,7 @@ def remote(request, tmp_path):
 
 def test_what_one_clone_pushes_another_gets_without_training(compared, remote, tmp_path):
     address, access = remote
-    repository = compared(tmp_path)
+    repository = compared
     shared = str(tmp_path / "shared.git")
     repository.run("git", "init", "--quiet", "--bare", "--initial-branch=main", shared)
     repository.run("git", "remote", "add", "origin", shared)
@@ -66,7 +68,7 @@ def test_what_one_clone_pushes_another_gets_without_training(compared, remote, t
     repository.dvc("push", "--quiet")
     repository.dvc("exp", "push", "--quiet", "origin", "shorter")
 
-    other = type(repository)(tmp_path / "other")
+    other = Repository(tmp_path / "other")
     repository.run("git", "clone", "--quiet", shared, str(other.folder))
     allow(other, access)
     output = other.dvc("repro", "--pull", FASHION_MNIST_DIR="/nowhere")
@@ -79,7 +81,7 @@ def test_what_one_clone_pushes_another_gets_without_training(compared, remote, t
     other.dvc("exp", "apply", "--quiet", "shorter")
     assert b"epochs: 1" in other.read("dvc.lock")
 
-    stranger = type(repository)(tmp_path)  # in no clone at all
+    stranger = Repository(tmp_path)  # in no clone at all
     access_given = [f"--remote-config={name}={value}" for name, value in access.items()]
     stranger.dvc("get", shared, "models/model.keras", "--out", "alone.keras", *access_given)
     assert stranger.read("alone.keras") == repository.read("models/model.keras")

@@ -8,7 +8,7 @@ every result names its data.
 import shutil
 from pathlib import Path
 
-from fashion.errors import exit_on_user_error
+from fashion.errors import UserError, exit_on_user_error
 from fashion.idx import write_idx
 from fashion.synthetic import draw_garments
 from stages.dataset import DATASET, DataFiles, read_dataset
@@ -26,6 +26,8 @@ def main(training: int = TRAINING, test: int = TEST) -> None:
     dataset = read_dataset()
     shutil.rmtree(WORKSPACE, ignore_errors=True)
     local_clone(WORKSPACE)
+    if not (WORKSPACE / "dvc.yaml").exists():  # DVC would take the project around the clone for it
+        raise UserError("the last commit has no dvc.yaml. Commit the project first")
     print(f"Drawing {training + test:,} garments into {DRAWINGS} ...", flush=True)
     draw_data_set(dataset.files, DRAWINGS, training, test)
     folder = DRAWINGS.resolve()

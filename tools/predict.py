@@ -1,4 +1,4 @@
-"""Name the image in pictures, or in a test image: `make predict ARGS="shirt.jpg"`.
+"""Name the garment in pictures, or in a test image: `make predict ARGS="shirt.jpg"`.
 
 It uses the model in the workspace, or with `--rev` that of a commit or experiment, and starts no
 stage. Photographs are not what the model knows: each is made grey, small and light on dark first,

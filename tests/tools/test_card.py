@@ -57,13 +57,12 @@ def test_the_commonest_confusions_come_first():
     assert confusions(wrong).to_dict("records")[0] == {"actual": "b", "predicted": "a", "images": 3}
 
 
-def test_it_changes_with_the_numbers(repository):
-    (repository.folder / "metrics/noise.json").write_bytes(
-        (PROJECT / "metrics/noise.json").read_bytes()
-    )
-    before = card(repository.folder)
-    assert "32 → 16" in before
-    scores = json.loads(repository.read("metrics/test.json"))
-    (repository.folder / "metrics/test.json").write_text(json.dumps(scores | {"accuracy": 0.1234}))
-    assert "0.1234" in card(repository.folder)
-    assert card(repository.folder) != before
+def test_it_changes_with_the_numbers(toy):
+    toy.set("model.hidden_units=[32, 16]")
+    noise = (PROJECT / "metrics/noise.json").read_bytes()
+    (toy.folder / "metrics/noise.json").write_bytes(noise)
+    before = card(toy.folder)
+    assert "32 → 16" in before and "0.1234" not in before
+    scores = json.loads(toy.read("metrics/test.json"))
+    (toy.folder / "metrics/test.json").write_text(json.dumps(scores | {"accuracy": 0.1234}))
+    assert "0.1234" in card(toy.folder)

@@ -1,30 +1,43 @@
 import json
 import sys
 
+import pytest
+
+from tests.support.repository import Repository
+
+NAME = "drawn garments (not Fashion-MNIST)"
+
 
 def test_the_demo_runs_on_drawn_garments_and_changes_nothing_tracked(repository):
-    repository.set("name=Fashion-MNIST")
+    repository.set("name=Fashion-MNIST", "train.epochs=1")
     repository.commit("A commit that names the real data")
     before = repository.results()
     output = repository.run(sys.executable, "-c", "from tools.demo import main; main(600, 200)")
-    assert "drawn garments (not Fashion-MNIST)" in output
+    assert NAME in output
     assert repository.results() == before and repository.run("git", "status", "--porcelain") == ""
     assert "demo" not in repository.dvc("exp", "list")
 
     workspace = repository.folder / ".dvc/tmp/demo"
-    assert (
-        json.loads((workspace / "metrics/data.json").read_text())["name"]
-        == "drawn garments (not Fashion-MNIST)"
-    )
-    assert json.loads((workspace / "metrics/data.json").read_text())["images"]["test"] == 200
+    data = json.loads((workspace / "metrics/data.json").read_text())
+    assert data["name"] == NAME and data["images"]["test"] == 200
     assert len(list((workspace / "plots").glob("*.png"))) == 6
 
 
-def test_the_demo_without_a_commit_says_so(tmp_path, repository):
-    empty = type(repository)(tmp_path / "empty")
-    empty.folder.mkdir()
-    for name in ("dataset.yaml", "params.yaml", "fashion", "stages", "tools"):
-        (empty.folder / name).symlink_to(repository.folder / name)
-    empty.run("git", "init", "--quiet")
-    output = empty.python("tools.demo", status=1)
-    assert "Is it committed?" in output and "Traceback" not in output
+@pytest.mark.parametrize(
+    ("committed", "message"),
+    [([], "there is no commit yet"), (["README.md"], "the last commit has no dvc.yaml")],
+)
+def test_the_demo_of_a_project_that_is_not_committed_says_what_to_do(
+    toy, tmp_path, committed, message
+):
+    fresh = Repository(tmp_path / "fresh")
+    toy.run("git", "worktree", "add", "--quiet", "--detach", str(fresh.folder))
+    (fresh.folder / ".git").unlink()
+    fresh.run("git", "init", "--quiet")
+    for name in committed:
+        fresh.run("git", "add", name)
+        fresh.run("git", "commit", "--quiet", "--message", "The first page")
+    before = fresh.results()
+    output = fresh.python("tools.demo", status=1)
+    assert output.startswith(f"demo: {message}") and output.endswith("Commit the project first\n")
+    assert len(output.splitlines()) == 1 and fresh.results() == before

@@ -4,6 +4,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.repository import Repository
+from tools import fsck
+from tools.gate import check
+
 
 def md5_of(repository, path: str) -> str:
     stages = yaml.safe_load(repository.read("dvc.lock"))["stages"]
@@ -26,69 +30,88 @@ def flip(path: Path) -> None:
     path.chmod(mode)
 
 
-def test_where_all_is_whole_it_says_nothing_and_changes_nothing(repository):
-    before = repository.results()
-    assert repository.python("tools.fsck", "--all") == ""
-    assert repository.results() == before
-    assert repository.dvc("status").strip() == "Data and pipelines are up to date."
+def is_up_to_date(repository) -> bool:
+    return repository.dvc("status").strip() == "Data and pipelines are up to date."
 
 
-def test_damage_that_dvc_hands_on_unseen_is_found_and_mended(repository):
+def test_where_all_is_whole_it_says_nothing_and_changes_nothing(toy):
+    before = toy.results()
+    assert toy.python("tools.fsck", "--all") == ""
+    assert toy.results() == before
+    assert is_up_to_date(toy)
+
+
+def test_damage_that_dvc_hands_on_unseen_is_found_and_mended(toy, call):
     """Without fsck DVC takes a damaged model from its cache, and calls everything up to date."""
-    before, md5 = repository.results(), md5_of(repository, "models/model.keras")
-    flip(in_cache(repository, md5))
-    (repository.folder / "models/model.keras").unlink()
-    repository.dvc("repro")
-    assert repository.read("models/model.keras") != before["models/model.keras"]
-    assert repository.dvc("status").strip() == "Data and pipelines are up to date."
+    before, md5 = toy.results(), md5_of(toy, "models/model.keras")
+    flip(in_cache(toy, md5))
+    (toy.folder / "models/model.keras").unlink()
+    toy.dvc("repro")
+    assert toy.read("models/model.keras") != before["models/model.keras"]
+    assert is_up_to_date(toy)
 
-    output = repository.python("tools.fsck")
-    assert f"{in_cache(repository, md5)}: damaged" in output
+    output = toy.python("tools.fsck")
+    assert f"{in_cache(toy, md5)}: damaged" in output
     assert "models/model.keras: not what dvc.lock says" in output
-    repository.dvc("repro")
-    assert repository.results() == before
-    assert repository.python("tools.fsck", "--all") == ""
+    toy.dvc("repro")
+    assert toy.results() == before
+    assert call(toy, fsck, "--all") == ""
 
 
-def test_a_file_in_a_folder_is_looked_at_as_well_even_if_its_time_has_not_changed(repository):
-    before, path = repository.results(), repository.folder / "data/prepared/train_images.npy"
-    repository.dvc("status")  # DVC remembers what it has read, by time and size
+def test_a_file_in_a_folder_is_looked_at_as_well_even_if_its_time_has_not_changed(toy, call):
+    before, path = toy.results(), toy.folder / "data/prepared/train_images.npy"
+    toy.dvc("status")  # DVC remembers what it has read, by time and size
     times = path.stat()
     flip(path)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert repository.dvc("status").strip() == "Data and pipelines are up to date."
-    assert "data/prepared/train_images.npy: not what dvc.lock says" in repository.python(
-        "tools.fsck"
-    )
-    repository.dvc("repro")
-    assert repository.results() == before
+    assert is_up_to_date(toy)
+    assert "data/prepared/train_images.npy: not what dvc.lock says" in call(toy, fsck)
+    toy.dvc("repro")
+    assert toy.results() == before
 
 
-def test_what_only_the_cache_holds_is_read_with_all(repository):
-    old = in_cache(repository, md5_of(repository, "models/model.keras"))
-    repository.set("seed=43")
-    repository.dvc("repro", "train")
+def test_what_only_the_cache_holds_is_read_with_all(toy, call):
+    old = in_cache(toy, md5_of(toy, "models/model.keras"))
+    toy.set("seed=43")
+    toy.dvc("repro", "train")
     flip(old)
-    assert repository.python("tools.fsck") == ""
-    assert f"{old}: damaged" in repository.python("tools.fsck", "--all")
+    assert call(toy, fsck) == ""
+    assert f"{old}: damaged" in call(toy, fsck, "--all")
     assert not old.exists()
 
 
-@pytest.mark.parametrize("name", ["data/prepared", "plots/loss.png"])
-def test_make_check_fails_on_damage(repository, name):
-    flip(in_cache(repository, md5_of(repository, name)))
-    flip(repository.folder / ("data/prepared/test_labels.npy" if name == "data/prepared" else name))
-    output = repository.python("tools.gate.check", "--baseline", "HEAD", status=None)
-    assert "damaged, so it is removed" in output
+@pytest.mark.parametrize(
+    ("file", "cached"),  # and the output that the cache has it by
+    [
+        ("data/prepared/test_labels.npy", "data/prepared"),
+        ("models/model.keras", "models/model.keras"),
+        ("plots/loss.png", None),  # it is kept in Git
+    ],
+)
+def test_make_check_fails_on_damage(toy, call, file, cached):
+    toy.set("metrics={accuracy: {better: higher}}")
+    noise = toy.folder / "metrics/noise.json"  # of no metric, so check can't judge
+    noise.write_text('{"runs": 10, "metrics": {}, "params": {}, "environment": {}}')
+    output = call(toy, check, "--baseline", "HEAD", status=2)
+    assert "damaged" not in output and "not what" not in output
+
+    flip(toy.folder / file)
+    if cached:
+        flip(in_cache(toy, md5_of(toy, cached)))
+    output = call(toy, check, "--baseline", "HEAD", status=1)
+    assert ("damaged, so it is removed from the cache" in output) == bool(cached)
+    if cached != "data/prepared":  # whose list of files is gone
+        assert f"{file}: not what dvc.lock says" in output
+    assert "- plot: plots/loss.png is not what the stage wrote" in output or cached
 
 
-def test_a_damaged_dvc_lock_and_a_folder_without_dvc_are_told_in_a_line(repository, tmp_path):
-    (repository.folder / "dvc.lock").write_bytes(b"stages: [")
-    output = repository.python("tools.fsck", status=1)
+def test_a_damaged_dvc_lock_and_a_folder_without_dvc_are_told_in_a_line(toy, tmp_path):
+    (toy.folder / "dvc.lock").write_bytes(b"stages: [")
+    output = toy.python("tools.fsck", status=1)
     assert output.startswith("fsck: dvc.lock: not YAML") and "Traceback" not in output
     (tmp_path / "elsewhere").mkdir()
-    other = type(repository)(tmp_path / "elsewhere")
-    output = other.python("tools.fsck", status=1, PYTHONPATH=str(repository.folder))
+    other = Repository(tmp_path / "elsewhere")
+    output = other.python("tools.fsck", status=1, PYTHONPATH=str(toy.folder))
     assert (
         output.startswith("fsck: ") and "Traceback" not in output and len(output.splitlines()) == 1
     )

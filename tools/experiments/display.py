@@ -55,7 +55,9 @@ class LiveDisplay:
 
     def table(self) -> Table:
         table = Table(box=None, pad_edge=False)
-        table.add_column("experiment", overflow="fold")  # the one that gives way in narrow terminals
+        table.add_column(
+            "experiment", overflow="fold"
+        )  # the one that gives way in narrow terminals
         table.add_column("stage", no_wrap=True)
         for name in ("epoch", "val_accuracy", "left"):
             table.add_column(name, justify="right", no_wrap=True)

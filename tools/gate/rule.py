@@ -39,9 +39,9 @@ def tolerance(
 ) -> float:
     """How far the means of two groups of runs may lie apart before chance can't explain it.
 
-    `std` is the standard std of one run over seeds, estimated from `measured` runs. The
-    difference of two means has the variances of both: deviation² / runs_before + deviation² /
-    runs_now. `sigmas` times its root would do for one metric whose std is known. As it is
+    `std` is the standard deviation of one run over seeds, estimated from `measured` runs. The
+    difference of two means has the variances of both: std² / runs_before + std² / runs_now.
+    `sigmas` times its root would do for one metric whose standard deviation is known. As it is
     estimated, Student's t takes the place of the normal distribution; as several `metrics` are
     looked at, each gets its share of the probability of a false alarm (Bonferroni).
     """

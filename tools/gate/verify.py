@@ -55,7 +55,7 @@ def main() -> int:
     if other:
         print("Another environment than the recorded one:", *listed(other), sep="\n  ")
     if exceeding:
-        print("Further exceeding than noise explains:", *exceeding, sep="\n  ")
+        print("Further apart than noise explains:", *exceeding, sep="\n  ")
     if other and not exceeding:
         explanation = explain_difference(different, len(rows), other, exceeding)
         print(f"{revision} ({commit[:7]}): {explanation}")
