@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
-import yaml
+from ruamel.yaml import YAML
 
 from tools.report.card import CARD, architecture, card, confusions, extra_settings
 
@@ -18,13 +18,13 @@ def test_the_committed_card_belongs_to_the_committed_numbers():
 def test_it_says_what_the_model_is_and_how_good():
     text = card(PROJECT)
     test = json.loads((PROJECT / "metrics/test.json").read_text())
-    lock = yaml.safe_load((PROJECT / "dvc.lock").read_text())
+    lock = YAML(typ="safe").load((PROJECT / "dvc.lock").read_text())
     assert "1,010,341 parameters" in text  # as `model.summary()` says
     assert f"{test['accuracy']:.4f} (" in text
     for out in lock["stages"]["train"]["outs"]:
         if out["path"] == "models/model.keras":
             assert out["md5"] in text
-    for file in yaml.safe_load((PROJECT / "dataset.yaml").read_text())["files"].values():
+    for file in YAML(typ="safe").load((PROJECT / "dataset.yaml").read_text())["files"].values():
         assert file["sha256"] in text
 
 

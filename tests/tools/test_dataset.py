@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from fashion.errors import UserError
 from fashion.idx import write_idx
@@ -72,5 +72,5 @@ def test_after_one_command_the_pipeline_runs_on_it(repository, folder):
     data = json.loads(repository.read("metrics/data.json"))
     assert data["name"] == "Bars" and data["images"] == {"train": 90, "validation": 30, "test": 30}
     assert json.loads(repository.read("metrics/test.json"))["accuracy"] == 1
-    description = yaml.safe_load(repository.read("data/prepared/dataset.json"))
+    description = YAML(typ="safe").load(repository.read("data/prepared/dataset.json"))
     assert description["class_names"] == ["left", "middle", "right"]

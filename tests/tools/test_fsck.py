@@ -2,7 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from tests.support.repository import Repository
 from tools import fsck
@@ -10,7 +10,7 @@ from tools.gate import check
 
 
 def md5_of(repository, path: str) -> str:
-    stages = yaml.safe_load(repository.read("dvc.lock"))["stages"]
+    stages = YAML(typ="safe").load(repository.read("dvc.lock"))["stages"]
     return next(
         out["md5"] for stage in stages.values() for out in stage["outs"] if out["path"] == path
     )

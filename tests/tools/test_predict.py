@@ -118,7 +118,7 @@ def test_wrong_arguments(trained, call, arguments, status, message):
 
 def test_without_its_model_it_says_how_to_get_one(repository, call):
     (repository.folder / predict.MODEL).unlink()
-    assert "`dvc repro` trains it" in call(repository, predict, "--test", "0", status=1)
+    assert "not here yet. `make` trains it" in call(repository, predict, "--test", "0", status=1)
     for file in (repository.folder / ".dvc/cache/files").rglob("*"):
         if file.is_file():
             file.chmod(0o600)
