@@ -103,6 +103,11 @@ def resolve_revision(revision: str) -> str:
     )
 
 
+def is_experiment(revision: str) -> bool:
+    """Whether a commit is one that DVC keeps as an experiment."""
+    return bool(git("for-each-ref", "--points-at", revision, "refs/exps"))
+
+
 def experiment_ref(commit: str, name: str = "") -> str:
     """Return the Git reference in which DVC keeps an experiment of a commit.
 

@@ -25,7 +25,8 @@ from fashion.preprocessing import preprocess_image, read_picture
 from fashion.strict_yaml import check_config, parse_yaml
 from stages.dataset import DATASET, Dataset, read_dataset
 from stages.params import PARAMS
-from tools.git import git, resolve_revision
+from tools.experiments.config import EXPERIMENTS
+from tools.git import git, is_experiment, resolve_revision
 
 MODEL = Path("models/model.keras")
 TEST_IMAGES, TEST_LABELS = (
@@ -142,12 +143,18 @@ def load(revision: str | None):
             file.write_bytes(read(str(MODEL), repo=".", rev=resolve_revision(revision), mode="rb"))
         except (DvcException, FileNotFoundError):
             raise UserError(
-                f"the model of {revision} is not in DVC's cache."
-                " `dvc fetch --all-commits` brings it from a remote;"
-                " `make experiments` makes the experiments of this commit again,"
-                f" and `git checkout {resolve_revision(revision)[:7]} && dvc repro` any other"
+                f"the model of {revision} is not in DVC's cache. {how_to_get(revision)}"
             ) from None
         return load_model(file)
+
+
+def how_to_get(revision: str) -> str:
+    """Say how to get the model of a revision that is here, but whose model is not."""
+    commit = resolve_revision(revision)
+    again = f"`git checkout {commit[:7]} && dvc repro` makes"
+    if is_experiment(commit):
+        return f"`make experiments` makes those of {EXPERIMENTS} again, {again} any"
+    return f"`dvc fetch --all-commits` brings it from a remote, {again} it again"
 
 
 def read_all(

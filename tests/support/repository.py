@@ -178,6 +178,7 @@ def toy_project(folder: Path) -> Repository:
     shutil.copytree(TOY, folder, dirs_exist_ok=True)
     repository.set(
         "name=toy squares",
+        "image_shape=[2, 2]",
         "prepare.validation_size=200",
         "train.epochs=2",
         "train.batch_size=32",
