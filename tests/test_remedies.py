@@ -172,7 +172,7 @@ def model_of_an_experiment_gone(project, tmp_path):
         r"`(git checkout \w+ && dvc repro)` makes any",
     ):
         shutil.rmtree(project.folder / ".dvc/cache/files")
-        command = re.search(pattern, project.python(*predict, status=1))[1]
+        command = re.search(f"`({pattern})` makes", project.python(*predict, status=1))[1]
         shell(project, command)
         assert "not a whole Keras model" in project.python(*predict, status=1)  # but a toy's
 
