@@ -18,17 +18,18 @@ from tests.support.repository import Repository
 TIMEOUT = 180  # seconds; what is waited for comes much sooner
 
 
-def call(main: Callable[[], None], folder: Path, *arguments: str) -> str:
+def call(main: Callable[[], None], folder: Path, *arguments: str, **variables: str) -> str:
     """Call a command's `main` in a folder, as `python -m` would, but in this process.
 
-    Return what it printed. What other commands print that it runs is not part of that.
+    `variables` are further environment variables. Return what it printed; what other commands
+    print that it runs is not part of that.
     """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     output = io.StringIO()
     try:
         with chdir(folder), redirect_stdout(output), pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", [main.__module__, *arguments])
-            for name, value in Repository(folder).env().items():
+            for name, value in Repository(folder).env(**variables).items():
                 patch.setenv(name, value)
             main()
     finally:

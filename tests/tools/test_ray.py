@@ -12,9 +12,10 @@ import psutil
 import pytest
 
 from fashion.errors import UserError
-from tests.support.commands import TIMEOUT, begin, refusal
+from tests.support.commands import TIMEOUT, begin, call, refusal
 from tests.support.ray_cluster import end, free_port, publish, ray_cluster, ray_node
 from tests.support.repository import Repository
+from tools.experiments import sweep
 from tools.experiments.__main__ import main
 from tools.experiments.config import Resources
 from tools.experiments.ray import RayBackend
@@ -25,6 +26,7 @@ if not os.environ.get("CI"):  # which must have it
 
 on_cluster = pytest.mark.xdist_group("cluster")  # so that it is started once
 GROUP = "experiments={a: {seed: 1}, b: {seed: 2}, c: {seed: 3}}"
+SLOW = 0.5  # seconds an epoch, so that a node can be killed in one
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +53,24 @@ def published(built_toy, tmp_path_factory) -> Repository:
     return toy
 
 
+@pytest.fixture(scope="module")
+def local_trials(built_toy, tmp_path_factory) -> dict[str, str]:
+    """What the three experiments come to on this machine, with slow training."""
+    toy = Repository(built_toy).copy(tmp_path_factory.mktemp("local") / "project")
+    toy.slow_training(SLOW)
+    toy.set(GROUP, "ray={cpus: 1, gpus: 0}")
+    toy.commit("Slow")
+    call(main, toy.folder)
+    return experiments(toy)
+
+
 def push(team: Repository, message: str) -> None:
     team.commit(message)
     team.run("git", "push", "--quiet", "origin", "main")
 
 
 def experiments(repository: Repository) -> dict[str, str]:
-    """What Git keeps of each, but for the record of the environment."""
+    """What Git keeps of each, but for the record of the environment and the DVC remote."""
     lines = repository.run(
         "git", "for-each-ref", "--format=%(objectname) %(refname:lstrip=4)", "refs/exps"
     ).splitlines()
@@ -65,10 +78,9 @@ def experiments(repository: Repository) -> dict[str, str]:
         name: repository.run("git", "ls-tree", "-r", revision)
         for revision, name in map(str.split, lines)
     }
+    ignored = ("metrics/environment.json", ".dvc/config")
     return {
-        name: "".join(
-            line for line in tree.splitlines(keepends=True) if "environment.json" not in line
-        )
+        name: "\n".join(line for line in tree.splitlines() if not line.endswith(ignored))
         for name, tree in trees.items()
     }
 
@@ -90,14 +102,14 @@ def trainings(homes: list[Path]) -> list[psutil.Process]:
 
 
 @on_cluster
-def test_trials_land_on_both_nodes_and_give_the_bytes_of_a_local_run(team, tmp_path, cluster):
+def test_trials_land_on_both_nodes_and_give_the_bytes_of_a_local_run(team, cluster, local_trials):
     address, homes = cluster
-    here = team.copy(tmp_path / "here")
-    here.python("tools.experiments")
+    team.slow_training(SLOW)
+    push(team, "Slow")
     output = team.python("tools.experiments", "--ray", address)
     assert all(has_worked(home, team) for home in homes)
     assert "a: epoch 2/2" in output and set(experiments(team)) == {"a", "b", "c"}
-    assert experiments(team) == experiments(here)
+    assert experiments(team) == local_trials
     for name in "abc":
         team.dvc("exp", "apply", "--quiet", name)  # with its model, which has come along
         assert team.dvc("status").strip() == "Data and pipelines are up to date."
@@ -112,7 +124,7 @@ def test_a_sweep_gives_the_trials_of_a_local_one(team, tmp_path, cluster):
     push(team, "A sweep")
     here = team.copy(tmp_path / "here")
     native = {"ONEDNN_MAX_CPU_ISA": "DEFAULT"}  # which the nodes' own environment does not say
-    here.python("tools.experiments.sweep", **native)
+    call(sweep.main, here.folder, **native)
     team.python("tools.experiments.sweep", "--ray", address, **native)
     assert "native arithmetic" in team.read("metrics/sweeps.csv").decode()
     assert set(experiments(team)) == {"sweep-small-000", "sweep-small-001"}
@@ -168,11 +180,10 @@ def test_what_killed_tasks_left_is_removed(tmp_path, monkeypatch):
 
 
 @on_cluster
-def test_a_node_killed_in_the_middle_costs_only_time(team, tmp_path, cluster):
+def test_a_node_killed_in_the_middle_costs_only_time(team, tmp_path, cluster, local_trials):
     address, _ = cluster
-    team.slow_training(1)
+    team.slow_training(SLOW)
     push(team, "Slow")
-    here = team.copy(tmp_path / "here")
     home = tmp_path / "another"
     with (
         ray_node(home, f"--address={address}") as another,
@@ -181,8 +192,7 @@ def test_a_node_killed_in_the_middle_costs_only_time(team, tmp_path, cluster):
         command.wait_until(lambda: has_worked(home, team))
         end(another)
         assert command.wait() == 0, command.output
-    here.python("tools.experiments")
-    assert experiments(team) == experiments(here)
+    assert experiments(team) == local_trials
 
 
 @on_cluster
