@@ -172,7 +172,8 @@ def test_the_other_arithmetic_runs_them_again_and_is_told(compared, output):
         and "short: train" in native
         and "short: up to date" not in native
     )
-    assert "native arithmetic (ONEDNN_MAX_CPU_ISA=DEFAULT)" in native.splitlines()[-3]
+    row = next(line for line in native.splitlines() if line.split()[:2] == ["|", "short"])
+    assert "native arithmetic (ONEDNN_MAX_CPU_ISA=DEFAULT)" in row
     assert "short: up to date" in call(main, compared.folder, ONEDNN_MAX_CPU_ISA="DEFAULT")
     portable = call(main, compared.folder)  # whatever DVC's run cache has
     assert "short: up to date" not in portable and "arithmetic" not in portable
@@ -296,7 +297,10 @@ def test_one_that_was_killed_leaves_a_clone_which_the_next_call_removes(toy, run
 def test_changes_that_are_not_committed_are_told_and_used(compared):
     path = compared.folder / "stages/train.py"
     path.write_text(path.read_text().replace('"parameters": 1', '"parameters": 1, "marked": 1'))
-    output = call(main, compared.folder, "--only", "short")
+    assert "(stages/train.py) would replace short" in refusal(
+        main, compared.folder, "--only", "short"
+    )
+    output = call(main, compared.folder, "--only", "short", "--replace")
     assert "Not committed: stages/train.py" in output
     metrics = compared.run("git", "show", f"{revision(compared, 'short')}:metrics/train.json")
     assert '"marked": 1' in metrics
@@ -323,7 +327,7 @@ def test_code_that_git_does_not_track_is_refused(toy):
 def test_without_a_commit_it_says_so(toy):
     shutil.rmtree(toy.folder / ".git")
     toy.run("git", "init", "--quiet")
-    assert "there is no commit yet" in refusal(main, toy.folder)
+    assert "no Git repository with a commit" in refusal(main, toy.folder)
 
 
 def test_the_committed_table_has_the_experiments_of_experiments_yaml():
