@@ -44,26 +44,35 @@ def publish(repository: Repository, folder: Path) -> None:
 
 
 @contextmanager
-def ray_cluster(folder: Path, nodes: int) -> Iterator[tuple[str, dict[Path, psutil.Popen]]]:
-    """Yield the address of a cluster, and each node's process by its home, a folder in `folder`.
+def ray_node(home: Path, *options: str) -> Iterator[psutil.Popen]:
+    """Run a node of one CPU with a new folder as its home, where `options` of `ray start` say."""
+    home.mkdir()
+    log = home.with_name(f"{home.name}.log")
+    alike = ["--block", "--num-cpus=1", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
+    environment = os.environ | {"HOME": str(home), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
+    with log.open("w") as file:
+        words = [RAY, "start", *options, *alike]
+        node = psutil.Popen(words, env=environment, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        while "Ray runtime started" not in log.read_text():
+            assert node.poll() is None, log.read_text()
+            time.sleep(0.1)
+        yield node
+    finally:
+        end(node)
+
+
+@contextmanager
+def ray_cluster(folder: Path, nodes: int) -> Iterator[tuple[str, list[Path]]]:
+    """Yield the address of a cluster, and the homes of its nodes, which are folders in `folder`.
 
     The first node is the head.
     """
-    address, processes = f"127.0.0.1:{free_port()}", {}
-    head = [f"--port={address.split(':')[1]}", "--head", "--include-dashboard=false"]
-    alike = ["--block", "--num-cpus=1", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
+    port = free_port()
+    head = ["--head", f"--port={port}", "--include-dashboard=false"]
+    address, homes = f"127.0.0.1:{port}", [folder / f"node-{i}" for i in range(nodes)]
     with ExitStack() as stack:
-        for i in range(nodes):
-            home, log = folder / f"node-{i}", folder / f"node-{i}.log"
-            home.mkdir()
-            words = [RAY, "start", *([f"--address={address}"] if i else head), *alike]
-            environment = os.environ | {"HOME": str(home), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
-            with log.open("w") as file:
-                processes[home] = psutil.Popen(
-                    words, env=environment, stdout=file, stderr=subprocess.STDOUT
-                )
-            stack.callback(end, processes[home])
-            while "Ray runtime started" not in log.read_text():
-                assert processes[home].poll() is None, log.read_text()
-                time.sleep(0.1)
-        yield address, processes
+        for home in homes:
+            others = [f"--address={address}"]
+            stack.enter_context(ray_node(home, *(head if home == homes[0] else others)))
+        yield address, homes

@@ -3,24 +3,22 @@ import statistics
 
 import pytest
 
+from tests.support.commands import call
 from tests.support.repository import Repository
+from tools.gate import noise
 
 pytestmark = pytest.mark.xdist_group(__name__)  # so that what they share is made once
 
 
 @pytest.fixture(scope="module")
-def measured_once(built, tmp_path_factory):
+def measured_once(built_toy, tmp_path_factory):
     """A repository with the noise of two seeds, measured and committed."""
-    repository = Repository(built).copy(tmp_path_factory.mktemp("measured") / "project")
-    repository.set(
-        "train.epochs=1",
-        "metrics={accuracy: {better: higher}, loss: {better: lower}}",
-    )
-    repository.dvc("repro")
-    repository.commit("One epoch")
-    repository.python("tools.gate.noise", "--seeds", "2")
-    repository.commit("Its noise")
-    return repository
+    toy = Repository(built_toy).copy(tmp_path_factory.mktemp("measured") / "project")
+    toy.set("metrics={accuracy: {better: higher}, loss: {better: lower}}")
+    toy.commit("Two metrics")
+    call(noise.main, toy.folder, "--seeds", "2")
+    toy.commit("Its noise")
+    return toy
 
 
 @pytest.fixture
@@ -29,21 +27,22 @@ def measured(measured_once, tmp_path):
 
 
 def test_noise_is_the_spread_over_seeds(measured):
-    noise = json.loads(measured.read("metrics/noise.json"))
-    assert noise["runs"] == 2 and noise["seeds"] == [42, 43]
-    assert noise["params"]["train"]["epochs"] == 1 and "seed" not in noise["params"]
+    found = json.loads(measured.read("metrics/noise.json"))
+    assert found["runs"] == 2 and found["seeds"] == [42, 43]
+    assert found["params"]["train"]["epochs"] == 2 and "seed" not in found["params"]
     assert (
-        "tensorflow" in noise["environment"]["packages"] and "settings" not in noise["environment"]
+        "tensorflow" in found["environment"]["packages"] and "settings" not in found["environment"]
     )
     assert "noise-seed" not in measured.dvc("exp", "list")
 
     first = json.loads(measured.read("metrics/test.json"))["accuracy"]
     measured.dvc("exp", "run", "--set-param", "seed=43")
     second = json.loads(measured.read("metrics/test.json"))["accuracy"]
-    assert noise["metrics"]["accuracy"]["mean"] == pytest.approx(
+    assert first != second
+    assert found["metrics"]["accuracy"]["mean"] == pytest.approx(
         statistics.mean([first, second]), abs=1e-6
     )
-    assert noise["metrics"]["accuracy"]["std"] == pytest.approx(
+    assert found["metrics"]["accuracy"]["std"] == pytest.approx(
         statistics.stdev([first, second]), abs=1e-6
     )
 

@@ -1,42 +1,76 @@
-"""On real Ray clusters of several nodes on this machine."""
+"""On a real Ray cluster of several nodes on this machine."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
 from fashion.errors import UserError
-from tests.support.ray_cluster import end, free_port, publish, ray_cluster
+from tests.support.commands import TIMEOUT, begin, call, refusal
+from tests.support.ray_cluster import end, free_port, publish, ray_cluster, ray_node
 from tests.support.repository import Repository
+from tools.experiments import sweep
+from tools.experiments.__main__ import main
 from tools.experiments.config import Resources
 from tools.experiments.ray import RayBackend
 from tools.experiments.ray_node import SUPERVISE, remove_stale_folders
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
-GROUP = "experiments={a: {seed: 1}, b: {seed: 2}, c: {seed: 3}, d: {seed: 4}}"
+if not os.environ.get("CI"):  # which must have it
+    pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
+
+on_cluster = pytest.mark.xdist_group("cluster")  # so that it is started once
+GROUP = "experiments={a: {seed: 1}, b: {seed: 2}, c: {seed: 3}}"
+SLOW = 0.5  # seconds an epoch, so that a node can be killed in one
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """The address of a cluster of two nodes, which no test ends, and their homes."""
+    with ray_cluster(tmp_path_factory.mktemp("cluster"), nodes=2) as address_and_homes:
+        yield address_and_homes
 
 
 @pytest.fixture
-def team(repository, tmp_path):
-    """A project with stub training, pushed to a Git remote and with a DVC remote, each a folder."""
-    return pushed(repository, tmp_path)
+def team(toy, tmp_path) -> Repository:
+    """A project of three experiments with a Git remote and a DVC remote, each a folder."""
+    toy.set(GROUP, "ray={cpus: 1, gpus: 0}")
+    publish(toy, tmp_path)
+    return toy
 
 
-def pushed(repository: Repository, folder: Path, seconds: float = 0.0) -> Repository:
-    repository.stub_training(seconds)
-    repository.set(GROUP, "ray={cpus: 1, gpus: 0}")
-    repository.dvc("repro")
-    publish(repository, folder)
-    return repository
+@pytest.fixture(scope="module")
+def published(built_toy, tmp_path_factory) -> Repository:
+    """The same for tests in which nothing runs on a cluster."""
+    folder = tmp_path_factory.mktemp("published")
+    toy = Repository(built_toy).copy(folder / "project")
+    publish(toy, folder)
+    return toy
+
+
+@pytest.fixture(scope="module")
+def local_trials(built_toy, tmp_path_factory) -> dict[str, str]:
+    """What the three experiments come to on this machine, with slow training."""
+    toy = Repository(built_toy).copy(tmp_path_factory.mktemp("local") / "project")
+    toy.slow_training(SLOW)
+    toy.set(GROUP, "ray={cpus: 1, gpus: 0}")
+    toy.commit("Slow")
+    call(main, toy.folder)
+    return experiments(toy)
+
+
+def push(team: Repository, message: str) -> None:
+    team.commit(message)
+    team.run("git", "push", "--quiet", "origin", "main")
 
 
 def experiments(repository: Repository) -> dict[str, str]:
-    """What Git keeps of each, but for the record of the environment."""
+    """What Git keeps of each, but for the record of the environment and the DVC remote."""
     lines = repository.run(
         "git", "for-each-ref", "--format=%(objectname) %(refname:lstrip=4)", "refs/exps"
     ).splitlines()
@@ -44,60 +78,85 @@ def experiments(repository: Repository) -> dict[str, str]:
         name: repository.run("git", "ls-tree", "-r", revision)
         for revision, name in map(str.split, lines)
     }
+    ignored = ("metrics/environment.json", ".dvc/config")
     return {
-        name: "".join(
-            line for line in tree.splitlines(keepends=True) if "environment.json" not in line
-        )
+        name: "\n".join(line for line in tree.splitlines() if not line.endswith(ignored))
         for name, tree in trees.items()
     }
 
 
-def trials(home: Path) -> bool:
-    """Whether a node has run any."""
-    return any((home / ".cache/dvc-nodes").glob("*/files/md5/*"))
+def has_worked(home: Path, team: Repository) -> bool:
+    """Whether a node has run a trial of the project."""
+    project = str(team.folder.parent / "git").strip("/").replace("/", "-")
+    return any((home / ".cache/dvc-nodes" / project).glob("files/md5/*"))
 
 
-def test_trials_land_on_both_nodes_and_give_the_bytes_of_a_local_run(team, tmp_path):
-    here = team.copy(tmp_path / "here")
-    here.python("tools.experiments")
-    with ray_cluster(tmp_path, nodes=2) as (address, homes):
-        output = team.python("tools.experiments", "--ray", address)
-        assert all(trials(home) for home in homes)
-    assert "a: epoch 2/2" in output and set(experiments(team)) == {"a", "b", "c", "d"}
-    assert experiments(team) == experiments(here)
-    for name in "abcd":
+def trainings(homes: list[Path]) -> list[psutil.Process]:
+    """Processes of the nodes that work in a trial's clone."""
+    found = []
+    for process in psutil.process_iter(["cwd"]):
+        with suppress(psutil.Error):
+            if "/trial-" in (process.info["cwd"] or ""):
+                found += [process] if Path(process.environ().get("HOME", "/")) in homes else []
+    return found
+
+
+@on_cluster
+def test_trials_land_on_both_nodes_and_give_the_bytes_of_a_local_run(team, cluster, local_trials):
+    address, homes = cluster
+    team.slow_training(SLOW)
+    push(team, "Slow")
+    output = team.python("tools.experiments", "--ray", address)
+    assert all(has_worked(home, team) for home in homes)
+    assert "a: epoch 2/2" in output and set(experiments(team)) == {"a", "b", "c"}
+    assert experiments(team) == local_trials
+    for name in "abc":
         team.dvc("exp", "apply", "--quiet", name)  # with its model, which has come along
         assert team.dvc("status").strip() == "Data and pipelines are up to date."
 
 
-def test_a_sweep_gives_the_trials_of_a_local_one(team, tmp_path):
+@on_cluster
+def test_a_sweep_gives_the_trials_of_a_local_one(team, tmp_path, cluster):
+    address, _ = cluster
     space = "{train.learning_rate: {low: 0.001, high: 0.1, log: true}}"
     settings = "metric: val_loss, trials: 2, jobs: 1, seed: 1, sampler: tpe, prune: false"
     team.set(f"sweeps={{small: {{{settings}, space: {space}}}}}")
-    team.commit("A sweep")
-    team.run("git", "push", "--quiet", "origin", "main")
+    push(team, "A sweep")
     here = team.copy(tmp_path / "here")
     native = {"ONEDNN_MAX_CPU_ISA": "DEFAULT"}  # which the nodes' own environment does not say
-    here.python("tools.experiments.sweep", **native)
-    with ray_cluster(tmp_path, nodes=2) as (address, _):
-        team.python("tools.experiments.sweep", "--ray", address, **native)
+    call(sweep.main, here.folder, **native)
+    team.python("tools.experiments.sweep", "--ray", address, **native)
     assert "native arithmetic" in team.read("metrics/sweeps.csv").decode()
     assert set(experiments(team)) == {"sweep-small-000", "sweep-small-001"}
     assert experiments(team) == experiments(here)
     assert team.read("metrics/sweep-small.csv") == here.read("metrics/sweep-small.csv")
 
 
-def test_resources_that_no_node_has_are_told(team, tmp_path):
+@on_cluster
+def test_resources_that_no_node_has_are_told(team, cluster):
+    address, _ = cluster
     team.set("ray={cpus: 2, gpus: 1}")
-    team.commit("More")
-    team.run("git", "push", "--quiet", "origin", "main")
-    with ray_cluster(tmp_path, nodes=1) as (address, _):
-        output = team.python("tools.experiments", "--ray", address, status=1)
+    push(team, "More")
+    output = team.python("tools.experiments", "--ray", address, status=1)
     assert (
         "no node of the cluster has the 2 CPUs and 1 GPUs" in output
-        and "The nodes have: 1 CPUs, 0 GPUs" in output
+        and "The nodes have: 1 CPUs, 0 GPUs; 1 CPUs, 0 GPUs" in output
     )
-    assert experiments(team) == {}
+    assert "Traceback" not in output and experiments(team) == {}
+
+
+@on_cluster
+def test_the_scarcest_resource_says_how_many_run_at_a_time(published, cluster, tmp_path):
+    address, _ = cluster
+    ask = f"""
+from tools.experiments.ray import RayBackend, Resources
+for cpus, gpus in ((1, 0), (0.5, 0), (1, 1), (1, 0.5)):
+    with RayBackend("{address}", Resources(cpus=cpus, gpus=gpus)) as backend:
+        print(backend.capacity, end=" ")
+"""
+    with ray_node(tmp_path / "with_a_gpu", f"--address={address}", "--num-gpus=1"):
+        output = published.run(sys.executable, "-c", ask)
+    assert output.split() == ["3", "6", "1", "2"]  # of 3 CPUs and 1 GPU
 
 
 def test_all_that_a_task_has_started_ends_with_it():
@@ -120,66 +179,63 @@ def test_what_killed_tasks_left_is_removed(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trial", f"trial-{os.getpid()}-x"]
 
 
-def test_a_node_killed_in_the_middle_costs_only_time(repository, tmp_path):
-    team = pushed(repository, tmp_path, seconds=4)
-    here = team.copy(tmp_path / "here")
-    with ray_cluster(tmp_path, nodes=3) as (address, homes), (tmp_path / "output").open("w") as log:
-        words = [sys.executable, "-m", "tools.experiments", "--ray", address]
-        process = subprocess.Popen(words, cwd=team.folder, env=team.env(), stdout=log, stderr=log)
-        last = list(homes)[-1]
-        while not trials(last):
-            assert process.poll() is None, (tmp_path / "output").read_text()
-            time.sleep(0.1)
-        end(homes[last])
-        assert process.wait(180) == 0, (tmp_path / "output").read_text()
-    here.python("tools.experiments")
-    assert experiments(team) == experiments(here)
+@on_cluster
+def test_a_node_killed_in_the_middle_costs_only_time(team, tmp_path, cluster, local_trials):
+    address, _ = cluster
+    team.slow_training(SLOW)
+    push(team, "Slow")
+    home = tmp_path / "another"
+    with (
+        ray_node(home, f"--address={address}") as another,
+        begin(team, "tools.experiments", "--ray", address) as command,
+    ):
+        command.wait_until(lambda: has_worked(home, team))
+        end(another)
+        assert command.wait() == 0, command.output
+    assert experiments(team) == local_trials
 
 
-def test_a_trial_that_fails_by_itself_is_told_and_not_tried_again(team, tmp_path):
+@on_cluster
+def test_a_trial_that_fails_by_itself_is_told_and_not_tried_again(team, cluster):
+    address, _ = cluster
     path = team.folder / "stages/train.py"
     path.write_text(
         path.read_text()
         + "\nif params['seed'] == 3:\n    raise SystemExit('train: not this seed')\n"
     )
-    team.commit("It can't stand 3")
-    team.run("git", "push", "--quiet", "origin", "main")
-    with ray_cluster(tmp_path, nodes=2) as (address, _):
-        output = team.python("tools.experiments", "--ray", address, status=1)
+    push(team, "It can't stand 3")
+    output = team.python("tools.experiments", "--ray", address, status=1)
     assert "c failed. Its last lines:" in output and output.count("| train: not this seed") == 1
-    assert set(experiments(team)) == {"a", "b", "d"}
+    assert set(experiments(team)) == {"a", "b"}
 
 
-def test_ending_the_head_ends_the_tasks(repository, tmp_path):
-    team = pushed(repository, tmp_path, seconds=60)
-    with ray_cluster(tmp_path, nodes=2) as (address, _), (tmp_path / "output").open("w") as log:
-        words = [sys.executable, "-m", "tools.experiments", "--ray", address]
-        process = subprocess.Popen(words, cwd=team.folder, env=team.env(), stdout=log, stderr=log)
-        while "a: train" not in (tmp_path / "output").read_text():
-            assert process.poll() is None, (tmp_path / "output").read_text()
+@on_cluster
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_ending_the_head_ends_the_tasks(team, cluster, number):
+    address, homes = cluster
+    team.slow_training(60)
+    push(team, "Slow")
+    with begin(team, "tools.experiments", "--ray", address) as command:
+        command.wait_for_line("a: train")
+        assert trainings(homes)
+        command.process.send_signal(number)
+        command.wait()
+        deadline = time.monotonic() + TIMEOUT
+        while trainings(homes) and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert trainings()
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        deadline = time.monotonic() + 60
-        while trainings() and time.monotonic() < deadline:
-            time.sleep(0.5)
-        assert not trainings()
+        assert not trainings(homes)
 
 
-def trainings() -> list[psutil.Process]:
-    """Processes that work in a trial's clone."""
-    return [one for one in psutil.process_iter(["cwd"]) if "/trial-" in (one.info["cwd"] or "")]
-
-
-def test_a_wrong_address_is_told_before_anything_starts(team):
-    output = team.python("tools.experiments", "--ray", f"127.0.0.1:{free_port()}", status=1)
+def test_a_wrong_address_is_told_before_anything_starts(published):
+    port = free_port()
+    output = published.python("tools.experiments", "--ray", f"127.0.0.1:{port}", status=1)
     assert (
-        output.startswith("experiments: no Ray cluster answers at 127.0.0.1:")
+        output.startswith(f"experiments: no Ray cluster answers at 127.0.0.1:{port}")
         and "ray start --head" in output
+        and "Traceback" not in output
     )
-    assert "no Ray cluster answers at nonsense" in team.python(
-        "tools.experiments", "--ray", "nonsense", status=1
+    assert "no Ray cluster answers at nonsense" in refusal(
+        main, published.folder, "--ray", "nonsense"
     )
 
 
@@ -196,12 +252,14 @@ def test_that_ray_is_not_installed_is_told_before_anything_starts(monkeypatch):
         (["git commit --quiet --allow-empty -m new"], "does not have commit"),
         (["touch stages/new.py", "git add stages/new.py"], "changes that are not committed"),
         ([f"{sys.executable} -m dvc config --unset core.remote", "git commit --quiet -am x",
-          "git push --quiet origin main"],
+          "git push --quiet origin HEAD:refs/heads/without"],
          ".dvc/config names no default DVC remote"),
     ],
 )  # fmt: skip
-def test_what_nodes_could_not_reach_is_told_before_anything_starts(team, commands, message):
+def test_what_nodes_could_not_reach_is_told_before_anything_starts(
+    published, tmp_path, commands, message
+):
+    repository = published.copy(tmp_path / "project")
     for command in commands:
-        team.run(*command.split())
-    output = team.python("tools.experiments", "--ray", "127.0.0.1:1", status=1)
-    assert message in output and "Traceback" not in output
+        repository.run(*command.split())
+    assert message in refusal(main, repository.folder, "--ray", "127.0.0.1:1")

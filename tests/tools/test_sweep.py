@@ -1,27 +1,23 @@
-import os
-import signal
-import subprocess
-import sys
-import time
-from contextlib import suppress
-
 import pandas as pd
-import psutil
 import pytest
 
-from tools.experiments.config import Sweep
-from tools.experiments.study import trial_params
+from fashion.strict_yaml import read_yaml
+from tests.support.commands import begin, call, refusal
+from tests.support.repository import Repository
+from tools.experiments import sweep
+from tools.report import __main__ as report
 
-pytestmark = pytest.mark.xdist_group(__name__)  # so that what they share is made once
+shares_swept = pytest.mark.xdist_group("swept")  # so that it is made once
 
 SWEEP = """sweeps={small: {
-  metric: val_accuracy, trials: 4, jobs: 1, seed: 1, sampler: tpe, prune: false, \
+  metric: val_accuracy, trials: 3, jobs: 1, seed: 1, sampler: tpe, prune: false, \
 fixed: {train.epochs: 2},
   space: {
     train.learning_rate: {low: 0.0001, high: 0.1, log: true}, train.batch_size: {choices: [32, 64]},
     model.dropout: {low: 0.0, high: 0.5},
   },
 }}"""
+NAMES = [f"sweep-small-{i:03d}" for i in range(3)]
 
 
 def kept(repository) -> list[str]:
@@ -37,26 +33,26 @@ def table(repository) -> pd.DataFrame:
     )
 
 
-def with_sweep(repository, *changes: str):
-    repository.stub_training()
-    repository.set(SWEEP, *changes)
-    repository.commit("A small sweep")
-    return repository
+def revision(repository, name: str) -> str:
+    lines = repository.run(
+        "git", "for-each-ref", "--format=%(objectname) %(refname:lstrip=4)", "refs/exps"
+    ).splitlines()
+    return next(line.split()[0] for line in lines if line.endswith(f" {name}"))
 
 
 @pytest.fixture(scope="module")
-def swept(built, tmp_path_factory):
-    """A repository whose sweep of four trials has run, one at a time, and what that printed."""
-    from tests.support.repository import Repository
+def swept(built_toy, tmp_path_factory) -> tuple[Repository, str]:
+    """A repository whose sweep of three trials has run, one at a time, and what that printed."""
+    toy = Repository(built_toy).copy(tmp_path_factory.mktemp("swept") / "project")
+    toy.set(SWEEP)
+    toy.commit("A small sweep")
+    return toy, toy.python("tools.experiments.sweep")
 
-    repository = with_sweep(Repository(built).copy(tmp_path_factory.mktemp("swept") / "project"))
-    return repository, repository.python("tools.experiments.sweep")
 
-
+@shares_swept
 def test_each_trial_is_an_experiment_with_the_value_that_the_table_has(swept):
     repository, output = swept
-    names = [f"sweep-small-{i:03d}" for i in range(4)]
-    assert kept(repository) == names == list(table(repository).index)
+    assert kept(repository) == NAMES == list(table(repository).index)
     shown = pd.read_csv(repository.folder / "metrics/sweep-small.csv")
     assert (
         shown["val_accuracy"].is_monotonic_decreasing
@@ -66,94 +62,86 @@ def test_each_trial_is_an_experiment_with_the_value_that_the_table_has(swept):
     assert f"val_accuracy: {best['val_accuracy']:.5f}".rstrip("0") in repository.run(
         "git", "show", f"{revision(repository, best['trial'])}:metrics/train.json"
     ).replace('"', "")
-    assert "4 completed, 0 pruned, 0 failed" in output and "explains" in output
-    assert (repository.folder / "plots/sweep-small.png").read_bytes().startswith(b"\x89PNG")
+    assert "3 completed, 0 pruned, 0 failed" in output and "explains" in output
+    assert repository.read("plots/sweep-small.png").startswith(b"\x89PNG")
 
 
+@shares_swept
 def test_the_report_shows_it(swept):
     repository, _ = swept
-    repository.python("tools.report", "sweep-small-000", "sweep-small-001")
+    call(report.main, repository.folder, *NAMES[:2])
     page = repository.read("report.html").decode()
-    assert "<h2>Sweep small</h2>" in page and "<td>sweep-small-003</td>" in page
+    assert "<h2>Sweep small</h2>" in page and f"<td>{NAMES[2]}</td>" in page
 
 
-def revision(repository, name: str) -> str:
-    lines = repository.run(
-        "git", "for-each-ref", "--format=%(objectname) %(refname:lstrip=4)", "refs/exps"
-    ).splitlines()
-    return next(line.split()[0] for line in lines if line.endswith(f" {name}"))
-
-
+@shares_swept
 def test_a_second_call_runs_nothing(swept):
     repository, _ = swept
     before = repository.results()
-    output = repository.python("tools.experiments.sweep")
-    assert "epoch 1/" not in output and "4 completed" in output and repository.results() == before
+    output = call(sweep.main, repository.folder)
+    assert "epoch 1/" not in output and "3 completed" in output and repository.results() == before
 
 
-def test_one_that_is_killed_goes_on_with_the_same_trials(swept, built, tmp_path):
-    from tests.support.repository import Repository
-
-    repository = with_sweep(Repository(built).copy(tmp_path / "project"))
-    words = [sys.executable, "-m", "tools.experiments.sweep"]
-    log = (tmp_path / "log").open("w")
-    process = subprocess.Popen(
-        words,
-        cwd=repository.folder,
-        env=repository.env(),
-        stdout=log,
-        start_new_session=True,
-    )
-    while "sweep-small-001: epoch" not in (tmp_path / "log").read_text():
-        assert process.poll() is None
-        time.sleep(0.05)
-    victims = psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    for victim in victims:
-        with suppress(psutil.NoSuchProcess):
-            victim.kill()
-    output = repository.python("tools.experiments.sweep")
-    assert "sweep-small-000: " not in output and "sweep-small-001: epoch 1/2" in output
-    pd.testing.assert_frame_equal(table(repository), table(swept[0]))
+@shares_swept
+def test_one_that_is_killed_goes_on_with_the_same_trials(swept, toy):
+    toy.slow_training(0.3)  # so that it is killed in an epoch
+    toy.set(SWEEP)
+    toy.commit("A small sweep")
+    with begin(toy, "tools.experiments.sweep") as command:
+        command.wait_for_line(f"{NAMES[1]}: epoch")
+        command.kill()
+    assert kept(toy) == NAMES[:1]
+    output = call(sweep.main, toy.folder)
+    assert f"{NAMES[0]}: " not in output and f"{NAMES[1]}: epoch 1/2" in output
+    assert kept(toy) == NAMES
+    pd.testing.assert_frame_equal(table(toy), table(swept[0]))
 
 
-def test_fractions_have_four_digits_and_stay_within_their_range():
-    ranges = {"a": {"low": 0.0003, "high": 0.01}, "b": {"low": 0.0, "high": 0.99999}}
-    space = ranges | {"c": {"choices": [0.123456]}, "d": {"low": 1, "high": 9}}
-    sweep = Sweep(metric="val_loss", trials=1, seed=1, sampler="tpe", prune=False, space=space)
-    proposed = {"a": 0.00031415926, "b": 0.999989, "c": 0.123456, "d": 3}
-    assert trial_params(proposed, sweep) == {"a": 0.0003142, "b": 0.99999, "c": 0.123456, "d": 3}
-
-
+@shares_swept
 def test_the_best_params_are_written_and_the_comments_stay(swept, tmp_path):
     repository = swept[0].copy(tmp_path / "project")
+    path = repository.folder / "params.yaml"
+    path.write_text(f"# every knob\n{path.read_text()}")
     repository.commit("The results of the sweep")  # its experiments are those of the commit before
-    repository.python("tools.experiments.sweep", "--apply")
+    output = call(sweep.main, repository.folder, "--apply")
+    assert "`dvc repro` makes its results" in output
     best = pd.read_csv(repository.folder / "metrics/sweep-small.csv").iloc[0]
-    assert repository.dvc("repro", "train") and repository.dvc("status", "train")
-    text = repository.read("params.yaml").decode()
-    assert f"dropout: {best['model.dropout']}" in text and "epochs: 2\n" in text
+    repository.dvc("repro", "train")
+    assert "up to date" in repository.dvc("status", "train")
+    params = read_yaml(path)
+    for name in ("model.dropout", "train.learning_rate", "train.batch_size"):
+        section, key = name.split(".")
+        assert params[section][key] == best[name]
+    assert params["train"]["epochs"] == 2 and path.read_text().startswith("# every knob\n")
 
 
-def test_a_hopeless_trial_is_pruned(repository):
-    with_sweep(
-        repository,
+def test_a_hopeless_trial_is_pruned(toy):
+    toy.set(
+        SWEEP,
         "sweeps.small.prune=true",
-        "sweeps.small.trials=8",
+        "sweeps.small.trials=7",
+        "sweeps.small.seed=2",  # by which a hopeless one comes after the five that are not judged
         "sweeps.small.jobs=2",
         "sweeps.small.sampler=random",
         "sweeps.small.fixed={train.epochs: 9}",
         "sweeps.small.space={train.learning_rate: {choices: [0.001, 0.0000001]},"
         " seed: {low: 0, high: 1000}}",
     )
-    output = repository.python("tools.experiments.sweep")
-    trials = table(repository)
+    output = call(sweep.main, toy.folder)
+    trials = table(toy)
     pruned = trials[trials["state"] == "pruned"]
     # trials are ended from a third on, not after the last
     assert len(pruned) and pruned["epochs"].between(3, 8).all(), output
     assert set(pruned["train.learning_rate"]) == {1e-7} and f"{len(pruned)} pruned" in output
-    assert kept(repository) == list(trials.index[trials["state"] == "complete"])
+    assert kept(toy) == list(trials.index[trials["state"] == "complete"])
+    told = [line for line in output.splitlines() if line.endswith(": pruned")]
+    assert sorted(told) == [f"{name}: pruned" for name in pruned.index]
+
+
+@pytest.fixture(scope="module")
+def never_run(built_toy, tmp_path_factory) -> Repository:
+    """A repository for sweeps that are refused."""
+    return Repository(built_toy).copy(tmp_path_factory.mktemp("never_run") / "project")
 
 
 @pytest.mark.parametrize(
@@ -184,13 +172,13 @@ def test_a_hopeless_trial_is_pruned(repository):
         ("sweeps={a b: {}}", "sweeps.a b"),
     ],
 )
-def test_what_can_not_be_searched_is_refused_before_anything_starts(repository, change, message):
-    repository.set(SWEEP, change)
-    output = repository.python("tools.experiments.sweep", status=1)
-    assert output.startswith("sweep: ") and message in output and "Traceback" not in output
-    assert kept(repository) == []
+def test_what_can_not_be_searched_is_refused_before_anything_starts(never_run, change, message):
+    never_run.set(SWEEP, change)
+    assert message in refusal(sweep.main, never_run.folder)
+    assert kept(never_run) == []
 
 
+@shares_swept
 @pytest.mark.parametrize(
     ("change", "what"),
     [
@@ -202,28 +190,31 @@ def test_what_can_not_be_searched_is_refused_before_anything_starts(repository, 
 def test_trials_of_other_params_are_not_mixed(swept, tmp_path, change, what):
     repository = swept[0].copy(tmp_path / "project")
     repository.set(change)
-    output = repository.python("tools.experiments.sweep", status=1)
-    assert what in output and "Give it another name" in output
+    message = refusal(sweep.main, repository.folder)
+    assert what in message and "Give it another name" in message
 
 
-def test_a_sweep_that_is_not_there_is_told(repository):
-    repository.set(SWEEP)
-    output = repository.python("tools.experiments.sweep", "--name", "large", status=1)
+def test_a_sweep_that_is_not_there_is_told(never_run):
+    never_run.set(SWEEP)
+    output = never_run.python("tools.experiments.sweep", "--name", "large", status=1)
     assert (
         output == "sweep: there is no sweep large in experiments.yaml: sweeps. There are: small\n"
     )
 
 
+@shares_swept
 def test_sweeps_are_compared_by_their_best_trials(swept, tmp_path):
     repository = swept[0].copy(tmp_path / "project")
     definition = SWEEP.removeprefix("sweeps={small: ").removesuffix("}")
     repository.set(
-        f"sweeps.another={definition}", "sweeps.another.sampler=random", "sweeps.another.trials=1"
+        f"sweeps={{small: {definition}, another: {definition}}}",
+        "sweeps.another.sampler=random",
+        "sweeps.another.trials=1",
     )
-    repository.python("tools.experiments.sweep", "--name", "another")
+    call(sweep.main, repository.folder, "--name", "another")
     rows = pd.read_csv(repository.folder / "metrics/sweeps.csv").set_index("sweep")
-    assert list(rows.index) == ["another", "small"] and rows["trials"].tolist() == [1, 4]
-    assert rows["epochs"].tolist() == [2, 8] and rows["pruned"].tolist() == [0, 0]
+    assert list(rows.index) == ["another", "small"] and rows["trials"].tolist() == [1, 3]
+    assert rows["epochs"].tolist() == [2, 6] and rows["pruned"].tolist() == [0, 0]
     assert (
         rows["best_trial"]["small"]
         == pd.read_csv(repository.folder / "metrics/sweep-small.csv")["trial"][0]

@@ -15,6 +15,7 @@ import pandas as pd
 from fashion.errors import UserError, exit_on_user_error
 from fashion.strict_yaml import read_yaml
 from stages.params import PARAMS
+from tools.arguments import positive_int
 from tools.experiments.compare import save_comparison, save_seeds
 from tools.experiments.config import EXPERIMENTS, ExperimentMap, Experiments, read_experiments
 from tools.experiments.ray import RayBackend
@@ -70,12 +71,6 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--ray", metavar="ADDRESS", help="run them on this Ray cluster, HOST:PORT")
     return parser.parse_args()
-
-
-def positive_int(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
 
 
 def group_of(config: Experiments, group: str | None) -> ExperimentMap:

@@ -55,12 +55,11 @@ class LiveDisplay:
 
     def table(self) -> Table:
         table = Table(box=None, pad_edge=False)
-        table.add_column(
-            "experiment", overflow="fold"
-        )  # the one that gives way in narrow terminals
-        table.add_column("stage", no_wrap=True)
-        for name in ("epoch", "val_accuracy", "left"):
-            table.add_column(name, justify="right", no_wrap=True)
+        for name in ("experiment", "stage"):
+            table.add_column(name, no_wrap=True)
+        for name in ("epoch", "val_accuracy"):  # in two lines where there is little room
+            table.add_column(name, justify="right", overflow="fold")
+        table.add_column("left", justify="right", no_wrap=True)
         ended = [run for run in self.runs if run.state.is_terminal]
         for run in ended[-MAX_ENDED:] + [run for run in self.runs if not run.state.is_terminal]:
             table.add_row(

@@ -41,6 +41,15 @@ class LocalBackend(Backend):
     def __enter__(self) -> "LocalBackend":
         CLONES.mkdir(parents=True, exist_ok=True)
         self.folder = Path(mkdtemp(prefix="clone-", dir=CLONES)).resolve()
+        self.links = Path(mkdtemp(prefix="dvc-cache-"))
+        try:
+            self._set_up_clone()
+        except BaseException:  # Ctrl-C too
+            self.__exit__()
+            raise
+        return self
+
+    def _set_up_clone(self) -> None:
         local_clone(self.folder, with_changes=True)
         # DVC copies Git's settings to its workspaces, and writes ASCII alone: so no path in them,
         # and no name
@@ -48,9 +57,7 @@ class LocalBackend(Backend):
         self.env = identity() | os.environ
         if (settings := Path(".dvc/config.local")).exists():
             shutil.copy(settings, self.folder / settings)
-        self.links = Path(mkdtemp(prefix="dvc-cache-"))
         use_cache(self._ascii_path(cache_folder()), self.folder)
-        return self
 
     def _ascii_path(self, cache: Path) -> Path:
         """Return a path to the cache that DVC can write into the settings of its workspaces.

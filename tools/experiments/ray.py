@@ -98,7 +98,7 @@ class RayBackend(Backend):
         found = ray.cluster_resources()
         wanted = {"CPU": self.resources.cpus, "GPU": self.resources.gpus}
         rooms = [int(found.get(kind, 0) // amount) for kind, amount in wanted.items() if amount]
-        return max(1, *rooms)
+        return max(1, min(rooms))
 
     def start(self, spec: ExperimentSpec, log: Path) -> "RayJob":
         log.write_bytes(b"")

@@ -44,6 +44,8 @@ def run_on_node(
     `experiment` are arguments of `dvc exp run`, `variables` the head's choice of arithmetic, and
     `log_buffer` the actor that takes the output, line by line.
     """
+    import ray  # not installed where no cluster is used
+
     remove_stale_folders()
     cache = Path.home() / ".cache/dvc-nodes" / url.strip("/").replace("/", "-").replace(":", "-")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
@@ -60,8 +62,11 @@ def run_on_node(
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             ) as process:
+                added = None
                 for line in process.stdout:
-                    log_buffer.add.remote(name, line)
+                    added = log_buffer.add.remote(name, line)
+            if added:
+                ray.get(added)  # so that the last line is there when the job's end is seen
             return process.returncode
 
         # of a folder, Git would take over the objects of all experiments

@@ -55,12 +55,14 @@ def run_parallel(
                     if more := run is not None:
                         display.add(run)
                         entered = entered or stack.enter_context(backend or LocalBackend())
+                        active.append(run)  # before it starts, so that it is stopped in any case
                         run.start(entered)
-                        active.append(run)
                 for run in active:
                     if events := run.poll_log():
                         display.show(run, events)
                         watch(run)
+                        if run.state is State.PRUNED:
+                            display.show(run, [run.state.value])
                 failed += [run for run in active if run.state is State.FAILED]
                 active = [run for run in active if run.state is State.RUNNING]
                 time.sleep(POLL_INTERVAL)

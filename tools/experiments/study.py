@@ -56,9 +56,15 @@ def list_trials(study: optuna.Study) -> dict[str, FrozenTrial]:
 
 def requeue_interrupted(study: optuna.Study) -> None:
     """Have the trials that were under way when the sweep was stopped proposed again, first."""
+    named = [trial for trial in study.get_trials(deepcopy=False) if EXPERIMENT in trial.user_attrs]
+    # the first of a name has a value for each param, a later one maybe not yet
+    proposed = {trial.user_attrs[EXPERIMENT]: trial.params for trial in reversed(named)}
+    queued = [t.user_attrs[EXPERIMENT] for t in named if t.state == TrialState.WAITING]
     for trial in study.get_trials(states=[TrialState.RUNNING]):
+        name = trial.user_attrs.get(EXPERIMENT)
+        if name and name not in queued:
+            study.enqueue_trial(proposed[name], user_attrs={EXPERIMENT: name})
         study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
 
 
 def ask(study: optuna.Study, name: str, sweep: Sweep) -> optuna.Trial | None:
@@ -72,10 +78,10 @@ def ask(study: optuna.Study, name: str, sweep: Sweep) -> optuna.Trial | None:
         return None
     study.sampler = make_sampler(sweep, len(known))
     trial = study.ask()
-    if EXPERIMENT not in trial.user_attrs:
-        trial.set_user_attr(EXPERIMENT, f"sweep-{name}-{len(known):03d}")
     for param, space in sweep.space.items():
         suggest(trial, param, space)
+    if EXPERIMENT not in trial.user_attrs:  # last, so that one without a name does not count yet
+        trial.set_user_attr(EXPERIMENT, f"sweep-{name}-{len(known):03d}")
     return trial
 
 

@@ -70,7 +70,7 @@ class SweepRunner:
     @property
     def is_complete(self) -> bool:
         states = [trial.state for trial in list_trials(self.study).values()]
-        return len(states) >= self.sweep.trials and TrialState.RUNNING not in states
+        return len(states) >= self.sweep.trials and all(state.is_finished() for state in states)
 
     def specs(self) -> Iterator[ExperimentSpec]:
         """Yield an experiment for each trial, proposed when its turn comes."""
@@ -89,7 +89,7 @@ class SweepRunner:
         name = run.spec.name
         trial = self.running[name]
         for epoch in self.report(name, [row[self.sweep.metric] for row in run.history]):
-            if self.sweep.prune and epoch < run.epochs and trial.should_prune():
+            if self._should_prune(run, epoch):
                 prune(run)
                 break
         if run.state is State.COMPLETED:
@@ -98,6 +98,11 @@ class SweepRunner:
             self.study.tell(trial, state=TrialState.PRUNED)
         elif run.state is State.FAILED:
             self.study.tell(trial, state=TrialState.FAIL)
+
+    def _should_prune(self, run: ExperimentRun, epoch: int) -> bool:
+        """Whether a run that goes on for more than this epoch should not."""
+        goes_on = run.state is State.RUNNING and epoch < run.epochs
+        return self.sweep.prune and goes_on and self.running[run.spec.name].should_prune()
 
     def report(self, name: str, values: list[float]) -> Iterator[int]:
         for epoch in report_epochs(self.running[name], values, self.reported[name]):
