@@ -17,11 +17,9 @@ import pandas as pd
 import psutil
 
 from fashion.errors import exit_on_user_error
-from stages.dataset import read_dataset
 from tests.support.ray_cluster import publish, ray_cluster
-from tests.support.repository import Repository, small_project
+from tests.support.repository import Repository, toy_project
 from tools.arguments import positive_int
-from tools.demo import draw_data_set
 from tools.experiments.study import STORAGE
 
 SLEEP, EPOCHS = 0.5, 2  # seconds an epoch; epochs
@@ -38,30 +36,27 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = []
     with TemporaryDirectory(prefix="scaling-") as folder:
-        project = prepared(Path(folder, "project"), Path(folder, "drawings"))
+        project = prepared(Path(folder, "project"))
         for nodes in arguments.nodes:
             rows.append(measure(project, Path(folder, f"on-{nodes}"), nodes, arguments.trials))
             print(rows[-1], flush=True)
     print(pd.DataFrame(rows).to_markdown(index=False, floatfmt=".1f"))
 
 
-def prepared(folder: Path, drawings: Path) -> Repository:
-    """A small project whose training is the stub, committed with its results."""
-    draw_data_set(read_dataset().files, drawings, training=1200, test=400)
-    repository = small_project(folder, drawings)
-    # as a whole once: a sweep reads the metrics of evaluate too, which the stub leaves as they are
-    repository.dvc("repro")
-    repository.stub_training(SLEEP)
+def prepared(folder: Path) -> Repository:
+    """Return a toy project, committed with its results; its training waits."""
+    repository = toy_project(folder)
+    repository.slow_training(SLEEP)
     repository.set(f"train.epochs={EPOCHS}")
     repository.dvc("repro")
-    repository.commit("Stub training")
+    repository.commit("Slow training")
     return repository
 
 
 def measure(project: Repository, folder: Path, nodes: int, trials: int) -> dict[str, float]:
     repository = project.copy(folder / "project")
     repository.set(
-        SWEEP, f"sweep.stub.trials={trials}", f"sweep.stub.jobs={nodes}", "ray={cpus: 1, gpus: 0}"
+        SWEEP, f"sweeps.stub.trials={trials}", f"sweeps.stub.jobs={nodes}", "ray={cpus: 1, gpus: 0}"
     )
     publish(repository, folder)
     with ray_cluster(folder, nodes) as (address, _):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-STAGES = ["fetch", "prepare", "train", "evaluate", "plot"]
+STAGES = ["validate", "fetch", "prepare", "train", "evaluate", "plot"]
 AUDIT = Path(__file__).with_name("audit.py")
 
 
@@ -77,6 +77,7 @@ def test_a_stage_does_what_it_declares_and_all_of_it(repository, stage):
     assert problems == []
     known = declared(repository, stage)
     assert known["modules"] == set(seen["imported"])
+    known["inputs"] -= {"data/params.valid"}  # declared for the order alone
     used = {
         entry for entry in known["inputs"] if any(covered(path, {entry}) for path in seen["read"])
     }
@@ -105,7 +106,14 @@ def test_a_stage_that_cheats_is_caught(repository, cheat, problem):
     assert audit(repository, "prepare")[0] == [problem]
 
 
-@pytest.mark.parametrize("stage", STAGES)
+def test_all_params_are_checked_first(repository):
+    stages = YAML(typ="safe").load(repository.read("dvc.yaml"))["stages"]
+    params = YAML(typ="safe").load(repository.read("params.yaml"))
+    assert stages["validate"]["params"] == list(params)
+    assert stages["validate"]["outs"][0] in stages["prepare"]["deps"]
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "validate"])
 def test_a_stage_declares_the_params_that_it_reads(repository, stage):
     source = repository.read(f"stages/{stage}.py").decode()
     read = set(re.findall(r"\bparams\.([a-z_]+(?:\.[a-z_]+)*)", source)) - {"yaml"}

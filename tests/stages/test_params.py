@@ -98,7 +98,9 @@ def test_a_wrong_param_is_named_with_what_was_expected(tmp_path, name, value, me
     with pytest.raises(UserError) as error:
         read_params(changed(tmp_path, name, value))
     assert message in str(error.value)
-    assert all(line.startswith(str(tmp_path)) for line in str(error.value).splitlines())
+    *problems, back = str(error.value).splitlines()
+    assert all(problem.startswith(str(tmp_path)) for problem in problems)
+    assert back == f"`git checkout {tmp_path / 'params.yaml'}` brings the committed params back"
 
 
 def test_the_validation_split_may_be_a_share(tmp_path):
@@ -164,7 +166,10 @@ def test_a_missing_params_file_is_named(tmp_path):
 def test_a_stage_stops_with_status_1_and_one_message(repository):
     repository.set("train.epochs=many")
     output = repository.python("stages.train", status=1)
-    assert output == "train: params.yaml: train.epochs is 'many'. Input should be a valid integer\n"
+    assert output == (
+        "train: params.yaml: train.epochs is 'many'. Input should be a valid integer\n"
+        "`git checkout params.yaml` brings the committed params back\n"
+    )
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)

@@ -51,11 +51,16 @@ def test_a_clone_on_another_machine_makes_equal_bytes_and_its_working_copy_stays
     repository.commit("As if made elsewhere")
     clone = Repository(tmp_path / "clone")
     repository.run("git", "clone", "--quiet", ".", str(clone.folder))
-    assert clone.dvc("repro").count("Running stage") == 3  # metrics and pictures come with Git
-    assert clone.results() == repository.results()
-    assert clone.dvc("repro", "--force").count("Running stage") == 5
+    assert clone.dvc("repro", "--force").count("Running stage") == 6
     assert clone.results() == repository.results()
     assert clone.run("git", "status", "--porcelain") == ""
+
+
+def test_a_fresh_clone_makes_what_does_not_come_with_git(toy, tmp_path):
+    clone = Repository(tmp_path / "clone")
+    toy.run("git", "clone", "--quiet", ".", str(clone.folder))
+    assert clone.dvc("repro").count("Running stage") == 2  # data and model
+    assert clone.results() == toy.results()
 
 
 def test_another_seed_gives_another_model(repository):
