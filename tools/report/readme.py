@@ -13,6 +13,7 @@ import pandas as pd
 
 from fashion.errors import UserError, exit_on_user_error
 from fashion.files import atomic_write
+from tools.arguments import expect_no_arguments
 from tools.experiments.results import markdown
 from tools.report.card import CARD, card
 
@@ -34,6 +35,7 @@ FENCE = "```"
 
 
 def main() -> None:
+    expect_no_arguments("readme", __doc__)
     contents = {CARD: card()} | render_pages()
     for path, content in contents.items():
         with atomic_write(path) as tmp_path:
