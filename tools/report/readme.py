@@ -128,8 +128,31 @@ def headline_table(project: Path) -> str:
     if not all(path.exists() for path in paths):
         return not_measured(CSV_TABLES["seeds"])
     experiments, seeds = (pd.read_csv(path) for path in paths)
+    seeds = of_these_experiments(experiments, seeds)
+    if seeds.empty:
+        return not_measured(CSV_TABLES["seeds"])
     table = headline(experiments, seeds)
     return table.to_markdown(index=False, disable_numparse=True, stralign="right")
+
+
+def of_these_experiments(experiments: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows over seeds that were measured of the experiments as they are now.
+
+    With other data or params these have other batches an epoch, or other epochs.
+    """
+    now = experiments.set_index("experiment")
+
+    def belongs(rows: pd.DataFrame) -> bool:
+        if rows.name not in now.index:
+            return False
+        one = now.loc[rows.name]
+        return (
+            (rows["batch_size"] == one["batch_size"]).all()
+            and (rows["steps"] * one["epochs"] == one["steps"] * rows["epochs"]).all()
+            and rows["epochs"].min() <= one["epochs"] <= rows["epochs"].max()
+        )
+
+    return seeds.groupby("experiment").filter(belongs)
 
 
 def headline(experiments: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
