@@ -68,12 +68,12 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     try:
-        if not is_made():
-            raise CannotJudge(f"{NOT_MADE}: `make`")
         gate = read_gate()
         baseline = (
             resolve_baseline(arguments.baseline) if arguments.baseline else default_baseline()
         )
+        if not is_made():
+            raise CannotJudge(f"{NOT_MADE}: `make`")
         problems = find_stale_outputs()
         require_same_data(baseline)
         rows = (
