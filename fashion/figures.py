@@ -18,6 +18,7 @@ matplotlib.rcParams["text.parse_math"] = False  # a class may be named "$5 to $1
 TRAINING, VALIDATION = "#1f77b4", "#d95f02"
 RIGHT, WRONG = "#1b7837", "#b2182b"
 GREY = "#555555"
+MAX_VERDICT = 27  # characters that fit above an image of predictions
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -193,12 +194,16 @@ def predictions(images: np.ndarray, table: pd.DataFrame, title: str) -> Figure:
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
+    if table.empty:
+        figure.text(0.5, 0.4, "There are none.", ha="center", fontsize=10)
     for axes, image, row in zip(grid, images, table.itertuples(), strict=False):
         right = row.actual == row.predicted
         _show(axes, image)
         verdict = f"✓ {row.predicted}" if right else f"✗ {row.predicted} (is {row.actual})"
         axes.set_title(
-            f"{verdict}\n{row.confidence:.1%} sure", fontsize=8, color=RIGHT if right else WRONG
+            f"{textwrap.fill(verdict, MAX_VERDICT)}\n{row.confidence:.1%} sure",
+            fontsize=8 if len(verdict) <= MAX_VERDICT else 7,
+            color=RIGHT if right else WRONG,
         )
     return figure
 

@@ -71,6 +71,8 @@ def describe_dataset(folder: Path, name: str, class_names: list[str] | None = No
 
 def find_files(folder: Path) -> dict[str, Path]:
     """Return the paths of train_images, train_labels, test_images and test_labels in `folder`."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder. Name the one that has your four IDX files")
     found = {}
     for path in sorted(folder.glob("*.gz")):
         kind = {3: "images", 1: "labels"}.get(len(read_idx_shape(path)), "of another shape")

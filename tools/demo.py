@@ -12,6 +12,7 @@ from fashion.errors import UserError, exit_on_user_error
 from fashion.idx import write_idx
 from fashion.synthetic import draw_garments
 from stages.dataset import DATASET, DataFiles, read_dataset
+from tools.arguments import expect_no_arguments
 from tools.dataset import describe_dataset, write_dataset
 from tools.dvc import dvc
 from tools.git import local_clone
@@ -50,4 +51,5 @@ def draw_data_set(files: DataFiles, folder: Path, training: int, test: int) -> N
 
 if __name__ == "__main__":
     with exit_on_user_error("demo"):
+        expect_no_arguments("demo", __doc__)
         main()

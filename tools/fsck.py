@@ -17,8 +17,10 @@ from pathlib import Path
 from fashion.errors import UserError, exit_on_user_error
 from fashion.files import md5
 from fashion.strict_yaml import read_yaml
+from tools.git import git
 
 DVC_LOCK = Path("dvc.lock")
+NOT_MADE = "nothing has been made here yet"
 
 
 def main() -> None:
@@ -26,7 +28,18 @@ def main() -> None:
     parser.add_argument(
         "--all", action="store_true", help="the whole cache, not only what dvc.lock names"
     )
-    verify_cache(whole_cache=parser.parse_args().all)
+    arguments = parser.parse_args()
+    verify_cache(whole_cache=arguments.all)
+    if not is_made():
+        print(f"{NOT_MADE}, so there is nothing to compare: `make`")
+
+
+def is_made() -> bool:
+    """Tell whether anything that dvc.lock names and Git does not keep is in the workspace."""
+    stages = read_yaml(DVC_LOCK)["stages"].values() if DVC_LOCK.exists() else ()
+    in_git = set(git("ls-files", "-z").split("\0"))
+    outputs = (out["path"] for stage in stages for out in stage.get("outs", []))
+    return any(Path(path).exists() for path in outputs if path not in in_git)
 
 
 def verify_cache(whole_cache: bool = False) -> None:

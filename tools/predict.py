@@ -127,25 +127,30 @@ def load(revision: str | None):
     """The model in the workspace or of a revision, whose file DVC has in its cache."""
     if not revision and not MODEL.exists():
         raise UserError(f"{MODEL}: not here yet. `make` trains it")
+    content = model_of(revision) if revision else None  # first: TensorFlow takes seconds to start
     from fashion.backend import make_deterministic
     from fashion.models import load_model
 
     make_deterministic(0)  # as evaluate does
-
-    if not revision:
+    if content is None:
         return load_model(MODEL)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, MODEL.name)
+        file.write_bytes(content)
+        return load_model(file)
+
+
+def model_of(revision: str) -> bytes:
+    """Return the file of a revision's model. Raises UserError where DVC does not have it."""
     from dvc.api import read
     from dvc.exceptions import DvcException
 
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, MODEL.name)
-        try:
-            file.write_bytes(read(str(MODEL), repo=".", rev=resolve_revision(revision), mode="rb"))
-        except (DvcException, FileNotFoundError):
-            raise UserError(
-                f"the model of {revision} is not in DVC's cache. {how_to_get(revision)}"
-            ) from None
-        return load_model(file)
+    try:
+        return read(str(MODEL), repo=".", rev=resolve_revision(revision), mode="rb")
+    except (DvcException, FileNotFoundError):
+        raise UserError(
+            f"the model of {revision} is not in DVC's cache. {how_to_get(revision)}"
+        ) from None
 
 
 def how_to_get(revision: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from fashion.errors import UserError, exit_on_user_error
 from fashion.strict_yaml import parse_yaml, read_yaml
 from stages.params import PARAMS
+from tools.arguments import expect_no_arguments
 from tools.dvc import dvc
 from tools.experiments.compare import save_comparison
 from tools.experiments.config import read_experiments
@@ -25,6 +26,7 @@ from tools.git import git_bytes, head
 
 
 def main() -> None:
+    expect_no_arguments("rebuild", __doc__)
     config, commit = read_experiments(), head()
     check_working_copy()
     if changes := describe_changes(commit):

@@ -1,6 +1,9 @@
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
@@ -192,3 +195,19 @@ def test_predictions_fill_rows_of_six_and_leave_other_cells_blank(items, cells):
     for axes, image in zip(figure.axes[:items], IMAGES[:items], strict=True):
         np.testing.assert_array_equal(axes.images[0].get_array(), image)
         assert axes.images[0].get_clim() == (0, 255)  # not stretched to what is in the image
+
+
+def test_long_class_names_do_not_reach_into_the_neighbour():
+    name = "a_rather_long_name_(in_brackets)"
+    table = pd.DataFrame({"actual": [name] * 6, "predicted": [name] * 6, "confidence": 0.5})
+    figure = figures.predictions(np.zeros((6, 4, 3), np.uint8), table, "long")
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    boxes = [axes.title.get_window_extent(renderer) for axes in figure.axes]
+    assert all(left.x1 <= right.x0 for left, right in itertools.pairwise(boxes))
+
+
+def test_a_model_without_mistakes_has_no_empty_picture():
+    table = pd.DataFrame({"actual": [], "predicted": [], "confidence": []})
+    figure = figures.predictions(np.zeros((0, 4, 3), np.uint8), table, "mistakes")
+    assert [text.get_text() for text in figure.texts][-1] == "There are none."

@@ -41,7 +41,7 @@ class LocalBackend(Backend):
     def __enter__(self) -> "LocalBackend":
         CLONES.mkdir(parents=True, exist_ok=True)
         self.folder = Path(mkdtemp(prefix="clone-", dir=CLONES)).resolve()
-        self.links = Path(mkdtemp(prefix="dvc-cache-"))
+        self.links: Path | None = None
         try:
             self._set_up_clone()
         except BaseException:  # Ctrl-C too
@@ -66,12 +66,13 @@ class LocalBackend(Backend):
         """
         if str(cache).isascii():
             return cache
+        self.links = Path(mkdtemp(prefix="dvc-cache-"))
         link = self.links / "cache"
         link.symlink_to(cache, target_is_directory=True)
         return link
 
     def __exit__(self, *exception: object) -> None:
-        for folder in (self.folder, self.links):
+        for folder in filter(None, (self.links, self.folder)):
             shutil.rmtree(folder, ignore_errors=True)
 
     def start(self, spec: ExperimentSpec, log: Path) -> "LocalJob":

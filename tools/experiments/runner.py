@@ -75,19 +75,23 @@ def run_parallel(
 def stop(runs: list[ExperimentRun]) -> None:
     """End those that still run, with whatever they started.
 
-    By an interrupt, so that DVC tidies up, or else by force.
+    By an interrupt, so that DVC tidies up, or else by force: when their time is up, or at the next
+    Ctrl-C of someone who does not want to wait.
     """
     jobs = [run.job for run in runs if run.job and run.job.poll() is None]
     for job in jobs:
         job.interrupt()
     deadline = time.monotonic() + STOP_TIMEOUT
-    while (jobs := [job for job in jobs if job.poll() is None]) and time.monotonic() < deadline:
-        time.sleep(POLL_INTERVAL)
-    for job in jobs:
-        job.kill()
-    for run in runs:
-        if run.log:
-            run.log.close()
+    try:
+        while any(job.poll() is None for job in jobs) and time.monotonic() < deadline:
+            time.sleep(POLL_INTERVAL)
+    finally:
+        for job in jobs:
+            if job.poll() is None:
+                job.kill()
+        for run in runs:
+            if run.log:
+                run.log.close()
 
 
 def prune(run: ExperimentRun) -> None:

@@ -23,7 +23,6 @@ from typing import Any
 
 import pandas as pd
 from joblib import cpu_count
-from scipy.stats import binomtest
 
 from fashion.errors import UserError, exit_on_user_error
 from fashion.files import atomic_write
@@ -33,9 +32,9 @@ from stages.params import PARAMS
 from tools.arguments import positive_int
 from tools.dvc import command, dvc, subprocess_env
 from tools.experiments.up_to_date import run_missing
-from tools.fsck import verify_cache
+from tools.fsck import NOT_MADE, is_made, verify_cache
 from tools.gate.config import Gate, read_gate
-from tools.gate.noise import NOISE, conditions, number_metrics
+from tools.gate.noise import NOISE, SEEDS, conditions, number_metrics
 from tools.gate.rule import HOLDS, REGRESSION, UNKNOWN, MetricComparison, judge, tolerance
 from tools.git import git, git_bytes, is_shallow, resolve_revision
 
@@ -73,6 +72,8 @@ def main() -> int:
         baseline = (
             resolve_baseline(arguments.baseline) if arguments.baseline else default_baseline()
         )
+        if not is_made():
+            raise CannotJudge(f"{NOT_MADE}: `make`")
         problems = find_stale_outputs()
         require_same_data(baseline)
         rows = (
@@ -312,6 +313,11 @@ def notes(baseline: str) -> list[str]:
             f"The noise was measured for other params ({', '.join(other)})."
             " `make noise` measures it for these."
         )
+    if noise["runs"] < SEEDS:
+        found.append(
+            f"The noise was measured with {noise['runs']} seeds only, which makes the tolerances"
+            f" wide: `make noise` takes {SEEDS}."
+        )
     here = json.loads(ENVIRONMENT.read_text()) if ENVIRONMENT.exists() else {}
     if {name: here.get(name) for name in noise["environment"]} != noise["environment"]:
         found.append(
@@ -354,6 +360,8 @@ def paired_test(baseline: str) -> dict | None:
 
 
 def _mcnemar(broken: int, fixed: int) -> dict:
+    from scipy.stats import binomtest  # slow, so only where it is needed
+
     broken, fixed = int(broken), int(fixed)
     return {
         "broken": broken,

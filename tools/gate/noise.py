@@ -16,19 +16,20 @@ from fashion.files import write_json
 from fashion.strict_yaml import read_yaml
 from stages.dataset import DATASET
 from stages.params import PARAMS
-from tools.arguments import positive_int
+from tools.arguments import positive_int, two_or_more
 from tools.dvc import dvc
 from tools.experiments.results import Result
 from tools.experiments.up_to_date import pipeline_params, run_missing
 
 NOISE = Path("metrics/noise.json")
+SEEDS = 10  # so many, unless told otherwise
 OF_THE_RUN = ("model_md5", "settings")  # in an environment's record
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="noise", description=__doc__.split("\n")[0])
     parser.add_argument(
-        "--seeds", metavar="N", type=positive_int, default=10, help="how many (default: 10)"
+        "--seeds", metavar="N", type=two_or_more, default=SEEDS, help=f"how many (default: {SEEDS})"
     )
     parser.add_argument(
         "--jobs", metavar="N", type=positive_int, default=cpu_count(), help="how many at a time"

@@ -7,8 +7,6 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from scipy.stats import norm, t
-
 HOLDS, REGRESSION, UNKNOWN = "holds", "regression", "can't judge"
 
 
@@ -45,6 +43,8 @@ def tolerance(
     estimated, Student's t takes the place of the normal distribution; as several `metrics` are
     looked at, each gets its share of the probability of a false alarm (Bonferroni).
     """
+    from scipy.stats import norm, t  # slow, so only where it is needed
+
     quantile = float(t.isf(norm.sf(sigmas) / metrics, measured - 1))
     return quantile * std * math.sqrt(1 / runs_before + 1 / runs_now)
 

@@ -7,6 +7,7 @@ the page from the package that ships it.
 import argparse
 import base64
 import json
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -63,9 +64,11 @@ def find_results(names: list[str]) -> list[Result]:
     Without names, of all experiments that belong to this commit, or to the nearest one before whose
     pipeline is equal.
     """
-    kept = list_experiments(head()) or experiments_of_equal_commit()
+    kept = list_experiments(head())
+    if not without_trials(kept):
+        kept |= experiments_of_equal_commit()
     if not names:
-        kept = {name: revision for name, revision in kept.items() if not name.startswith("sweep-")}
+        kept = without_trials(kept)
     if not names and not kept:
         raise UserError(
             "this commit has no experiments yet."
@@ -75,12 +78,19 @@ def find_results(names: list[str]) -> list[Result]:
     return [Result(name, revision) for name, revision in revisions.items()]
 
 
+def without_trials(kept: dict[str, str]) -> dict[str, str]:
+    """Return the experiments that are no trials of a sweep."""
+    return {name: revision for name, revision in kept.items() if not name.startswith("sweep-")}
+
+
 def experiments_of_equal_commit() -> dict[str, str]:
     """Return the experiments of the nearest commit before this, where the pipeline was as it is.
 
     And say so: DVC keeps experiments with one commit, and this may only be a page of text further.
+    A commit that has nothing but trials of a sweep does not count.
     """
-    for commit in commits_with_experiments()[:1]:
+    with_runs = (one for one in commits_with_experiments() if without_trials(list_experiments(one)))
+    for commit in islice(with_runs, 1):
         if not git("diff", "--name-only", commit, "HEAD", "--", *PIPELINE, str(PARAMS)):
             print(
                 f"The experiments are those of commit {commit[:7]}: nothing that they are made of"

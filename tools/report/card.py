@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from fashion.strict_yaml import parse_yaml
+from fashion.errors import UserError
+from fashion.strict_yaml import read_yaml
 
 CARD, TEMPLATE = Path("models/README.md"), "model_card.md.j2"
 HIGH_CONFIDENCE = 0.99  # confidence from which a contradiction of the label is counted
@@ -17,15 +18,22 @@ TOP_CONFUSIONS = 5  # confusions shown
 
 
 def card(project: Path = Path()) -> str:
-    """The card's text, for the model that the project's dvc.lock names."""
+    """The card's text, for the model that the project's dvc.lock names.
+
+    Raises UserError where a number in it was not measured yet, or on other data.
+    """
     params, dataset, pipeline, lock = (
-        parse_yaml((project / name).read_text(encoding="utf-8"))
+        read_yaml(project / name)
         for name in ("params.yaml", "dataset.yaml", "dvc.yaml", "dvc.lock")
     )
     data, train, test, noise, environment = (
-        json.loads((project / f"metrics/{name}.json").read_text())
+        read_metrics(project / f"metrics/{name}.json")
         for name in ("data", "train", "test", "noise", "environment")
     )
+    if noise["params"]["dataset"]["sha256"] != {
+        role: file["sha256"] for role, file in dataset["files"].items()
+    }:
+        raise UserError("metrics/noise.json was measured on other data. `make noise` measures it")
     (artifact, model), classes = (
         next(iter(pipeline["artifacts"].items())),
         dataset["class_names"],
@@ -41,6 +49,7 @@ def card(project: Path = Path()) -> str:
     )
     return templates.get_template(TEMPLATE).render(
         artifact=artifact,
+        is_fashion_mnist=data["name"] == "Fashion-MNIST",
         path=model["path"],
         shape=f"{height}x{width}",
         shape_text=f"{height}, {width}",
@@ -64,6 +73,15 @@ def card(project: Path = Path()) -> str:
             out["md5"] for out in lock["stages"]["train"]["outs"] if out["path"] == model["path"]
         ),
     )
+
+
+def read_metrics(path: Path) -> dict:
+    """The content of a file in metrics/. Raises UserError where it is not there yet."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        command = "make noise" if path.stem == "noise" else "make"
+        raise UserError(f"{path}: not measured yet. `{command}` measures it") from None
 
 
 def architecture(model: dict, classes: int) -> str:

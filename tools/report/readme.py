@@ -13,6 +13,7 @@ import pandas as pd
 
 from fashion.errors import UserError, exit_on_user_error
 from fashion.files import atomic_write
+from tools.arguments import expect_no_arguments
 from tools.experiments.results import markdown
 from tools.report.card import CARD, card
 
@@ -34,6 +35,7 @@ FENCE = "```"
 
 
 def main() -> None:
+    expect_no_arguments("readme", __doc__)
     contents = {CARD: card()} | render_pages()
     for path, content in contents.items():
         with atomic_write(path) as tmp_path:
@@ -126,8 +128,31 @@ def headline_table(project: Path) -> str:
     if not all(path.exists() for path in paths):
         return not_measured(CSV_TABLES["seeds"])
     experiments, seeds = (pd.read_csv(path) for path in paths)
+    seeds = of_these_experiments(experiments, seeds)
+    if seeds.empty:
+        return not_measured(CSV_TABLES["seeds"])
     table = headline(experiments, seeds)
     return table.to_markdown(index=False, disable_numparse=True, stralign="right")
+
+
+def of_these_experiments(experiments: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows over seeds that were measured of the experiments as they are now.
+
+    With other data or params these have other batches an epoch, or other epochs.
+    """
+    now = experiments.set_index("experiment")
+
+    def belongs(rows: pd.DataFrame) -> bool:
+        if rows.name not in now.index:
+            return False
+        one = now.loc[rows.name]
+        return (
+            (rows["batch_size"] == one["batch_size"]).all()
+            and (rows["steps"] * one["epochs"] == one["steps"] * rows["epochs"]).all()
+            and rows["epochs"].min() <= one["epochs"] <= rows["epochs"].max()
+        )
+
+    return seeds.groupby("experiment").filter(belongs)
 
 
 def headline(experiments: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,125 @@
+"""What a newcomer meets: nothing made yet, wrong arguments, another data set, linked worktrees."""
+
+import importlib
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from fashion.errors import UserError
+from tests.support.commands import processes_in
+from tests.support.repository import Repository
+from tools import dataset, fsck, predict, rebuild
+from tools.experiments import __main__ as experiments
+from tools.experiments.backend import ExperimentSpec
+from tools.experiments.local import LocalJob
+from tools.experiments.run import ExperimentRun
+from tools.experiments.runner import stop
+from tools.gate import check, noise
+from tools.git import git
+from tools.report import __main__ as report
+from tools.report import readme
+
+
+def test_where_nothing_was_made_yet_commands_say_so(clone, call):
+    made = "nothing has been made here yet"
+    assert call(clone, check, "--baseline", "HEAD", status=2) == f"check: {made}: `make`\n"
+    assert made in call(clone, fsck)
+    assert "`make` trains it" in call(clone, predict, "--test", "0", status=1)
+    assert clone.run("git", "status", "--porcelain") == ""
+
+
+def test_the_model_of_a_revision_that_is_not_here_is_told_before_tensorflow_starts(clone):
+    program = (
+        "import sys\nfrom fashion.errors import UserError\nfrom tools.predict import load\n"
+        "try:\n    load('HEAD')\nexcept UserError as error:\n"
+        "    print(error, 'tensorflow' in sys.modules)"
+    )
+    output = clone.run(sys.executable, "-c", program)
+    assert "is not in DVC's cache" in output and output.endswith("False\n")
+
+
+@pytest.mark.parametrize("module", [rebuild, readme])
+def test_a_command_without_arguments_refuses_any(toy, call, module):
+    assert "unrecognized arguments: run-1" in call(toy, module, "run-1", status=2)
+    assert toy.run("git", "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "least"),
+    [
+        (experiments, ["--seeds", "0"], 1),
+        (experiments, ["--jobs", "two"], 1),
+        (noise, ["--seeds", "1"], 2),  # one value has no standard deviation
+    ],
+)
+def test_a_wrong_number_is_told_in_words(toy, call, module, arguments, least):
+    output = call(toy, module, *arguments, status=2)
+    assert f"{arguments[1]} is not a whole number of at least {least}" in output
+
+
+def test_a_folder_that_is_not_there_has_no_data_set(toy, call):
+    assert "/nowhere: no such folder" in call(toy, dataset, "/nowhere", status=1)
+
+
+def test_a_linked_worktree_is_a_project_of_its_own(compared):
+    worktree = Repository(compared.folder.with_name("worktree"))
+    compared.commit("The comparison")
+    compared.run("git", "worktree", "add", "--quiet", str(worktree.folder))
+    output = worktree.python("tools.rebuild")
+    assert "longer: completed" in output or "longer: up to date" in output
+    assert worktree.run("git", "status", "--porcelain") == ""
+    assert compared.run("git", "status", "--porcelain") == ""
+
+
+def test_trials_of_a_sweep_do_not_hide_the_experiments_of_the_commit_before(compared, monkeypatch):
+    compared.commit("The comparison")
+    monkeypatch.chdir(compared.folder)
+    kept = report.find_results([])
+    commit = git("rev-parse", "HEAD").strip()
+    git("update-ref", f"refs/exps/{commit[:2]}/{commit[2:]}/sweep-mlp-000", kept[0].revision)
+    assert [one.name for one in report.find_results([])] == [one.name for one in kept]
+
+
+def test_the_card_is_not_made_without_noise_of_these_data(clone, monkeypatch):
+    monkeypatch.chdir(clone.folder)
+    card = importlib.import_module("tools.report.card").card
+    path = clone.folder / "metrics/noise.json"
+    measured = json.loads(path.read_text())
+    path.unlink()
+    with pytest.raises(UserError, match="not measured yet"):
+        card()
+    measured["params"] = {"dataset": {"name": "others", "sha256": {}}}
+    path.write_text(json.dumps(measured))
+    with pytest.raises(UserError, match="measured on other data"):
+        card()
+
+
+@pytest.mark.parametrize(
+    ("change", "belongs"),
+    [({}, True), ({"batch_size": 64}, False), ({"epochs": 9}, False), ({"steps": 50}, False)],
+)
+def test_the_headline_has_no_seeds_of_other_data_or_params(change, belongs):
+    row = {"experiment": "a", "epochs": 5, "batch_size": 128, "steps": 2110}
+    seeds = pd.DataFrame([row | {"seed": seed} for seed in (42, 43)])
+    found = readme.of_these_experiments(pd.DataFrame([row | change]), seeds)
+    assert len(found) == (2 if belongs else 0)
+
+
+def test_a_second_interrupt_ends_experiments_at_once(tmp_path, monkeypatch):
+    deaf = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(600)"
+    process = subprocess.Popen([sys.executable, "-c", deaf], cwd=tmp_path, start_new_session=True)
+    run = ExperimentRun(ExperimentSpec("deaf"), job=LocalJob(process))
+
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(time, "sleep", interrupted)
+        stop([run])
+    assert process.returncode in (-signal.SIGKILL, -signal.SIGINT)
+    assert processes_in(tmp_path) == []
