@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from fashion.errors import UserError
+from fashion.strict_yaml import parse_yaml
 from tests.support.commands import processes_in
-from tests.support.repository import Repository
+from tests.support.repository import PROJECT, Repository
 from tools import dataset, fsck, predict, rebuild
 from tools.experiments import __main__ as experiments
 from tools.experiments.backend import ExperimentSpec
@@ -74,6 +75,22 @@ def test_a_linked_worktree_is_a_project_of_its_own(compared):
     assert "longer: completed" in output or "longer: up to date" in output
     assert worktree.run("git", "status", "--porcelain") == ""
     assert compared.run("git", "status", "--porcelain") == ""
+
+
+def test_after_a_commit_that_changes_nothing_of_them_experiments_are_not_trained_again(compared):
+    """DVC's run cache has them; it keeps no stage with outs that Git keeps, or that persist."""
+    compared.commit("The comparison")
+    output = compared.python("tools.experiments")
+    assert "longer: completed" in output and "longer: train" not in output
+    stages = parse_yaml((PROJECT / "dvc.yaml").read_text())["stages"]
+    options = {
+        (name, option)
+        for name, stage in stages.items()
+        for out in stage.get("outs", [])
+        if name != "prepare" and isinstance(out, dict)
+        for option in next(iter(out.values()))
+    }
+    assert not options & {(name, option) for name in stages for option in ("cache", "persist")}
 
 
 def test_trials_of_a_sweep_do_not_hide_the_experiments_of_the_commit_before(compared, monkeypatch):
