@@ -10,9 +10,9 @@ import io
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,10 @@ class InputImage:
 def main() -> int:
     arguments = parse_arguments()
     dataset = dataset_of(arguments.rev) if arguments.rev else read_dataset()
+    # looked at first, as TensorFlow takes seconds to start
+    if not arguments.rev and not MODEL.exists():
+        raise UserError(f"{MODEL}: not here yet. `make` trains it")
+    tests = test_images(arguments.test, dataset.class_names) if arguments.test else []
     model = load(arguments.rev)
     class_names, shown, failed = dataset.class_names, [], []
     if model.output_shape[-1] != len(class_names) or model.input_shape[1:] != tuple(
@@ -64,7 +68,8 @@ def main() -> int:
         raise UserError(f"{MODEL} does not belong to {PARAMS}: `dvc repro` trains one that does")
     from fashion.training import predict
 
-    images = read_all(arguments.images, arguments.test, dataset, failed)
+    pictures = read_all(arguments.images, dataset.image_shape, failed)
+    images = chain(pictures, tests)
     while several := list(islice(images, CHUNK_SIZE)):
         for image, probabilities in zip(
             several, predict(model, np.stack([one.pixels for one in several])), strict=True
@@ -125,8 +130,6 @@ def dataset_of(revision: str) -> Dataset:
 
 def load(revision: str | None):
     """The model in the workspace or of a revision, whose file DVC has in its cache."""
-    if not revision and not MODEL.exists():
-        raise UserError(f"{MODEL}: not here yet. `make` trains it")
     content = model_of(revision) if revision else None  # first: TensorFlow takes seconds to start
     from fashion.backend import make_deterministic
     from fashion.models import load_model
@@ -163,7 +166,7 @@ def how_to_get(revision: str) -> str:
 
 
 def read_all(
-    names: list[str], tests: list[int], dataset: Dataset, failed: list[str]
+    names: list[str], image_shape: tuple[int, int], failed: list[str]
 ) -> Iterator[InputImage]:
     """The pictures one by one.
 
@@ -172,22 +175,19 @@ def read_all(
     for name in names:
         try:
             with standard_input() if name == "-" else Path(name).open("rb") as file:
-                yield InputImage(
-                    name, *preprocess_image(read_picture(file, name), tuple(dataset.image_shape))
-                )
+                yield InputImage(name, *preprocess_image(read_picture(file, name), image_shape))
         except OSError as error:
             failed.append(f"{name}: {error.strerror or error}")
         except UserError as error:
             failed.append(str(error))
-    if tests:
-        yield from test_images(tests, dataset.class_names)
 
 
 def standard_input() -> io.BytesIO:
     return io.BytesIO(sys.stdin.buffer.read(MAX_STDIN_BYTES))
 
 
-def test_images(indices: Iterable[int], class_names: list[str]) -> Iterator[InputImage]:
+def test_images(indices: list[int], class_names: list[str]) -> Iterator[InputImage]:
+    """Return test images one by one. Raises UserError at once where there is no such."""
     try:
         images, labels = (
             np.load(path, mmap_mode="r", allow_pickle=False) for path in (TEST_IMAGES, TEST_LABELS)
@@ -201,7 +201,10 @@ def test_images(indices: Iterable[int], class_names: list[str]) -> Iterator[Inpu
             raise UserError(
                 f"--test {index}: there are {len(labels):,} test images, counted from 0"
             )
-        yield InputImage(f"test image {index}", images[index], [], class_names[labels[index]])
+    return (
+        InputImage(f"test image {index}", images[index], [], class_names[labels[index]])
+        for index in indices
+    )
 
 
 def show(image: InputImage, best: dict[str, float]) -> None:
