@@ -140,3 +140,45 @@ def test_a_second_interrupt_ends_experiments_at_once(tmp_path, monkeypatch):
         stop([run])
     assert process.returncode in (-signal.SIGKILL, -signal.SIGINT)
     assert processes_in(tmp_path) == []
+
+
+def test_a_folder_and_a_name_with_other_letters_than_ascii(compared, tmp_path):
+    folder = tmp_path / "Mein Ördner ü/Prüf Projekt"
+    project = compared.copy(folder)
+    project.run("git", "config", "user.name", "Jörg Müller")
+    project.set("experiments={short: {train.epochs: 1}, another: {train.epochs: 2, seed: 3}}")
+    project.commit("Another experiment")
+    names = {f"GIT_{role}_NAME": "Jörg Müller" for role in ("AUTHOR", "COMMITTER")}
+    assert "another: completed" in project.python("tools.experiments", **names)
+    for module in ("tools.report", "tools.fsck"):
+        project.python(module)
+    output = project.python("tools.gate.check", status=None, PYTHONIOENCODING="ascii")
+    assert "Traceback" not in output and output.isascii()
+
+
+def test_an_experiment_whose_model_is_gone_is_run_again(compared):
+    compared.dvc("gc", "--workspace", "--force")
+    output = compared.python("tools.experiments")
+    for name in ("short", "longer"):
+        assert f"{name}: models/model.keras is not in DVC's cache any more" in output
+        assert f"{name}: completed" in output
+    compared.run("git", "checkout", "metrics", "plots")
+    compared.dvc("exp", "apply", "longer")
+    compared.dvc("gc", "--workspace", "--all-experiments", "--force")
+    assert "longer: up to date" in compared.python("tools.experiments", "--only", "longer")
+
+
+def test_a_shallow_clone_is_refused_before_anything_runs(compared, tmp_path):
+    clone = type(compared)(tmp_path / "clone")
+    compared.run("git", "clone", "-q", "--depth=1", compared.folder.as_uri(), str(clone.folder))
+    output = clone.python("tools.rebuild", status=1)
+    assert "shallow" in output and "Running stage" not in output
+
+
+def test_make_leaves_the_experiments_of_the_commit_where_params_have_changed(compared):
+    before = compared.run("git", "for-each-ref", "refs/exps")
+    compared.set("train.learning_rate=0.01")
+    output = compared.python("tools.rebuild")
+    assert output.startswith("Not committed: train.learning_rate: 0.001 -> 0.01.")
+    assert "The experiments are left as they are" in output and "test accuracy 0." in output
+    assert compared.run("git", "for-each-ref", "refs/exps") == before
