@@ -172,7 +172,7 @@ def _sweeps(table: pd.DataFrame) -> pd.DataFrame:
         {
             "sweep": table["sweep"],
             "trials": table["trials"].map(str),
-            "ended early": table["pruned"].map(str),
+            "pruned": table["pruned"].map(str),
             "epochs": table["epochs"].map(str),
             "best trial": table["best_trial"],
             "validation accuracy": table["val_accuracy"].map("{:.4f}".format),
