@@ -157,3 +157,14 @@ def test_a_full_disk_is_told_also_where_numpy_does_not(tmp_path, monkeypatch):
     ):
         raise OSError("1024 requested and 512 written")
     assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / "x.npy"))
+
+
+def test_what_is_linked_to_the_file_of_before_keeps_its_content(tmp_path):
+    """As DVC's cache is, and as a reader that has it open: it is replaced, not written over."""
+    path, link = tmp_path / "a.txt", tmp_path / "link.txt"
+    path.write_text("old")
+    link.hardlink_to(path)
+    with path.open() as reader:
+        with atomic_write(path) as part:
+            part.write_text("new")
+        assert (path.read_text(), link.read_text(), reader.read()) == ("new", "old", "old")
