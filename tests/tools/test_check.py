@@ -136,6 +136,18 @@ def test_the_paired_test_counts_images(gated, call):
     assert paired["p"] == pytest.approx(2 * 11 / 2**10)
 
 
+@pytest.mark.parametrize(("broken", "stands_out"), [(7, False), (9, True)])
+def test_a_class_stands_out_by_more_than_one_of_ten_does_by_chance(gated, call, broken, stands_out):
+    """Of 10 classes each is tested at 0.05 / 10: 2 / 2**7 = 0.0156 is above, 2 / 2**9 below."""
+    table = pd.read_csv(gated.folder / "plots/predictions.csv")
+    right = table.index[(table["actual"] == "Trouser") & (table["predicted"] == "Trouser")]
+    table.loc[right[:broken], "predicted"] = "Dress"
+    gated.rewrite("plots/predictions.csv", table.to_csv(index=False))
+    target = gated.folder.parent / "check.json"
+    call(gated, check, "--baseline", "HEAD", "--json", str(target))
+    assert ("Trouser" in json.loads(target.read_text())["paired"]["classes"]) == stands_out
+
+
 def test_results_edited_by_hand_are_caught(gated, call):
     path = gated.folder / "metrics/test.json"
     path.write_text(path.read_text().replace('"accuracy": 0', '"accuracy": 1'))
