@@ -182,3 +182,16 @@ def test_make_leaves_the_experiments_of_the_commit_where_params_have_changed(com
     assert output.startswith("Not committed: train.learning_rate: 0.001 -> 0.01.")
     assert "The experiments are left as they are" in output and "test accuracy 0." in output
     assert compared.run("git", "for-each-ref", "refs/exps") == before
+
+
+def test_stages_run_with_the_python_of_the_command_also_where_path_has_another(compared):
+    compared.set("experiments={another: {train.epochs: 2, seed: 5}}")
+    compared.commit("Another experiment")
+    output = compared.python("tools.experiments", PATH="/usr/bin:/bin")
+    assert "another: completed" in output
+
+
+def test_a_traceback_of_check_has_status_2(clone):
+    (clone.folder / "gate.yaml").unlink()
+    (clone.folder / "gate.yaml").mkdir()  # an error of the operating system that nothing expects
+    assert "IsADirectoryError" in clone.python("tools.gate.check", status=2)

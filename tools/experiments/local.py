@@ -54,7 +54,7 @@ class LocalBackend(Backend):
         # DVC copies Git's settings to its workspaces, and writes ASCII alone: so no path in them,
         # and no name
         git("-C", str(self.folder), "remote", "remove", "origin")
-        self.env = identity() | os.environ
+        self.env = SINGLE_THREAD_ENV | identity()
         if (settings := Path(".dvc/config.local")).exists():
             shutil.copy(settings, self.folder / settings)
         use_cache(self._ascii_path(cache_folder()), self.folder)
@@ -76,12 +76,14 @@ class LocalBackend(Backend):
             shutil.rmtree(folder, ignore_errors=True)
 
     def start(self, spec: ExperimentSpec, log: Path) -> "LocalJob":
+        # what the user has set stays as it is
+        variables = {name: self.env[name] for name in self.env if name not in os.environ}
         with log.open("wb") as file:
             return LocalJob(
                 subprocess.Popen(
                     command("exp", "run", "--temp", *spec.arguments),
                     cwd=self.folder,
-                    env=subprocess_env(**SINGLE_THREAD_ENV | self.env),
+                    env=subprocess_env(**variables),
                     stdin=subprocess.DEVNULL,
                     stdout=file,
                     stderr=subprocess.STDOUT,

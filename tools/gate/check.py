@@ -429,12 +429,10 @@ def _text(value: Any) -> str:
 
 if __name__ == "__main__":
     # 1 is for a regression: whatever else ends it, it could not judge
-    with exit_on_user_error("check", status=2):
-        try:
+    try:
+        with exit_on_user_error("check", status=2):
             status = main()
-        except (UserError, OSError, KeyboardInterrupt):
-            raise
-        except Exception:
-            traceback.print_exc()
-            status = 2
+    except Exception:
+        traceback.print_exc()
+        status = 2
     sys.exit(status)
