@@ -278,11 +278,20 @@ def test_stopping_it_stops_all_and_leaves_no_trace(toy, built_toy, running, numb
     assert {line.split("/")[1] for line in references(toy).splitlines()} <= {"heads", "exps"}
 
 
+def folders_of_trainings(runner: psutil.Process) -> list[Path]:
+    """Where trainings work, and what has started them, as far as the runner started it."""
+    while True:
+        try:
+            children = runner.children(recursive=True)
+            trainings = [child for child in children if "stages.train" in child.cmdline()]
+            started = [one for training in trainings for one in [training, *training.parents()]]
+            return [Path(one.cwd()) for one in started if one in children]
+        except psutil.NoSuchProcess:  # one has ended meanwhile: look again
+            assert runner.is_running()
+
+
 def test_one_that_was_killed_leaves_a_clone_which_the_next_call_removes(toy, running):
-    children = psutil.Process(running.process.pid).children(recursive=True)
-    trainings = [child for child in children if "stages.train" in child.cmdline()]
-    started = [one for training in trainings for one in [training, *training.parents()]]
-    inside = [Path(one.cwd()) for one in started if one in children]
+    inside = folders_of_trainings(psutil.Process(running.process.pid))
     # DVC never works in the project
     assert inside and all(path.is_relative_to(clones(toy)[0]) for path in inside)
     assert "already running" in refusal(main, toy.folder)
