@@ -19,21 +19,24 @@ def classification_metrics(
     over the choice of test images (Wilson 1927).
     """
     predicted = probabilities.argmax(axis=1)
-    # sum to 1 beyond float32 rounding
-    exact = probabilities / probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
     interval = binomtest(int((predicted == labels).sum()), len(labels)).proportion_ci(
         0.95, method="wilson"
     )
     classes = np.arange(probabilities.shape[1])
     return {
         "accuracy": float(accuracy_score(labels, predicted)),
-        "loss": float(log_loss(labels, exact, labels=classes)),
+        "loss": float(log_loss(labels, normalized(probabilities), labels=classes)),
         "macro_f1": float(
             f1_score(labels, predicted, labels=classes, average="macro", zero_division=0)
         ),
         "expected_calibration_error": expected_calibration_error(labels, probabilities),
         "accuracy_interval": [float(interval.low), float(interval.high)],
     }
+
+
+def normalized(probabilities: np.ndarray) -> np.ndarray:
+    """Return the probabilities in float64, with rows that sum to 1 beyond float32's rounding."""
+    return probabilities / probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
 
 
 def expected_calibration_error(
@@ -69,15 +72,19 @@ def per_class(
 def predictions(
     labels: np.ndarray, probabilities: np.ndarray, class_names: list[str]
 ) -> pd.DataFrame:
-    """Return the actual and the predicted class of every item, and the latter's probability.
+    """Return the actual and the predicted class of every item, and how sure the model was.
 
-    A row an item, in order; the classes by name.
+    A row an item, in order; the classes by name. `confidence` is the probability of the predicted
+    class, `loss` the cross-entropy in nats: minus the logarithm of the actual class's probability,
+    which is taken for no less than the machine epsilon of float64, as by scikit-learn's log_loss.
     """
     names = np.array(class_names)
+    of_actual = normalized(probabilities)[np.arange(len(labels)), labels]
     return pd.DataFrame(
         {
             "actual": names[labels],
             "predicted": names[probabilities.argmax(axis=1)],
             "confidence": probabilities.max(axis=1),
+            "loss": -np.log(np.maximum(of_actual, np.finfo(np.float64).eps)),
         }
     )

@@ -133,7 +133,16 @@ def test_per_class_names_classes_without_items():
 
 def test_predictions_are_a_row_an_item_in_order():
     table = predictions(LABELS, PROBABILITIES, NAMES)
-    assert list(table) == ["actual", "predicted", "confidence"]
+    assert list(table) == ["actual", "predicted", "confidence", "loss"]
     assert table["actual"].tolist() == ["Coat", "Coat", "Coat", "Bag", "Bag", "Dress"]
     assert table["predicted"].tolist() == ["Coat", "Coat", "Bag", "Bag", "Bag", "Bag"]
     assert table["confidence"].tolist() == pytest.approx([0.8, 0.5, 0.7, 0.9, 0.5, 0.5])
+    expected = classification_metrics(LABELS, PROBABILITIES)["loss"]
+    assert table["loss"].mean() == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_loss_of_an_impossible_actual_class_is_finite_and_that_of_the_metric():
+    labels, probabilities = np.array([0, 1]), np.array([[0.0, 1.0], [0.0, 1.0]], np.float32)
+    table = predictions(labels, probabilities, ["a", "b"])
+    expected = classification_metrics(labels, probabilities)["loss"]
+    assert table["loss"].tolist() == pytest.approx([2 * expected, 0])

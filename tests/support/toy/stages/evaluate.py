@@ -36,11 +36,12 @@ def write_csv(path: str, header: list[str], table: list[list]) -> None:
 
 
 write_csv("metrics/per_class.csv", ["class", "precision", "recall", "f1", "support"], rows)
-table = zip(labels, predicted, confidence.tolist(), strict=True)
+losses = (-np.log(of_actual)).tolist()
+table = zip(labels, predicted, confidence.tolist(), losses, strict=True)
 write_csv(
     "plots/predictions.csv",
-    ["actual", "predicted", "confidence"],
-    [[names[a], names[p], c] for a, p, c in table],
+    ["actual", "predicted", "confidence", "loss"],
+    [[names[a], names[p], c, loss] for a, p, c, loss in table],
 )
 accuracy, count = float(right.mean()), len(labels)
 half = 1.96 * math.sqrt(accuracy * (1 - accuracy) / count)
