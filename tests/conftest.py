@@ -3,7 +3,6 @@
 Each test that needs a repository gets a copy of one.
 """
 
-import json
 import os
 import shutil
 import tracemalloc
@@ -14,9 +13,14 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from fashion.strict_yaml import parse_yaml
 from stages.dataset import read_dataset
-from tests.support.repository import PROJECT, Repository, small_project, toy_project
+from tests.support.repository import (
+    PROJECT,
+    Repository,
+    made_up_noise,
+    small_project,
+    toy_project,
+)
 from tools.demo import draw_data_set
 
 
@@ -104,9 +108,7 @@ def built_record(built_toy, tmp_path_factory) -> Path:
         toy = Repository(built_toy).copy(folder / "project")
         toy.set("experiments={short: {train.epochs: 1}}")
         toy.python("tools.experiments")
-        metrics = parse_yaml(toy.read("gate.yaml"))["metrics"]
-        noise = {"runs": 10, "metrics": {name: {"mean": 0.5, "std": 0.01} for name in metrics}}
-        (toy.folder / "metrics/noise.json").write_text(json.dumps(noise))
+        made_up_noise(toy)
         toy.commit("The table, and made-up noise")
 
     return made_once(tmp_path_factory, "built_record", record) / "project"

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fashion.errors import UserError
 from fashion.strict_yaml import read_yaml
+from tools.gate.noise import read_noise
 
 CARD, TEMPLATE = Path("models/README.md"), "model_card.md.j2"
 HIGH_CONFIDENCE = 0.99  # confidence from which a contradiction of the label is counted
@@ -26,11 +27,12 @@ def card(project: Path = Path()) -> str:
         read_yaml(project / name)
         for name in ("params.yaml", "dataset.yaml", "dvc.yaml", "dvc.lock")
     )
-    data, train, test, noise, environment = (
+    data, train, test, environment = (
         read_metrics(project / f"metrics/{name}.json")
-        for name in ("data", "train", "test", "noise", "environment")
+        for name in ("data", "train", "test", "environment")
     )
-    if noise["params"]["dataset"]["sha256"] != {
+    noise = read_noise(project)
+    if noise.params["dataset"]["sha256"] != {
         role: file["sha256"] for role, file in dataset["files"].items()
     }:
         raise UserError("metrics/noise.json was measured on other data. `make noise` measures it")
@@ -64,8 +66,8 @@ def card(project: Path = Path()) -> str:
         files=markdown(pd.DataFrame(dataset["files"].values())[["name", "bytes", "sha256"]]),
         wrong=len(wrong),
         sure=int((wrong["confidence"] >= HIGH_CONFIDENCE).sum()),
-        results=markdown(results(test, noise)),
-        noise=noise,
+        results=markdown(results(test, noise.table)),
+        seeds=noise.seeds,
         per_class=markdown(per_class, floatfmt=".3f"),
         confusions=markdown(confusions(wrong)),
         weakest=per_class.loc[per_class["f1"].idxmin()],
@@ -80,8 +82,7 @@ def read_metrics(path: Path) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        command = "make noise" if path.stem == "noise" else "make"
-        raise UserError(f"{path}: not measured yet. `{command}` measures it") from None
+        raise UserError(f"{path}: not measured yet. `make` measures it") from None
 
 
 def architecture(model: dict, classes: int) -> str:
@@ -116,17 +117,16 @@ def extra_settings(train: dict) -> str:
     )
 
 
-def results(test: dict, noise: dict) -> pd.DataFrame:
+def results(test: dict, noise: pd.DataFrame) -> pd.DataFrame:
     low, high = test["accuracy_interval"]
     rows = []
     for name in ("accuracy", "macro_f1", "loss", "expected_calibration_error"):
-        spread = noise["metrics"][name]
         this = f"{test[name]:.4f}" + (f" ({low:.4f} to {high:.4f})" if name == "accuracy" else "")
         rows.append(
             {
                 "": name.replace("_", " "),
                 "this model": this,
-                "mean ± standard deviation": f"{spread['mean']:.4f} ± {spread['std']:.4f}",
+                "mean ± standard deviation": f"{noise[name].mean():.4f} ± {noise[name].std():.4f}",
             }
         )
     return pd.DataFrame(rows)
