@@ -21,7 +21,7 @@ from tools.gate.baseline import ANOTHER, Baseline, find_baseline
 from tools.gate.config import GATE, Gate
 from tools.gate.declarations import find_refusals
 from tools.gate.evidence import CannotJudge, Yardstick
-from tools.gate.noise import NOISE, conditions, parse_noise
+from tools.gate.noise import NOISE, REFERENCE, conditions, parse_noise
 from tools.gate.rules import Rules, fingerprint, parse_gate, parse_rules, read_files, rule_changes
 from tools.gate.sequential import HOLDS, REGRESSION, compare, plan_looks, verdict
 from tools.gate.summary import FAILED, PASSED, UNKNOWN, Report, escape, markdown
@@ -156,6 +156,8 @@ def rules_of(commit: str, accepted: str | None) -> Rules:
             f"{NOISE} of {commit[:7]} was measured for other params than it has,"
             f" so its mean over seeds is not known. {ANOTHER}"
         )
+    if rules.reference and rules.reference.params["dataset"] != rules.noise.params["dataset"]:
+        raise UserError(f"{REFERENCE} of {commit[:7]} was measured on other data. {ANOTHER}")
     return rules
 
 

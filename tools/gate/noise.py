@@ -65,14 +65,6 @@ def parse_noise(text: str | bytes, source: str) -> Noise:
     return check_config(content, source, Noise)
 
 
-def read_noise(project: Path = Path()) -> Noise:
-    """Read and check metrics/noise.json. Raises UserError where it is missing or damaged."""
-    try:
-        return parse_noise((project / NOISE).read_bytes(), str(NOISE))
-    except FileNotFoundError:
-        raise UserError(f"{NOISE}: not measured yet. `make noise` measures it") from None
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="noise", description=__doc__.split("\n")[0])
     parser.add_argument(

@@ -11,7 +11,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fashion.errors import UserError
 from fashion.strict_yaml import read_yaml
-from tools.gate.noise import read_noise
 
 CARD, TEMPLATE = Path("models/README.md"), "model_card.md.j2"
 HIGH_CONFIDENCE = 0.99  # confidence from which a contradiction of the label is counted
@@ -27,12 +26,11 @@ def card(project: Path = Path()) -> str:
         read_yaml(project / name)
         for name in ("params.yaml", "dataset.yaml", "dvc.yaml", "dvc.lock")
     )
-    data, train, test, environment = (
+    data, train, test, noise, environment = (
         read_metrics(project / f"metrics/{name}.json")
-        for name in ("data", "train", "test", "environment")
+        for name in ("data", "train", "test", "noise", "environment")
     )
-    noise = read_noise(project)
-    if noise.params["dataset"]["sha256"] != {
+    if noise["params"]["dataset"]["sha256"] != {
         role: file["sha256"] for role, file in dataset["files"].items()
     }:
         raise UserError("metrics/noise.json was measured on other data. `make noise` measures it")
@@ -66,8 +64,8 @@ def card(project: Path = Path()) -> str:
         files=markdown(pd.DataFrame(dataset["files"].values())[["name", "bytes", "sha256"]]),
         wrong=len(wrong),
         sure=int((wrong["confidence"] >= HIGH_CONFIDENCE).sum()),
-        results=markdown(results(test, noise.table)),
-        seeds=noise.seeds,
+        results=markdown(results(test, pd.DataFrame(noise["metrics"]))),
+        seeds=noise["seeds"],
         per_class=markdown(per_class, floatfmt=".3f"),
         confusions=markdown(confusions(wrong)),
         weakest=per_class.loc[per_class["f1"].idxmin()],
@@ -82,7 +80,8 @@ def read_metrics(path: Path) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: not measured yet. `make` measures it") from None
+        command = "make noise" if path.stem == "noise" else "make"
+        raise UserError(f"{path}: not measured yet. `{command}` measures it") from None
 
 
 def architecture(model: dict, classes: int) -> str:
