@@ -181,7 +181,7 @@ def test_inflated_noise_does_not_hide_a_regression(gated, judged):
     gated.set("metrics.accuracy.floor=0.0", "metrics.accuracy.margin=0.9")
     run_again(gated, MUCH_WORSE)
     report = judged(gated, "✗ regression")
-    assert "metrics/noise.json: metrics.accuracy: 30 values -> 30 values" in report
+    assert "metrics.accuracy: 0.6375 ± 0.0050 of 30 -> 1.1375 ± 0.5090 of 30" in report
 
 
 def test_without_rules_in_the_baseline_those_here_hold_once_they_are_accepted(gated, judged):

@@ -102,7 +102,7 @@ def test_each_difference_is_listed():
     now = files(gate=GATE.replace("0.85", "0.1"), noise=changed, reference=NOISE)
     assert rule_changes(files(), now) == [
         "gate.yaml: metrics.accuracy.floor: 0.85 -> 0.1",
-        "metrics/noise.json: metrics.accuracy: 5 values -> 5 values",
+        "metrics/noise.json: metrics.accuracy: 0.8752 ± 0.0043 of 5 -> 0.8012 ± 0.1684 of 5",
         "metrics/reference.json is new",
     ]
     assert rule_changes(now, files())[-1] == "metrics/reference.json is missing now"

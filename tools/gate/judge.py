@@ -1,6 +1,7 @@
 """How `check` judges: what is refused, what is looked at again, and when it is settled."""
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -109,6 +110,7 @@ def _refuse(verdict: str, heading: str, lines: list[str]) -> None:
 
 def require_reproduced(report: Report) -> None:
     """Run everything again from the raw data, and compare."""
+    print("check: running all stages again, from the raw data", file=sys.stderr, flush=True)
     _refuse(
         "results can't be reproduced",
         "Run again from the raw data, all stages",

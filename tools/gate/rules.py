@@ -4,6 +4,7 @@ import hashlib
 import json
 from contextlib import suppress
 from dataclasses import dataclass
+from statistics import mean, stdev
 from typing import Any
 
 from flatten_dict import flatten
@@ -105,8 +106,11 @@ def _flat(path: str, content: bytes) -> dict:
 
 
 def _short(value: object) -> str:
-    if isinstance(value, list) and len(value) > 4:
-        return f"{len(value)} values"
+    if isinstance(value, list) and len(value) >= MIN_RUNS:
+        try:
+            return f"{mean(value):.4f} ± {stdev(value):.4f} of {len(value)}"
+        except TypeError:  # no numbers
+            return f"{len(value)} values"
     return str(value)
 
 
