@@ -45,15 +45,15 @@ def test_a_row_says_what_was_measured_and_what_decided():
         Comparison("loss", 0.35, 0.36, 0.01, 0.01, 0.045, 1.0),
         Comparison("macro_f1", 0.87, 0.82, 0.05, 0.01, 0.015, None),
     ]
-    report = Report("main", comparisons={"baseline, 30 seeds": rows})
-    report.looks = {"baseline, 30 seeds": LOOK}
+    report = Report("main", comparisons={"baseline (30 seeds)": rows})
+    report.looks = {"baseline (30 seeds)": LOOK}
     cells = {
         cells[0]: cells
         for line in markdown(report).splitlines()
         if line.startswith("|")
         for cells in [[cell.strip() for cell in line.strip("|").split("|")]]
     }
-    assert cells["metric"][1] == "baseline, 30 seeds"
+    assert cells["metric"][1] == "baseline (30 seeds)"
     assert cells["accuracy"][1:] == [
         "0.8700", "0.8500", "-0.0200", "0.0195", "0.015", "✗ worse than chance explains",
     ]  # fmt: skip

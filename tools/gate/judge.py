@@ -187,7 +187,7 @@ def decide(
     """Look at more and more runs until it is settled; at the last look, what is not worse holds."""
     rules = rules_of(commit, accepted)
     gate, columns = rules.gate, list(rules.gate.metrics)
-    baselines = {f"baseline, {len(rules.noise.seeds)} seeds": rules.noise.table[columns]}
+    baselines = {f"baseline ({len(rules.noise.seeds)} seeds)": rules.noise.table[columns]}
     if rules.reference and rules.reference.metrics != rules.noise.metrics:
         baselines["reference"] = rules.reference.table[columns]
     plans = {name: plan_looks(table, gate, len(baselines)) for name, table in baselines.items()}

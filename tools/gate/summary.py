@@ -94,4 +94,5 @@ def _images(images: pd.DataFrame) -> str:
     if broken + fixed == 0:
         return text
     table = images.assign(**{"class": images["class"].map(escape)})
+    table = table.sort_values("broken", ascending=False, kind="stable")
     return f"{text}\n\n{table.to_markdown(index=False)}"
