@@ -1,17 +1,15 @@
 """How often does `make check` cry wolf, and what does it miss?  `python -m bench.gate`
 
-Trains the committed params with many seeds, and regressions of several kinds with a few each, as
-DVC experiments side by side, in a clone under .dvc/tmp that shares the cache. Then each rule judges
-all pairs (or groups) of those runs: of unchanged runs a regression is a false alarm, of the others
-a detection. The tolerances are those of metrics/noise.json, measured on other seeds.
+Trains the committed params with many seeds, and regressions of several kinds with some each, as
+DVC experiments side by side, in a clone under .dvc/tmp that shares the cache. Those of the same
+kind, in ever other orders, are then what a check would have run: of unchanged ones a regression is
+a false alarm, of the others a detection. The baseline is metrics/noise.json.
 """
 
 import argparse
-import itertools
-import json
 import random
 import shutil
-from collections.abc import Iterable
+import time
 from contextlib import chdir
 from pathlib import Path
 
@@ -24,26 +22,27 @@ from fashion.strict_yaml import read_yaml
 from stages.params import PARAMS
 from tools.arguments import positive_int
 from tools.dvc import dvc, use_cache
+from tools.experiments.backend import ExperimentSpec
+from tools.experiments.runner import run_parallel
 from tools.experiments.up_to_date import run_missing
 from tools.fsck import cache_folder
-from tools.gate.check import judge_metrics
-from tools.gate.config import Gate, read_gate
-from tools.gate.noise import NOISE, number_metrics
-from tools.gate.rule import REGRESSION
+from tools.gate.config import Gate
+from tools.gate.noise import number_metrics
+from tools.gate.rules import parse_rules, read_files
+from tools.gate.sequential import REGRESSION, UNDECIDED, Look, compare, plan_looks, verdict
 from tools.git import git, local_clone
 
 CLONE, TABLE = Path(".dvc/tmp/bench-gate"), Path("metrics/gate.csv")
 FIRST_SEED = 1000  # far from those that metrics/noise.json was measured with
-GROUPS = 2000  # of runs that are judged by their mean; drawn at random where there are more
-TOGETHER = 5  # runs in such a group, as in `make check ARGS="--seeds 5"`
+CHECKS = 1000  # of each kind
 
 PATCHES = Path(__file__).parent / "regressions"  # faults in the code, for `git apply`
 PARAMS_KINDS = {  # faults that params make
     "1 epoch": {"train.epochs": 1},
     "2 epochs": {"train.epochs": 2},
-    "learning rate 0.03": {"train.learning_rate": 0.03},
+    "learning rate 0.01": {"train.learning_rate": 0.01},
+    "batch size 2048": {"train.batch_size": 2048},
     "dropout 0.5": {"model.dropout": 0.5},
-    "hidden units [16]": {"model.hidden_units": [16]},
 }
 
 
@@ -53,21 +52,27 @@ def main() -> None:
         "--unchanged",
         metavar="N",
         type=positive_int,
-        default=20,
+        default=30,
         help="seeds of the committed params",
     )
     parser.add_argument(
-        "--changed", metavar="N", type=positive_int, default=8, help="seeds of each regression"
+        "--changed", metavar="N", type=positive_int, default=10, help="seeds of each regression"
     )
     arguments = parser.parse_args()
-    noise, check = json.loads(NOISE.read_text()), read_gate()
+    rules = parse_rules(read_files(None), "the workspace")
+    baseline = rules.noise.table[list(rules.gate.metrics)]
+    looks = plan_looks(baseline, rules.gate)
+    # the same ones, with nothing changed, would give the baseline's bytes
+    other_seeds = list(range(FIRST_SEED, FIRST_SEED + arguments.unchanged))
     make_clone()
     with chdir(CLONE):
-        unchanged = train("unchanged", {}, arguments.unchanged)
-        kinds = PARAMS_KINDS | {path.stem: path for path in sorted(PATCHES.glob("*.patch"))}
-        changed = {kind: train(kind, change, arguments.changed) for kind, change in kinds.items()}
-    rows = [summary("unchanged", unchanged, unchanged, noise, check)]
-    rows += [summary(kind, runs, unchanged, noise, check) for kind, runs in changed.items()]
+        kinds = {"unchanged": {}} | PARAMS_KINDS
+        kinds |= {path.stem.replace("-", " "): path for path in sorted(PATCHES.glob("*.patch"))}
+        rows = []
+        for kind, change in kinds.items():
+            seeds = list(baseline.index[: arguments.changed]) if change else other_seeds
+            runs, seconds = train(kind, change, seeds)
+            rows.append(summary(kind, runs, baseline, looks, rules.gate, seconds))
     write_csv(TABLE, pd.DataFrame(rows))
     print(pd.DataFrame(rows).to_markdown(index=False), f"\n\nWritten: {TABLE}")
 
@@ -83,8 +88,11 @@ def make_clone() -> None:
     dvc("checkout", "--quiet", folder=CLONE)
 
 
-def train(kind: str, change: dict | Path, seeds: int) -> list[dict[str, float]]:
-    """Run one kind with several seeds; return the metrics of each.
+def train(kind: str, change: dict | Path, seeds: list[int]) -> tuple[pd.DataFrame, float]:
+    """Run one kind with several seeds; return the metrics, a row a run.
+
+    And the seconds that a run takes, measured with as many as there are cores, side by side: these
+    are trained again, whatever DVC's run cache has.
 
     `change` are params, or a patch, which is applied in a commit of its own.
     """
@@ -105,50 +113,63 @@ def train(kind: str, change: dict | Path, seeds: int) -> list[dict[str, float]]:
         kind,
     )
     name = "".join(letter if letter.isalnum() else "-" for letter in kind)
-    planned = {
-        f"{name}-{seed}": overrides | {"seed": seed}
-        for seed in range(FIRST_SEED, FIRST_SEED + seeds)
-    }
+    planned = {f"{name}-{seed}": overrides | {"seed": seed} for seed in seeds}
     print(f"{kind}: {len(planned)} runs", flush=True)
-    return [
-        number_metrics(result)
-        for result in run_missing(planned, read_yaml(PARAMS), cpu_count()).values()
+    results = run_missing(planned, read_yaml(PARAMS), cpu_count()).values()
+    again = [
+        ExperimentSpec(f"{name}-timed-{seed}", overrides | {"seed": seed}, retrain=True)
+        for seed in seeds[: cpu_count()]
     ]
+    started = time.monotonic()
+    run_parallel(again, cpu_count())
+    seconds = (time.monotonic() - started) / len(again)
+    metrics = [number_metrics(result.train | result.test) for result in results]
+    return pd.DataFrame(metrics, index=[result.params["seed"] for result in results]), seconds
 
 
-def summary(kind: str, runs: list[dict], unchanged: list[dict], noise: dict, check: Gate) -> dict:
-    """A row of the table: how often each rule calls a run of this kind a regression."""
-    accuracy, before = pd.DataFrame(runs)["accuracy"], pd.DataFrame(unchanged)["accuracy"]
-    pairs = [(old, new) for old, new in itertools.product(unchanged, runs) if old is not new]
-    groups = list(itertools.combinations(runs, min(TOGETHER, len(runs))))
-    if len(groups) > GROUPS:
-        groups = random.Random(0).sample(groups, GROUPS)  # noqa: S311
-    baseline = {name: measured["mean"] for name, measured in noise["metrics"].items()}
-    means = [(baseline, pd.DataFrame(group).mean().to_dict()) for group in groups]
-    only_accuracy = Gate(sigmas=check.sigmas, metrics={"accuracy": {"better": "higher"}})
+def summary(
+    kind: str,
+    runs: pd.DataFrame,
+    baseline: pd.DataFrame,
+    looks: list[Look],
+    gate: Gate,
+    seconds: float,
+) -> dict:
+    """A row of the table: what `make check` says of a change of this kind, and what that costs.
+
+    A check is a run that was committed and as many others as it asks for, in any order; a run takes
+    `seconds`.
+    """
+    shuffled = random.Random(0)  # noqa: S311
+    verdicts, runs_of, deciding = [], [], []
+    for i in range(CHECKS):
+        first = runs.index[i % len(runs)]
+        others = [seed for seed in runs.index if seed != first]
+        order = [first, *shuffled.sample(others, len(others))]
+        for look in looks:
+            found, metric = verdict(
+                compare(baseline, runs.loc[order[: look.runs], list(gate.metrics)], gate), look
+            )
+            if found != UNDECIDED:
+                break
+        verdicts.append(found == REGRESSION)
+        runs_of.append(min(look.runs, len(runs)))
+        deciding += [metric.metric] if found == REGRESSION else []
+    further = pd.Series(runs_of) - 1
+    loss = baseline["accuracy"].mean() - runs["accuracy"].mean()
     return {
         "kind": kind,
         "runs": len(runs),
-        "mean_accuracy": accuracy.mean(),
-        "loss_of_accuracy": before.mean() - accuracy.mean(),
-        "pairs": len(pairs),
-        "by_accuracy_alone": share(pairs, noise, only_accuracy),
-        "by_all_metrics": share(pairs, noise, check),
-        "groups": len(means),
-        "by_means": share(means, noise, check, runs_before=noise["runs"], runs_now=TOGETHER),
+        "mean_accuracy": runs["accuracy"].mean(),
+        "loss_of_accuracy": loss,
+        "checks": CHECKS,
+        "found": sum(verdicts),
+        "mostly_by": pd.Series(deciding).mode()[0] if deciding else "",
+        "further_runs_median": further.median(),
+        "further_runs_mean": further.mean(),
+        "further_runs_most": further.max(),
+        "further_seconds_mean": further.mean() * seconds,
     }
-
-
-def share(pairs: Iterable[tuple[dict, dict]], noise: dict, check: Gate, **runs: int) -> float:
-    """Return the share of the pairs that `check` calls a regression.
-
-    `runs` says of how many runs the two are means.
-    """
-    verdicts = [
-        any(row.verdict == REGRESSION for row in judge_metrics(before, now, noise, check, **runs))
-        for before, now in pairs
-    ]
-    return sum(verdicts) / len(verdicts)
 
 
 if __name__ == "__main__":

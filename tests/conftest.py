@@ -3,7 +3,6 @@
 Each test that needs a repository gets a copy of one.
 """
 
-import json
 import os
 import shutil
 import tracemalloc
@@ -14,10 +13,39 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from fashion.strict_yaml import parse_yaml
 from stages.dataset import read_dataset
-from tests.support.repository import PROJECT, Repository, small_project, toy_project
+from tests.support.repository import (
+    PROJECT,
+    Repository,
+    made_up_noise,
+    small_project,
+    toy_project,
+)
 from tools.demo import draw_data_set
+
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:  # four times what they take
+    # a disk would be waited for: Git's many small files are made and removed all the time
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the groups of pytest-xdist take effect, each on one worker.
+
+    It writes them where pytest no longer reads them since 9.2.
+    """
+    for item in items:
+        if hasattr(item, "_nodeid") and hasattr(item, "_id"):
+            item._id = type(item._id).parse(item._nodeid)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def dvc_databases(tmp_path_factory) -> Iterator[None]:
+    """Keep what DVC remembers of each repository with the repositories, not in /var/tmp."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "dvc"))
+        yield
 
 
 def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
@@ -56,7 +84,9 @@ def built(tmp_path_factory, drawings) -> Path:
 
     def build(folder: Path) -> None:
         repository = small_project(folder, drawings)
-        repository.dvc("repro")
+        # in one process; tests/stages/test_reproduction.py shows that `dvc repro` makes the same
+        repository.stages("validate", "fetch", "prepare", "train", "evaluate", "plot")
+        repository.dvc("commit", "--force", "--quiet")
         repository.commit("Its results")
 
     return made_once(tmp_path_factory, "built", build)
@@ -104,9 +134,7 @@ def built_record(built_toy, tmp_path_factory) -> Path:
         toy = Repository(built_toy).copy(folder / "project")
         toy.set("experiments={short: {train.epochs: 1}}")
         toy.python("tools.experiments")
-        metrics = parse_yaml(toy.read("gate.yaml"))["metrics"]
-        noise = {"runs": 10, "metrics": {name: {"mean": 0.5, "std": 0.01} for name in metrics}}
-        (toy.folder / "metrics/noise.json").write_text(json.dumps(noise))
+        made_up_noise(toy)
         toy.commit("The table, and made-up noise")
 
     return made_once(tmp_path_factory, "built_record", record) / "project"

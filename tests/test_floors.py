@@ -56,7 +56,7 @@ def test_imports_go_downwards(floor):
         ("stages", "from tools.dvc import dvc"),
         ("tools", "from stages.evaluate import evaluate"),
         ("tools", "from bench import speed"),
-        ("tools/experiments", "from tools.gate.check import main"),
+        ("tools/experiments", "from tools.gate.judge import main"),
         ("tools/gate", "from tools.report import card"),
         ("bench", "from tests.conftest import built"),
     ],

@@ -222,12 +222,35 @@ def code_that_git_does_not_track(project, tmp_path):
 def noise_gone(project, tmp_path):
     (project.folder / "metrics/noise.json").unlink()
     project.commit("No noise")
-    output = project.python("tools.gate.check", "--baseline", "HEAD", status=2)
-    assert "`make noise` measures it" in output
     assert "`make noise` measures it" in project.python("tools.report.readme", status=1)
     shell(project, "make noise ARGS='--seeds 2'")
-    output = project.python("tools.gate.check", "--baseline", "HEAD", status=None)
-    assert "can't judge" not in output and "nobody knows" not in output
+    project.commit("Noise, but little")
+    project.set("train.learning_rate=0.002")
+    project.dvc("repro", "--quiet")
+    output = project.python("tools.gate.check", "--baseline", "HEAD", status=2)
+    assert "of 2 runs; 5 are needed. `make noise` measures" in output.replace("\\", "")
+
+
+@remedy("--accept-rules {ours}")
+def rules_that_change(project, tmp_path):
+    project.set("metrics.accuracy.floor=0.1")
+    output = project.python("tools.gate.check", "--baseline", "HEAD", status=2)
+    accept = output.split("`--accept-rules ")[1].split("`")[0]
+    assert "holds" in project.python(
+        "tools.gate.check", "--baseline=HEAD", f"--accept-rules={accept}"
+    )
+
+
+@remedy("git fetch origin")
+def target_of_a_pull_request_that_is_not_here(project, tmp_path):
+    clone = Repository(tmp_path / "clone")
+    project.run("git", "clone", "-q", str(project.folder), str(clone.folder))
+    clone.run("git", "update-ref", "-d", "refs/remotes/origin/main")
+    output = clone.python("tools.gate.check", status=2, GITHUB_BASE_REF="main")
+    assert "`git fetch origin` brings it" in output
+    shell(clone, "git fetch origin")
+    output = clone.python("tools.gate.check", status=2, GITHUB_BASE_REF="main")
+    assert "brings it" not in output
 
 
 @remedy("git init && git add -A && git commit -m first", "git clone")

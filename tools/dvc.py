@@ -7,6 +7,8 @@ from pathlib import Path
 
 from fashion.errors import UserError
 
+DVC_YAML = Path("dvc.yaml")
+
 
 def dvc(*arguments: str, folder: Path = Path(), **variables: str) -> None:
     """Run a DVC command in `folder`, its output on the terminal.

@@ -53,8 +53,8 @@ def test_arithmetic_is_set_before_tensorflow_is_imported_and_the_user_wins(chose
     program = (  # what the variables are at the moment when TensorFlow's own library is loaded
         "import os, sys; sys.addaudithook(lambda event, arguments:"
         " event == 'import' and arguments[0] == 'tensorflow'"
-        " and print(os.environ.get('TF_ENABLE_ONEDNN_OPTS'),"
-        " os.environ.get('ONEDNN_MAX_CPU_ISA')));"
+        " and (print(os.environ.get('TF_ENABLE_ONEDNN_OPTS'),"
+        " os.environ.get('ONEDNN_MAX_CPU_ISA'), flush=True), os._exit(0)));"
         "import fashion.backend"
     )
     result = subprocess.run(

@@ -4,15 +4,18 @@ It is for tests and for bench/fault_injection.py.
 """
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
+from statistics import NormalDist
 
 from ruamel.yaml import YAML
 
-from fashion.strict_yaml import parse_yaml
+from fashion.strict_yaml import parse_yaml, read_yaml
 from stages.dataset import DATASET, read_dataset
 from stages.params import PARAMS
 from tools.dataset import describe_dataset, write_dataset
@@ -20,6 +23,7 @@ from tools.demo import NAME
 from tools.dvc import subprocess_env
 from tools.experiments.config import EXPERIMENTS, Experiments
 from tools.gate.config import GATE, Gate
+from tools.gate.noise import conditions
 from tools.overrides import set_dotted
 
 PROJECT = Path(__file__).parents[2]
@@ -29,6 +33,8 @@ IDENTITY = {
     for role in ("AUTHOR", "COMMITTER")
     for part, value in (("NAME", "Test"), ("EMAIL", "test@example.com"))
 }
+
+NOT_OURS = ("FASHION_MNIST_DIR", "CI", "GITHUB_BASE_REF", "GITHUB_EVENT_NAME")  # of the machine
 
 
 def write_yaml(path: Path, content: dict) -> None:
@@ -71,7 +77,7 @@ class Repository:
         return result.stdout
 
     def env(self, **variables: str) -> dict[str, str]:
-        return subprocess_env(**IDENTITY) | {"FASHION_MNIST_DIR": ""} | variables
+        return subprocess_env(**IDENTITY) | dict.fromkeys(NOT_OURS, "") | variables
 
     def python(self, module: str, *arguments: str, **keywords) -> str:
         return self.run(sys.executable, "-m", module, *arguments, **keywords)
@@ -145,6 +151,27 @@ class Repository:
         ]
         files += [path for path in (self.folder / "dvc.lock",) if path.exists()]
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in files}
+
+
+def made_up_noise(repository: Repository, std: float = 0.01, seeds: int = 30) -> None:
+    """Write metrics/noise.json: normal values with the run's metrics as mean."""
+    quantiles = NormalDist().inv_cdf
+    spread = [quantiles((i + 0.5) / seeds) for i in range(seeds)]
+    metrics = json.loads(repository.read("metrics/train.json"))
+    metrics |= json.loads(repository.read("metrics/test.json"))
+    with chdir(repository.folder):
+        params = conditions(read_yaml(PARAMS), read_yaml(DATASET))
+    noise = {
+        "seeds": list(range(42, 42 + seeds)),
+        "metrics": {
+            name: [value + std * deviation for deviation in spread]
+            for name, value in metrics.items()
+            if isinstance(value, float)
+        },
+        "params": params,
+        "environment": json.loads(repository.read("metrics/environment.json")),
+    }
+    (repository.folder / "metrics/noise.json").write_text(json.dumps(noise))
 
 
 def small_project(folder: Path, drawings: Path) -> Repository:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from tests.support.repository import Repository
+from tests.support.repository import Repository, made_up_noise
 from tools import fsck
 from tools.gate import check
 
@@ -89,16 +89,15 @@ def test_what_only_the_cache_holds_is_read_with_all(toy, call):
     ],
 )
 def test_make_check_fails_on_damage(toy, call, file, cached):
-    toy.set("metrics={accuracy: {better: higher}}")
-    noise = toy.folder / "metrics/noise.json"  # of no metric, so check can't judge
-    noise.write_text('{"runs": 10, "metrics": {}, "params": {}, "environment": {}}')
-    output = call(toy, check, "--baseline", "HEAD", status=2)
+    made_up_noise(toy)
+    toy.commit("Noise")
+    output = call(toy, check, "--baseline", "HEAD")
     assert "damaged" not in output and "not what" not in output
 
     flip(toy.folder / file)
     if cached:
         flip(in_cache(toy, md5_of(toy, cached)))
-    output = call(toy, check, "--baseline", "HEAD", status=1)
+    output = call(toy, check, "--baseline", "HEAD", status=2)
     assert ("damaged, so it is removed from the cache" in output) == bool(cached)
     if cached != "data/prepared":  # whose list of files is gone
         assert f"{file}: not what dvc.lock says" in output

@@ -28,7 +28,7 @@ from tools.report import readme
 
 def test_where_nothing_was_made_yet_commands_say_so(clone, call):
     made = "nothing has been made here yet"
-    assert call(clone, check, "--baseline", "HEAD", status=2) == f"check: {made}: `make`\n"
+    assert f"- {made}: `make`\n" in call(clone, check, "--baseline", "HEAD", status=2)
     assert made in call(clone, fsck)
     assert "`make` trains it" in call(clone, predict, "--test", "0", status=1)
     assert clone.run("git", "status", "--porcelain") == ""
@@ -189,9 +189,3 @@ def test_stages_run_with_the_python_of_the_command_also_where_path_has_another(c
     compared.commit("Another experiment")
     output = compared.python("tools.experiments", PATH="/usr/bin:/bin")
     assert "another: completed" in output
-
-
-def test_a_traceback_of_check_has_status_2(clone):
-    (clone.folder / "gate.yaml").unlink()
-    (clone.folder / "gate.yaml").mkdir()  # an error of the operating system that nothing expects
-    assert "IsADirectoryError" in clone.python("tools.gate.check", status=2)

@@ -146,23 +146,24 @@ def _seeds(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _gate(table: pd.DataFrame) -> pd.DataFrame:
-    """Shares of pairs and groups that each rule calls a regression, with their counts."""
-
-    def counted(share: str, total: str) -> list[str]:
-        return [
-            f"{row[share] * row[total]:.0f} of {row[total]:,} ({row[share]:.1%})"
-            for _, row in table.iterrows()
-        ]
-
+    """How many checks of each kind of change call it a regression, and what that takes."""
     return pd.DataFrame(
         {
             "kind": table["kind"],
             "runs": table["runs"].map(str),
             "mean accuracy": table["mean_accuracy"].map("{:.4f}".format),
-            "loss, points": table["loss_of_accuracy"].map(lambda loss: f"{100 * loss:.1f}"),
-            "accuracy alone, 1 against 1": counted("by_accuracy_alone", "pairs"),
-            "all metrics, 1 against 1": counted("by_all_metrics", "pairs"),
-            "all metrics, means": counted("by_means", "groups"),
+            "loss, points": table["loss_of_accuracy"].map(lambda loss: f"{100 * loss + 0.0:.1f}"),
+            "called a regression": [
+                f"{row.found:,} of {row.checks:,} ({row.found / row.checks:.1%})"
+                for row in table.itertuples()
+            ],
+            "mostly by": table["mostly_by"].fillna(""),
+            "further runs: median, mean, most": [
+                f"{row.further_runs_median:.0f}, {row.further_runs_mean:.1f},"
+                f" {row.further_runs_most}"
+                for row in table.itertuples()
+            ],
+            "their seconds, mean": table["further_seconds_mean"].map("{:.0f}".format),
         }
     )
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 from flatten_dict import flatten
@@ -11,7 +10,7 @@ from fashion.environment import is_native_by_choice, is_x86_64, native_arithmeti
 from fashion.errors import UserError
 from fashion.strict_yaml import parse_yaml, read_yaml
 from stages.params import PARAMS
-from tools.dvc import dvc
+from tools.dvc import DVC_YAML, dvc
 from tools.experiments.backend import Backend, ExperimentSpec
 from tools.experiments.results import Result
 from tools.experiments.runner import experiments_lock, run_parallel
@@ -204,6 +203,6 @@ def pipeline_code() -> str:
 
 def pipeline_params(values: dict) -> dict:
     """The sections of a params file that stages read, as dvc.yaml declares."""
-    stages = parse_yaml(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    stages = read_yaml(DVC_YAML)["stages"].values()
     sections = {param.split(".")[0] for stage in stages for param in stage.get("params", [])}
     return {name: value for name, value in values.items() if name in sections}

@@ -1,5 +1,7 @@
-"""Judging results: are they the committed ones, and did metrics get worse than noise explains?
+"""Judging results: did a change make the model worse, are the committed results the code's?
 
-What belongs here: the rule and its configuration (rule.py, config.py), the noise that it is
-calibrated on (noise.py), and the commands: check.py compares with a baseline, verify.py rebuilds.
+What belongs here: the rules (config.py reads gate.yaml, noise.py measures how much metrics vary,
+rules.py takes both from the baseline), the evidence (baseline.py, declarations.py, evidence.py),
+the decision (sequential.py, judge.py), its report (summary.py), and the commands: check.py compares
+with a baseline, verify.py rebuilds.
 """

@@ -10,6 +10,7 @@ working copy changes.
 import argparse
 import io
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -24,7 +25,7 @@ from fashion.errors import UserError, exit_on_user_error
 from fashion.strict_yaml import check_config, parse_yaml
 from tools.dvc import dvc, subprocess_env, use_cache
 from tools.gate.config import GATE, Gate
-from tools.gate.rule import tolerance
+from tools.gate.noise import parse_noise
 from tools.git import git, git_bytes, local_clone, resolve_revision
 
 DVC_LOCK, ENVIRONMENT, NOISE = "dvc.lock", "metrics/environment.json", "metrics/noise.json"
@@ -181,8 +182,10 @@ def beyond_noise(commit: str, clone: Path) -> list[str]:
 
     They may differ in either direction.
     """
+    from scipy.stats import t  # slow, so only where it is needed
+
     gate = check_config(parse_yaml(git("show", f"{commit}:{GATE}")), str(GATE), Gate)
-    noise = json.loads(git("show", f"{commit}:{NOISE}"))
+    noise = parse_noise(git("show", f"{commit}:{NOISE}"), f"{NOISE} of {commit[:7]}").table
     pairs = {}
     for path in METRICS:
         before, now = (
@@ -201,9 +204,9 @@ def beyond_noise(commit: str, clone: Path) -> list[str]:
     }
     exceeding = []
     for title, (metric, old, new) in pairs.items():
-        allowed = tolerance(
-            noise["metrics"][metric]["std"], noise["runs"], gate.sigmas, metrics=len(pairs)
-        )
+        # Student's t, as the deviation is estimated, and Bonferroni's correction
+        quantile = t.isf(gate.false_alarms / 2 / len(pairs), len(noise) - 1)
+        allowed = quantile * noise[metric].std() * math.sqrt(2)
         if new is None or not abs(new - old) <= allowed:
             exceeding.append(
                 f"{title}: {old:.4f} -> {new:.4f}, by noise at most {allowed:.4f}"

@@ -64,8 +64,8 @@ def card(project: Path = Path()) -> str:
         files=markdown(pd.DataFrame(dataset["files"].values())[["name", "bytes", "sha256"]]),
         wrong=len(wrong),
         sure=int((wrong["confidence"] >= HIGH_CONFIDENCE).sum()),
-        results=markdown(results(test, noise)),
-        noise=noise,
+        results=markdown(results(test, pd.DataFrame(noise["metrics"]))),
+        seeds=noise["seeds"],
         per_class=markdown(per_class, floatfmt=".3f"),
         confusions=markdown(confusions(wrong)),
         weakest=per_class.loc[per_class["f1"].idxmin()],
@@ -116,17 +116,16 @@ def extra_settings(train: dict) -> str:
     )
 
 
-def results(test: dict, noise: dict) -> pd.DataFrame:
+def results(test: dict, noise: pd.DataFrame) -> pd.DataFrame:
     low, high = test["accuracy_interval"]
     rows = []
     for name in ("accuracy", "macro_f1", "loss", "expected_calibration_error"):
-        spread = noise["metrics"][name]
         this = f"{test[name]:.4f}" + (f" ({low:.4f} to {high:.4f})" if name == "accuracy" else "")
         rows.append(
             {
                 "": name.replace("_", " "),
                 "this model": this,
-                "mean ± standard deviation": f"{spread['mean']:.4f} ± {spread['std']:.4f}",
+                "mean ± standard deviation": f"{noise[name].mean():.4f} ± {noise[name].std():.4f}",
             }
         )
     return pd.DataFrame(rows)

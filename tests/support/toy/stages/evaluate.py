@@ -43,13 +43,15 @@ write_csv(
     ["actual", "predicted", "confidence", "loss"],
     [[names[a], names[p], c, loss] for a, p, c, loss in table],
 )
+bin_of = np.digitize(confidence, np.linspace(0, 1, 16), right=True)
+gaps = np.bincount(bin_of, right - confidence)
 accuracy, count = float(right.mean()), len(labels)
 half = 1.96 * math.sqrt(accuracy * (1 - accuracy) / count)
 metrics = {
     "accuracy": accuracy,
     "loss": float(-np.log(of_actual).mean()),
     "macro_f1": float(np.mean(f1)),
-    "expected_calibration_error": float(abs(confidence.mean() - accuracy)),
+    "expected_calibration_error": float(abs(gaps).sum() / len(labels)),
     "accuracy_interval": [accuracy - half, accuracy + half],
 }
 rounded = {name: np.round(value, 6).tolist() for name, value in metrics.items()}
