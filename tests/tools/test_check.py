@@ -4,13 +4,29 @@ Most are attacks: what somebody would do, by mistake or on purpose, to have a wo
 """
 
 import json
+import shutil
 
 import pytest
 from ruamel.yaml import YAML
 
+from fashion.errors import UserError
 from tests.support.repository import Repository, made_up_noise
-from tools.gate import check
+from tools.gate import check, evidence
+from tools.gate.declarations import find_refusals
 
+FAKE_NUMPY = """
+import sys
+here = sys.path.pop(0)
+del sys.modules["numpy"]
+import numpy
+sys.path.insert(0, here)
+if sys.argv[0].endswith("stages/evaluate.py"):
+    generator = numpy.random.default_rng(0).random
+    class Easy:
+        def random(self, count):
+            return generator(count) * 0.6
+    numpy.random.default_rng = lambda seed: Easy()
+"""
 STD = 0.005
 METRICS = (
     "accuracy: {better: higher, margin: 0.015, floor: 0.1},"
@@ -159,16 +175,18 @@ def test_a_floor_holds_whatever_the_baseline(gated, judged):
         ("false_alarms=0.0001", "gate.yaml: false_alarms: 0.005 -> 0.0001"),
     ],
 )
-def test_a_change_of_the_gate_is_listed_and_holds_nothing_up_once_accepted(
-    gated, judged, change, named
-):
+def test_a_change_of_the_gate_is_listed(gated, judged, change, named):
     gated.set(change)
     gated.commit("Other rules")
-    report = judged(gated, "? holds, but the rules change")
-    assert named in report
+    assert named in judged(gated, "? holds, but the rules change", "--accept-rules", "0" * 12)
+
+
+def test_a_change_of_the_rules_is_accepted_by_its_name(gated, judged):
+    gated.set("metrics.accuracy.margin=0.02")
+    report = judged(gated, "? holds, but the rules change", "--baseline", "HEAD")
     accept = report.split("--accept-rules ")[1].split("`")[0]
-    judged(gated, "? holds, but the rules change", "--accept-rules", "0" * 12)
-    assert "These rules are accepted" in judged(gated, "✓ holds", "--accept-rules", accept)
+    arguments = ("--baseline", "HEAD", "--accept-rules", accept)
+    assert "These rules are accepted" in judged(gated, "✓ holds", *arguments)
 
 
 def test_inflated_noise_does_not_hide_a_regression(gated, judged):
@@ -272,18 +290,36 @@ def change_metrics(repository: Repository, **values) -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"accuracy": 87.02}, "accuracy is 87.02, which is not in"),
+        ({"loss": -5.0}, "loss is -5.0, which is below 0"),
+        ({"loss": float("nan")}, "loss is nan, which is not finite"),
+        ({"val_loss": float("inf")}, "val_loss is inf, which is not finite"),
+        ({"accuracy": True}, "accuracy is True, which is no number"),
+        ({"macro_f1": "0.9"}, "macro_f1 is '0.9', which is no number"),
+    ],
+)
+def test_a_metric_that_can_not_be_is_an_error(gated_once, tmp_path, monkeypatch, values, named):
+    shutil.copytree(gated_once.folder / "metrics", tmp_path / "metrics")
+    monkeypatch.chdir(tmp_path)
+    content = json.loads(evidence.TEST.read_text()) | values
+    evidence.TEST.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"metrics/test\.json: ") as error:
+        evidence.read_metrics()
+    assert named in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("values", "verdict", "named"),
     [
         ({"accuracy": 0.95}, "? can't judge, results contradict", "accuracy is 0.95"),
-        ({"accuracy": 87.02}, "? can't judge", "accuracy is 87.02, which is not in"),
-        ({"loss": -5.0}, "? can't judge", "loss is -5.0, which is below 0"),
-        ({"loss": float("nan")}, "? can't judge", "loss is nan, which is not finite"),
-        ({"accuracy": True}, "? can't judge", "accuracy is True, which is no number"),
+        ({"accuracy": 87.02}, "? can't judge: ", "which is not in"),
     ],
 )
 def test_metrics_edited_with_their_md5_are_noticed(gated, judged, values, verdict, named):
     change_metrics(gated, **values)
-    assert f"{named}" in judged(gated, verdict).replace("\\", "")
+    assert named in judged(gated, verdict)
 
 
 @pytest.mark.parametrize(
@@ -306,11 +342,25 @@ def test_metrics_edited_with_their_md5_are_noticed(gated, judged, values, verdic
     ],
     ids=["empty", "without rows", "cut", "uneven", "sorted", "without header", "all right"],
 )  # fmt: skip
-def test_predictions_edited_with_their_md5_are_noticed(gated, judged, how, named):
-    lines = gated.read("plots/predictions.csv").decode().splitlines()
-    gated.rewrite("plots/predictions.csv", "\n".join(how(lines)))
-    gated.commit("Predictions")
-    assert named in judged(gated, "? can't judge, results contradict each other")
+def test_predictions_that_say_something_else_are_noticed(
+    gated_once, tmp_path, monkeypatch, how, named
+):
+    shutil.copytree(gated_once.folder / "data", tmp_path / "data")
+    (tmp_path / "plots").mkdir()
+    monkeypatch.chdir(gated_once.folder)
+    metrics = evidence.read_metrics()
+    monkeypatch.chdir(tmp_path)
+    lines = gated_once.read("plots/predictions.csv").decode().splitlines()
+    evidence.PREDICTIONS.write_text("\n".join(lines))
+    assert evidence.check_predictions(metrics) == []
+    evidence.PREDICTIONS.write_text("\n".join(how(lines)))
+    assert named in "".join(evidence.check_predictions(metrics))
+
+
+def test_without_predictions_it_can_not_be_judged(gated, judged):
+    gated.rewrite("plots/predictions.csv", "")
+    gated.commit("No predictions")
+    assert "damaged" in judged(gated, "? can't judge, results contradict each other")
 
 
 def test_results_of_another_time_that_were_committed_by_force_are_noticed(gated, judged):
@@ -372,10 +422,17 @@ def test_a_stage_that_was_skipped_is_out_of_date(gated, judged):
         ("dvc.yaml", "  evaluate:\n", "  evaluate2:\n", "dvc.yaml has no stage evaluate any more"),
     ],
 )  # fmt: skip
-def test_a_declaration_that_hides_a_change_is_refused(gated, judged, path, old, new, named):
+def test_a_declaration_that_hides_a_change_is_refused(gated, monkeypatch, path, old, new, named):
     edit(gated, path, old, new)
-    gated.commit("Declarations")
-    assert named in judged(gated, "? can't judge, refused")
+    monkeypatch.chdir(gated.folder)
+    assert named in "".join(find_refusals("HEAD"))
+
+
+def test_what_is_refused_is_not_judged(gated, judged):
+    edit(gated, "dvc.yaml", "cmd: python -m stages.train",
+         "frozen: true\n    cmd: python -m stages.train")  # fmt: skip
+    gated.commit("Frozen")
+    assert "stage train is frozen" in judged(gated, "? can't judge, refused")
 
 
 def test_a_dependency_that_the_code_no_longer_reads_need_not_be_declared(gated, judged):
@@ -391,11 +448,19 @@ def test_a_dependency_that_the_code_no_longer_reads_need_not_be_declared(gated, 
 
 
 @pytest.mark.parametrize("ignored", [False, True])
-def test_code_that_git_does_not_track_is_refused(gated, judged, ignored):
+def test_code_that_git_does_not_track_is_refused(gated, monkeypatch, ignored):
     (gated.folder / "stages/extra.py").write_text("")
     if ignored:
         (gated.folder / ".git/info/exclude").write_text("extra.py\n")
-    assert "stages/extra.py is code" in judged(gated, "? can't judge, refused")
+    monkeypatch.chdir(gated.folder)
+    assert "stages/extra.py is code" in "".join(find_refusals("HEAD"))
+
+
+def test_code_in_the_place_of_a_library_is_noticed(gated, judged):
+    """Python finds it first, and no stage declares it."""
+    (gated.folder / "numpy.py").write_text(FAKE_NUMPY)
+    run_again(gated, WORSE)
+    judged(gated, "? can't judge, the baseline's code gives other scores")
 
 
 # No crash, no spoof

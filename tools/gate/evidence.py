@@ -35,7 +35,6 @@ PREDICTIONS, MODEL, PREPARED = (
 COMPARED = ("test_images", "test_labels", "validation_images", "validation_labels")
 SHARES = ("accuracy", "macro_f1", "expected_calibration_error", "val_accuracy")  # in [0, 1]
 LOSSES = ("loss", "val_loss")  # not negative
-SCORING = ("prepare", "evaluate")  # stages
 BINS = 15  # of the expected calibration error
 ROUNDING = 2e-6  # of files with six decimals
 LAST_LINES = 8  # of a command that failed
@@ -210,6 +209,15 @@ def cached_model(revision: str) -> Path:
     return cache_folder() / "files/md5" / name[:2] / name[2:]
 
 
+def is_yardstick_the_same(commit: str) -> bool:
+    """Whether images and labels, and all code that could score them, are those of a commit."""
+    before, now = read_lock(commit), read_lock()
+    own = (":!tools", ":!tests", ":!bench")  # which no stage imports
+    return md5_of(before, PREPARED) == md5_of(now, PREPARED) and not git(
+        "diff", "--name-only", commit, "--", str(DVC_YAML), "*.py", *own
+    )
+
+
 class Yardstick:
     """A clone of the baseline, with its test and validation images, and its code to score models.
 
@@ -256,12 +264,6 @@ class Yardstick:
             elif different := int((before != now).reshape(len(now), -1).any(axis=1).sum()):
                 found.append(f"{different:,} of the {len(now):,} {words}")
         return found
-
-    def differs(self) -> bool:
-        """Whether the code here that prepares and scores is not the baseline's."""
-        stages = parse_yaml(git("show", f"{self.commit}:{DVC_YAML}"))["stages"]
-        code = {str(DVC_YAML), *(dep for name in SCORING for dep in stages[name]["deps"])}
-        return bool(git("diff", "--name-only", self.commit, "--", *sorted(code)))
 
     def compare_scores(self, model: Path, metrics: dict[str, float]) -> list[str]:
         """Score a model by the baseline's code; return which of its metrics are others."""

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pandas as pd
@@ -76,20 +77,22 @@ def judge(report: Report, baseline: Baseline, seeds: int, accepted: str | None) 
         if in_ci:
             require_reproduced(report)
         return
-    with Yardstick(commit) as yardstick:
-        _refuse(
-            "measured on other images", "Not the same as the baseline's", yardstick.compare_data()
-        )
-        _refuse(
-            "results contradict each other",
-            "Computed again from the predictions",
-            evidence.check_predictions(now),
-        )
-        _refuse(
-            "the baseline's code gives other scores",
-            f"Scored by the code of {commit[:7]}",
-            yardstick.compare_scores(evidence.MODEL, now),
-        )
+    _refuse(
+        "results contradict each other",
+        "Computed again from the predictions",
+        evidence.check_predictions(now),
+    )
+    with ExitStack() as stack:
+        yardstick = None
+        if not evidence.is_yardstick_the_same(commit):
+            yardstick = stack.enter_context(Yardstick(commit))
+            _refuse(
+                "measured on other images",
+                "Not the same as the baseline's",
+                yardstick.compare_data(),
+            )
+            _require_scores(yardstick, evidence.MODEL, now, "the model")
+            report.notes.append("The baseline's code gives the model the same scores.")
         if seeds > 1 or in_ci:
             require_reproduced(report)
         try:
@@ -101,6 +104,16 @@ def judge(report: Report, baseline: Baseline, seeds: int, accepted: str | None) 
             report.reason = "The model and its metrics are the baseline's, to the byte."
             return
         decide(report, commit, now, yardstick, seeds, accepted)
+
+
+def _require_scores(
+    yardstick: Yardstick, model: Path, metrics: dict[str, float], name: str
+) -> None:
+    _refuse(
+        "the baseline's code gives other scores",
+        f"{name}, scored by the code of {yardstick.commit[:7]}",
+        yardstick.compare_scores(model, metrics),
+    )
 
 
 def _refuse(verdict: str, heading: str, lines: list[str]) -> None:
@@ -167,7 +180,7 @@ def decide(
     report: Report,
     commit: str,
     now: dict[str, float],
-    yardstick: Yardstick,
+    yardstick: Yardstick | None,
     most: int,
     accepted: str | None,
 ) -> None:
@@ -208,7 +221,7 @@ def decide(
         raise UserError(f"--seeds {most} allows none of the looks, {gate.looks}, at these seeds")
 
 
-def run_seeds(seeds: list[int], yardstick: Yardstick) -> dict[int, dict[str, float]]:
+def run_seeds(seeds: list[int], yardstick: Yardstick | None) -> dict[int, dict[str, float]]:
     """Run the workspace with these seeds, side by side; return the metrics of each."""
     if not seeds:
         return {}
@@ -224,11 +237,15 @@ def run_seeds(seeds: list[int], yardstick: Yardstick) -> dict[int, dict[str, flo
             dvc("exp", "remove", "--quiet", *kept)
 
 
-def _metrics_of(result: Result, yardstick: Yardstick) -> dict[str, float]:
+def _metrics_of(result: Result, yardstick: Yardstick | None) -> dict[str, float]:
     metrics = evidence.read_metrics(result.revision)
-    if yardstick.differs():  # an evaluation could be honest about one seed alone
-        found = yardstick.compare_scores(evidence.cached_model(result.revision), metrics)
-        _refuse("the baseline's code gives other scores", f"Of {result.name}", found)
+    if yardstick:  # an evaluation could be honest about one seed alone
+        _require_scores(
+            yardstick,
+            evidence.cached_model(result.revision),
+            metrics,
+            f"the model of {result.name}",
+        )
     return metrics
 
 
