@@ -165,8 +165,8 @@ def samples(
         examples = images[np.flatnonzero(labels == label)[:each]]
         row[: len(examples)] = examples
     figure = Figure(figsize=(8, 0.62 * len(class_names) + 0.5), layout="constrained")
+    figure.suptitle(title)
     axes = figure.subplots()
-    axes.set_title(title, pad=10)
     _show(axes, _mosaic(tiles, gap=2))
     places = (height + 2) * np.arange(len(class_names)) + (height - 1) / 2
     axes.set_yticks(places, class_names, fontsize=10)
@@ -184,10 +184,10 @@ def predictions(images: np.ndarray, table: pd.DataFrame, title: str) -> Figure:
     """
     columns = 6
     rows = max(1, -(-len(table) // columns))
-    figure = Figure(figsize=(9.6, 2 * rows + 0.5), layout="constrained")
-    axes = figure.subplots()
-    axes.axis("off")
+    figure = Figure(figsize=(9.9, 2.05 * rows + 0.85))
     figure.suptitle(title)
+    axes = figure.add_axes((0.01, 0, 0.98, 1 - 0.85 / (2.05 * rows + 0.85)), anchor="N")
+    axes.axis("off")
     if table.empty:
         figure.text(0.5, 0.4, "There are none.", ha="center", fontsize=10)
         return figure
