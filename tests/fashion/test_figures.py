@@ -147,30 +147,47 @@ def test_confusion_matrix_names_its_axes():
     assert texts(axes.get_xticklabels()) == texts(axes.get_yticklabels()) == NAMES
 
 
+def tiles(figure: Figure, rows: int, columns: int) -> list[list[np.ndarray | None]]:
+    """Return the images of 28x28 pixels that a picture is laid out of; None where it is blank."""
+    [axes] = figure.axes
+    [picture] = axes.images
+    assert picture.get_clim() == (0, 255)  # not stretched to what is in the images
+    whole = np.ma.filled(picture.get_array(), np.nan)
+    tops, lefts = (
+        np.linspace(0, length - 28, count).astype(int)
+        for length, count in zip(whole.shape, (rows, columns), strict=True)
+    )
+    cut = [[whole[top : top + 28, left : left + 28] for left in lefts] for top in tops]
+    drawn = rows * columns * 28 * 28 - sum(np.isnan(one).sum() for row in cut for one in row)
+    assert drawn == whole.size - np.isnan(whole).sum()  # nothing in the gaps
+    return [[None if np.isnan(one).all() else one for one in row] for row in cut]
+
+
 def test_samples_are_the_first_of_each_class_a_row_a_class():
     figure = EVERY_FIGURE["samples"]()
     assert figure.get_suptitle() == "Samples"
-    grid = np.reshape(figure.axes, (4, 3))
-    shown = [[picture.get_array() for axes in row for picture in axes.images] for row in grid]
     # fewer than cells, and none at all
-    for pictures, expected in zip(shown, [[1, 2, 4], [3], [0, 5], []], strict=True):
-        np.testing.assert_array_equal(np.reshape(pictures, (-1, 28, 28)), IMAGES[expected])
-    assert [texts(row[0].texts) for row in grid] == [[name] for name in NAMES]
-    assert not any(axes.axison for axes in figure.axes)
+    for row, expected in zip(tiles(figure, 4, 3), [[1, 2, 4], [3], [0, 5], []], strict=True):
+        shown = [one for one in row if one is not None]
+        np.testing.assert_array_equal(np.reshape(shown, (-1, 28, 28)), IMAGES[expected])
+    [axes] = figure.axes
+    assert texts(axes.get_yticklabels()) == NAMES
+    assert np.diff(axes.get_yticks()).tolist() == [30] * 3 and axes.get_yticks()[0] == 13.5
+    assert not axes.spines["left"].get_visible() and not len(axes.get_xticks())
 
 
 def test_samples_are_no_more_than_asked_for():
     figure = figures.samples(IMAGES[:6], LABELS, NAMES, "Samples", each=2)
-    assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 0, 1, 1, 0, 0]
-    np.testing.assert_array_equal(
-        [axes.images[0].get_array() for axes in figure.axes[:2]], IMAGES[[1, 2]]
-    )
+    rows = tiles(figure, 4, 2)
+    assert [len([one for one in row if one is not None]) for row in rows] == [2, 1, 2, 0]
+    np.testing.assert_array_equal(rows[0], IMAGES[[1, 2]])
 
 
 def test_predictions_are_ticked_in_green_or_crossed_in_red():
     figure = EVERY_FIGURE["predictions"]()
     assert figure.get_suptitle() == "Predictions"
-    assert [axes.get_title() for axes in figure.axes] == [
+    words = figure.axes[0].texts
+    assert texts(words) == [
         "✓ Bag\n50.0% sure",
         "✓ Bag\n99.9% sure",
         "✗ Coat (is Bag)\n25.0% sure",
@@ -178,23 +195,25 @@ def test_predictions_are_ticked_in_green_or_crossed_in_red():
         "✗ Coat (is T-shirt/top)\n75.0% sure",
         "✗ Coat (is T-shirt/top)\n33.3% sure",
         "✓ T-shirt/top\n60.0% sure",
-        *[""] * 5,  # the rest of the second row of six
     ]
-    colours = [to_hex(axes.title.get_color()) for axes in figure.axes[:7]]
+    colours = [to_hex(text.get_color()) for text in words]
     green, red = colours[0], colours[2]
     assert colours == [green, green, red, green, red, red, green]
     assert int(green[3:5], 16) > int(green[1:3], 16)  # more green than red
     assert int(red[1:3], 16) > int(red[3:5], 16)
 
 
-@pytest.mark.parametrize(("items", "cells"), [(0, 6), (1, 6), (6, 6), (7, 12)])
-def test_predictions_fill_rows_of_six_and_leave_other_cells_blank(items, cells):
+@pytest.mark.parametrize(("items", "rows"), [(1, 1), (6, 1), (7, 2)])
+def test_predictions_fill_rows_of_six_and_leave_other_cells_blank(items, rows):
     figure = figures.predictions(IMAGES[:items], PREDICTIONS[:items], "Predictions")
-    assert [len(axes.images) for axes in figure.axes] == [1] * items + [0] * (cells - items)
-    assert not any(axes.axison for axes in figure.axes)
-    for axes, image in zip(figure.axes[:items], IMAGES[:items], strict=True):
-        np.testing.assert_array_equal(axes.images[0].get_array(), image)
-        assert axes.images[0].get_clim() == (0, 255)  # not stretched to what is in the image
+    shown = [one for row in tiles(figure, rows, 6) for one in row]
+    assert all(one is None for one in shown[items:])
+    np.testing.assert_array_equal(shown[:items], IMAGES[:items])
+    [axes] = figure.axes
+    assert not axes.axison
+    heights = [text.xy[1] for text in axes.texts]
+    assert heights[:6] == [-0.5] * min(items, 6)  # the upper edge of the first row
+    assert [text.xy[0] for text in axes.texts[:2]] == [13.5, 43.5][: min(items, 2)]  # the middle
 
 
 def test_long_class_names_do_not_reach_into_the_neighbour():
@@ -203,7 +222,7 @@ def test_long_class_names_do_not_reach_into_the_neighbour():
     figure = figures.predictions(np.zeros((6, 4, 3), np.uint8), table, "long")
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
-    boxes = [axes.title.get_window_extent(renderer) for axes in figure.axes]
+    boxes = [text.get_window_extent(renderer) for text in figure.axes[0].texts]
     assert all(left.x1 <= right.x0 for left, right in itertools.pairwise(boxes))
 
 
