@@ -25,6 +25,21 @@ def dvc(*arguments: str, folder: Path = Path(), **variables: str) -> None:
         )
 
 
+def status() -> dict[str, list]:
+    """Return what `dvc status` finds in the workspace, by stage; nothing where all is up to date.
+
+    Raises UserError where DVC can't tell.
+    """
+    from dvc.exceptions import DvcException  # slow, so only where it is needed
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo:
+            return repo.status()
+    except DvcException as error:
+        raise UserError(f"`dvc status` fails: {error}") from None
+
+
 def use_cache(cache: Path, folder: Path) -> None:
     """Have the repository in `folder` keep its files in the DVC cache at `cache`."""
     from dvc.config import Config  # slow, so only where it is needed

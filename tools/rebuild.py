@@ -11,7 +11,7 @@ from fashion.errors import UserError, exit_on_user_error
 from fashion.strict_yaml import parse_yaml, read_yaml
 from stages.params import PARAMS
 from tools.arguments import expect_no_arguments
-from tools.dvc import dvc
+from tools.dvc import dvc, status
 from tools.experiments.compare import save_comparison
 from tools.experiments.config import read_experiments
 from tools.experiments.up_to_date import (
@@ -32,10 +32,15 @@ def main() -> None:
     if changes := describe_changes(commit):
         print(f"Not committed: {'; '.join(changes)}.", flush=True)
     verify_cache()
-    dvc("repro")
+    # before the workspace, which then finds its model among theirs where it is one of them: so all
+    # are trained side by side
     try:
-        results = run_missing(config.experiments, read_yaml(PARAMS))
-    except ReplacementRefused as refusal:
+        results, refusal = run_missing(config.experiments, read_yaml(PARAMS)), None
+    except ReplacementRefused as error:
+        results, refusal = {}, error
+    if status():
+        dvc("repro")
+    if refusal:
         return print(f"\nThe experiments are left as they are: {refusal}")
     save_comparison(list(results.values()))
     if note := machine_note():

@@ -22,7 +22,7 @@ import pandas as pd
 from fashion.errors import UserError
 from fashion.strict_yaml import parse_yaml
 from stages.dataset import read_description
-from tools.dvc import DVC_YAML, command, subprocess_env, use_cache
+from tools.dvc import DVC_YAML, command, status, subprocess_env, use_cache
 from tools.fsck import DVC_LOCK, cache_folder, verify_cache
 from tools.git import git, git_bytes, local_clone
 
@@ -54,16 +54,8 @@ def find_stale_outputs() -> list[str]:
     That is results that are damaged, changed by hand, or not of this code, params and data.
     """
     verify_cache()
-    from dvc.exceptions import DvcException  # slow, so only where it is needed
-    from dvc.repo import Repo
-
-    try:
-        with Repo() as repo:
-            found = repo.status()
-    except DvcException as error:
-        raise UserError(f"`dvc status` fails: {error}") from None
     problems = []
-    for stage, changes in found.items():
+    for stage, changes in status().items():
         for change in changes:
             if isinstance(change, str):
                 problems.append(f"{stage}: {change}. `dvc repro` brings its results up to date")
