@@ -66,10 +66,12 @@ def test_predictions_are_in_the_order_of_the_test_images(repository, computed):
     labels, probabilities = computed
     table = pd.read_csv(repository.folder / "plots/predictions.csv")
     names = np.array(YAML(typ="safe").load(repository.read("dataset.yaml"))["class_names"])
-    assert list(table.columns) == ["actual", "predicted", "confidence"]
+    assert list(table.columns) == ["actual", "predicted", "confidence", "loss"]
     assert table["actual"].tolist() == names[labels].tolist()
     assert table["predicted"].tolist() == names[probabilities.argmax(axis=1)].tolist()
     np.testing.assert_allclose(table["confidence"], probabilities.max(axis=1), atol=2e-5)
+    of_actual = probabilities[range(len(labels)), labels]
+    np.testing.assert_allclose(table["loss"], -np.log(of_actual), rtol=1e-3, atol=2e-5)
 
 
 def test_per_class_scores_follow_from_the_predictions(repository):

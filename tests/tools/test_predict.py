@@ -41,12 +41,12 @@ def test_a_test_image_and_its_file_get_the_probabilities_that_evaluate_wrote(
     images = [line["image"] for line in output]
     assert images == [*names, "test image 0", "test image 1", "test image 2"]
     for line, row in zip(output, classes * 2, strict=True):
-        _, predicted, confidence = row.rsplit(",", 2)
+        _, predicted, confidence, _ = row.rsplit(",", 3)
         best = line["predictions"][0]
         assert best["class"] == predicted
         assert best["probability"] == pytest.approx(float(confidence), abs=2e-6)
         assert len(line["predictions"]) == 3
-    assert output[3]["actual"] == classes[0].rsplit(",", 2)[0]
+    assert output[3]["actual"] == classes[0].rsplit(",", 3)[0]
 
 
 def test_it_is_shown_in_the_terminal_with_bars_and_in_a_picture(trained, pictures, call, tmp_path):
