@@ -114,12 +114,14 @@ def test_other_code_with_the_same_results_holds_after_it_was_run_again(gated, ju
     run_again(gated)
     report = judged(gated, "✓ holds")
     assert "The model and its metrics are the baseline's" in report and "run again" in report
+    assert "its code gives the model the same scores" in report
 
 
 def test_what_is_clearly_worse_is_found_by_the_committed_run(gated, judged):
     run_again(gated, MUCH_WORSE)
     report = judged(gated, "✗ regression")
     assert found(gated)["runs"] == 1 and "accuracy decided after 1 run" in report
+    assert "same scores" not in report  # no code was changed
     assert "went from right to wrong" in report
     assert found(gated)["images"][0]["broken"] > found(gated)["images"][0]["fixed"]
 

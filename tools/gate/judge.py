@@ -92,7 +92,10 @@ def judge(report: Report, baseline: Baseline, seeds: int, accepted: str | None) 
                 yardstick.compare_data(),
             )
             _require_scores(yardstick, evidence.MODEL, now, "the model")
-            report.notes.append("The baseline's code gives the model the same scores.")
+            report.notes.append(
+                "Code outside of tools/ or prepared images are not the baseline's; its code gives"
+                " the model the same scores, on its images."
+            )
         if seeds > 1 or in_ci:
             require_reproduced(report)
         try:
