@@ -2,8 +2,10 @@
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from fashion.errors import UserError
+from fashion.strict_yaml import parse_yaml
 
 # For `git clone`: where there are more than 50 packs, and every experiment that is fetched or
 # pushed may be one, DVC's Git library would tidy up at each of its commits, which takes seconds.
@@ -40,6 +42,11 @@ def git_bytes(*arguments: str) -> bytes:
             raise UserError(NO_REPOSITORY)
         raise UserError(f"`git {' '.join(arguments)}`: {reason}")
     return result.stdout
+
+
+def yaml_at(revision: str, path: Path | str) -> Any:
+    """Return the content of a YAML file at a revision. Raises UserError where it is none."""
+    return parse_yaml(git_bytes("show", f"{revision}:{path}"), f"{path} of {revision}")
 
 
 def local_clone(folder: Path, commit: str = "HEAD", with_changes: bool = False) -> None:

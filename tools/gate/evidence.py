@@ -20,11 +20,11 @@ import numpy as np
 import pandas as pd
 
 from fashion.errors import UserError
-from fashion.strict_yaml import parse_yaml
+from fashion.strict_yaml import read_yaml
 from stages.dataset import read_description
 from tools.dvc import DVC_YAML, command, status, subprocess_env, use_cache
 from tools.fsck import DVC_LOCK, cache_folder, verify_cache
-from tools.git import git, git_bytes, local_clone
+from tools.git import git, git_bytes, local_clone, yaml_at
 
 TRAIN, TEST = Path("metrics/train.json"), Path("metrics/test.json")
 PREDICTIONS, MODEL, PREPARED = (
@@ -179,10 +179,8 @@ def read_predictions(content: bytes, source: str) -> pd.DataFrame:
 
 def read_lock(revision: str | None = None) -> dict[str, Any]:
     """Return the stages of dvc.lock, at a revision or in the workspace: what ran on what."""
-    content = (
-        git_bytes("show", f"{revision}:{DVC_LOCK}") if revision else Path(DVC_LOCK).read_bytes()
-    )
-    return parse_yaml(content)["stages"]
+    lock = yaml_at(revision, DVC_LOCK) if revision else read_yaml(Path(DVC_LOCK))
+    return lock["stages"]
 
 
 def md5_of(lock: dict[str, Any], path: Path) -> str | None:
@@ -285,7 +283,7 @@ def rerun() -> list[str]:
     with _clone("HEAD", with_changes=True) as clone:
         use_cache(clone / ".dvc/cache", clone)
         _run(command("repro", "--force"), clone, "the pipeline can't be run from the raw data")
-        now = parse_yaml((clone / DVC_LOCK).read_bytes())["stages"]
+        now = read_yaml(clone / DVC_LOCK)["stages"]
     outs = [out for stage in read_lock().values() for out in stage.get("outs", [])]
     return [
         f"{out['path']} is not what the code makes of the raw data"
