@@ -10,10 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -24,7 +21,7 @@ from fashion.strict_yaml import read_yaml
 from stages.dataset import read_description
 from tools.dvc import DVC_YAML, command, status, subprocess_env, use_cache
 from tools.fsck import DVC_LOCK, cache_folder, verify_cache
-from tools.git import git, git_bytes, local_clone, yaml_at
+from tools.git import git, git_bytes, temporary_clone, yaml_at
 
 TRAIN, TEST = Path("metrics/train.json"), Path("metrics/test.json")
 PREDICTIONS, MODEL, PREPARED = (
@@ -218,7 +215,7 @@ class Yardstick:
         self.commit = commit
 
     def __enter__(self) -> "Yardstick":
-        self._stack = _clone(self.commit)
+        self._stack = temporary_clone("check", self.commit)
         self.folder = self._stack.__enter__()
         use_cache(cache_folder(), self.folder)
         _run(
@@ -280,7 +277,7 @@ def rerun() -> list[str]:
 
     The clone has the changes that are not committed.
     """
-    with _clone("HEAD", with_changes=True) as clone:
+    with temporary_clone("check", "HEAD", with_changes=True) as clone:
         use_cache(clone / ".dvc/cache", clone)
         _run(command("repro", "--force"), clone, "the pipeline can't be run from the raw data")
         now = read_yaml(clone / DVC_LOCK)["stages"]
@@ -290,16 +287,6 @@ def rerun() -> list[str]:
         for out in outs
         if md5_of(now, Path(out["path"])) != out["md5"]
     ]
-
-
-@contextmanager
-def _clone(commit: str, with_changes: bool = False) -> Iterator[Path]:
-    tmp = Path(".dvc/tmp")  # inside the project, so that relative data sources are found
-    tmp.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="check-", dir=tmp, ignore_cleanup_errors=True) as folder:
-        clone = Path(folder).resolve()
-        local_clone(clone, commit, with_changes)
-        yield clone
 
 
 def _run(words: list[str], folder: Path, failure: str) -> str:

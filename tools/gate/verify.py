@@ -16,7 +16,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pandas as pd
 
@@ -26,7 +25,7 @@ from fashion.strict_yaml import check_config, parse_yaml
 from tools.dvc import dvc, subprocess_env, use_cache
 from tools.gate.config import GATE, Gate
 from tools.gate.noise import parse_noise
-from tools.git import git, git_bytes, local_clone, resolve_revision, yaml_at
+from tools.git import git, git_bytes, resolve_revision, temporary_clone, yaml_at
 
 DVC_LOCK, ENVIRONMENT, NOISE = "dvc.lock", "metrics/environment.json", "metrics/noise.json"
 METRICS, EXPERIMENTS = ["metrics/train.json", "metrics/test.json"], "metrics/experiments.csv"
@@ -70,11 +69,7 @@ def main() -> int:
 @contextmanager
 def rebuilt(commit: str) -> Iterator[Path]:
     """A clone of the commit in which everything has been made anew from the raw data."""
-    tmp = Path(".dvc/tmp")  # inside the project, so that relative data sources are found
-    tmp.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="verify-", dir=tmp) as folder:
-        clone = Path(folder).resolve()
-        local_clone(clone, commit)
+    with temporary_clone("verify", commit) as clone:
         use_cache(clone / ".dvc/cache", clone)  # its own, also where a shared one is configured
         dvc("repro", "--force", folder=clone)
         if subprocess.run(
