@@ -35,7 +35,7 @@ fsck: $(BIN)/installed ## Find and remove what is damaged in DVC's cache; ARGS="
 predict: $(BIN)/installed ## Name the garment in a picture; ARGS="shirt.jpg --plot chart.png" or ARGS="--test 0"
 	$(BIN)/python -m tools.predict $(ARGS)
 
-bench: $(BIN)/installed ## Measure the speed, against a plain script and PyTorch; takes an hour
+bench: $(BIN)/installed ## Measure the speed, against a plain script and PyTorch; takes half an hour; ARGS="--only commands"
 	$(BIN)/python -m bench.speed $(ARGS)
 
 readme: $(BIN)/installed ## Put the current numbers into README.md, docs/ and the model card

@@ -1,11 +1,12 @@
 """Do what people would write instead: one script, `model.fit` for one run after the other.
 
-`python -m bench.baseline FOLDER` reads the split in data/prepared and does what the experiments do:
-the same model, epochs and batch sizes, validation after every epoch, the test metrics, the same
-pictures, into FOLDER. It is the peer of bench/speed.py, written to be quick: pixels are scaled
-once, and Keras holds the arrays in memory.
+`python -m bench.baseline FOLDER` does what `make` does from the four raw files on: it keeps back
+the same validation images, and has the same model, epochs and batch sizes, validation after every
+epoch, the test metrics and the same kinds of pictures, into FOLDER. It is the peer of
+bench/speed.py, written to be quick: pixels are scaled once, and Keras holds the arrays in memory.
 """
 
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -14,16 +15,42 @@ import keras
 import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
+from sklearn.model_selection import train_test_split
 
 from fashion import figures
 from fashion.metrics import Tally, classification_metrics, per_class, predictions
 
-PREPARED = Path("data/prepared")
+RAW = Path("data/raw")
+IMAGES_HEADER, LABELS_HEADER = 16, 8  # bytes before the values in an IDX file
 
 
-def load(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels from 0 to 255 and labels, both uint8."""
-    return np.load(PREPARED / f"{split}_images.npy"), np.load(PREPARED / f"{split}_labels.npy")
+def read(files: dict, params: dict) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Pixels from 0 to 255 and labels, both uint8, of train, validation and test.
+
+    `files` and `params` are those sections of dataset.yaml and params.yaml.
+    """
+
+    def values(file: str, header: int) -> np.ndarray:
+        with gzip.open(RAW / files[file]["name"]) as raw:
+            return np.frombuffer(raw.read(), np.uint8, offset=header)
+
+    train_pixels = values("train_images", IMAGES_HEADER).reshape(-1, 28, 28)
+    train_labels = values("train_labels", LABELS_HEADER)
+    train_pixels, validation_pixels, train_labels, validation_labels = train_test_split(
+        train_pixels,
+        train_labels,
+        test_size=params["validation_size"],
+        stratify=train_labels,
+        random_state=params["split_seed"],
+    )
+    return {
+        "train": (train_pixels, train_labels),
+        "validation": (validation_pixels, validation_labels),
+        "test": (
+            values("test_images", IMAGES_HEADER).reshape(-1, 28, 28),
+            values("test_labels", LABELS_HEADER),
+        ),
+    }
 
 
 def scaled(pixels: np.ndarray) -> np.ndarray:
@@ -51,9 +78,10 @@ def main(folder: Path) -> None:
         YAML(typ="safe").load(Path(f"{name}.yaml")) for name in ("params", "dataset", "experiments")
     )
     class_names = dataset["class_names"]
-    train_pixels, train_labels = load("train")
-    validation_pixels, validation_labels = load("validation")
-    test_pixels, test_labels = load("test")
+    splits = read(dataset["files"], params["prepare"])
+    train_pixels, train_labels = splits["train"]
+    validation_pixels, validation_labels = splits["validation"]
+    test_pixels, test_labels = splits["test"]
     train_images, validation_images, test_images = map(
         scaled, (train_pixels, validation_pixels, test_pixels)
     )

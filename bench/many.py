@@ -1,26 +1,20 @@
-"""What many experiments cost, and many commits?  `python -m bench.many`
+"""Many experiments and many commits, for the sections of bench/speed.py with these names.
 
 Experiments: the real pipeline and data, with a stub in the place of training, so that what is left
 is the cost around it: DVC, the workspace, imports, scores and pictures. Commits: the commands that
-look at experiments, in the repository with the most of them and 1,000 commits. Prints two tables;
-it takes half an hour.
+look at experiments, in a repository with many of both.
 """
 
-import argparse
-import resource
-import statistics
+import os
+import re
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import pandas as pd
-
-from fashion.errors import UserError, exit_on_user_error
 from tests.support.repository import Repository
-from tools.arguments import positive_int
-from tools.git import local_clone
+from tools.git import experiment_ref, local_clone
 
 # as stages/train.py, but that the weights are always those of the committed model: a comment at the
 # end of the file makes it another one, so that DVC does not take its scores from the cache
@@ -51,97 +45,92 @@ TRAINED = [
     "metrics/train.json",
     "metrics/environment.json",
 ]
+COMMANDS = {
+    "`dvc exp show`": ("dvc", "exp", "show"),
+    "`dvc exp show --all-commits`": ("dvc", "exp", "show", "--all-commits"),
+    "`make report`": ("tools.report",),
+    "`make check`": ("tools.gate.check", "--baseline", "HEAD~1"),
+}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="many", description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--experiments", metavar="N", type=positive_int, nargs="+", default=[3, 12, 48, 200]
-    )
-    parser.add_argument("--commits", metavar="N", type=positive_int, default=1000)
-    parser.add_argument("--repetitions", metavar="N", type=positive_int, default=3)
-    arguments = parser.parse_args()
-    raw = Path("data/raw").resolve()
-    if not all(path.exists() for path in [raw, *map(Path, TRAINED)]):
-        raise UserError("there is no data or no model here yet. `dvc repro` makes them")
-    with TemporaryDirectory(prefix="many-") as folder:
-        project = prepared(Path(folder), raw, arguments.commits)
-        around = [experiments(project, count) for count in arguments.experiments]
-        print(pd.DataFrame(around).to_markdown(index=False, floatfmt=".1f"), "\n")
-        looks = commands(project, arguments.repetitions)
-    print(pd.DataFrame(looks).to_markdown(index=False, floatfmt=".1f"))
+def stub_project(folder: Path) -> Repository:
+    """Copy the project that this runs in, whose pipeline has run, into a repository of one commit.
 
-
-def prepared(folder: Path, raw: Path, commits: int) -> Repository:
-    """Return a clone of the last commit whose training is a stub, with so many commits more."""
+    Its training is a stub, and has run.
+    """
     trained = folder / "trained"
     trained.mkdir()
     for path in map(Path, TRAINED):
-        (trained / path.name).write_bytes(path.read_bytes())
+        shutil.copy(path, trained)
     local_clone(folder / "project")
     project = Repository(folder / "project")
-    project.run("git", "checkout", "--quiet", "-B", "main")
-    project.run("git", "remote", "remove", "origin")
+    shutil.rmtree(project.folder / ".git")  # the commits of the project are not those to be counted
+    project.run("git", "init", "--quiet", "--initial-branch=main")
     (project.folder / "stages/train.py").write_text(STUB.format(trained=str(trained)))
-    project.dvc("repro", FASHION_MNIST_DIR=str(raw))
     project.commit("Training is a stub")
-    stream = "".join(
-        f"commit refs/heads/main\ncommitter Test <test@example.com> {1_700_000_000 + i} +0000\n"
-        f"data <<END\nCommit {i}\nEND\nfrom refs/heads/main^0\n\n"
-        for i in range(commits)
-    )
-    subprocess.run(
-        ["git", "fast-import", "--quiet"],
-        cwd=project.folder,
-        input=stream,
-        text=True,
-        check=True,
-    )
+    project.dvc("repro", FASHION_MNIST_DIR=str(Path("data/raw").resolve()))
+    project.commit("Its results")
     return project
 
 
 def experiments(project: Repository, count: int) -> dict[str, float]:
-    """Run so many new experiments, as `make experiments` does."""
+    """Run so many new experiments, as `make experiments` does; return all their seconds."""
     chosen = ", ".join(f"stub-{count}-{i}: {{seed: {1000 * count + i}}}" for i in range(count))
     project.set(f"groups={{stub: {{{chosen}}}}}")
     project.commit(f"{count} experiments")
-    start, busy = time.perf_counter(), children_seconds()
+    start, before = time.perf_counter(), children_seconds()
     project.python("tools.experiments", "--group", "stub")
-    seconds = time.perf_counter() - start
-    row = {
-        "experiments": count,
-        "seconds each": seconds / count,
-        "CPU seconds each": (children_seconds() - busy) / count,
-    }
-    print(row, flush=True)
-    return row
+    return {"seconds": time.perf_counter() - start, "cpu": children_seconds() - before}
 
 
-def commands(project: Repository, repetitions: int) -> list[dict]:
-    """Time the commands that look at experiments; each is once run before."""
-    rows = []
-    for name, words in {
-        "dvc exp show": ("dvc", "exp", "show"),
-        "dvc exp show --all-commits": ("dvc", "exp", "show", "--all-commits"),
-        "make report": ("tools.report",),
-        "make check": ("tools.gate.check", "--baseline", "HEAD~1"),
-    }.items():
-        taken = []
-        for _ in range(repetitions + 1):
+def grow(project: Repository, commits: int, count: int) -> None:
+    """Add so many commits and, to the last of them, so many experiments.
+
+    Those are copies of the first one that there is, each with a seed of its own.
+    """
+    identity = "committer Test <test@example.com>"
+    stream = "".join(
+        f"commit refs/heads/main\n{identity} {1_700_000_000 + i} +0000\n"
+        f"data <<END\nCommit {i}\nEND\nfrom refs/heads/main^0\n\n"
+        for i in range(commits)
+    )
+    fast_import(project, stream)
+    listing = ["git", "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps/*/*/stub-*"]
+    first = project.run(*listing).split()[0]
+    tree = project.run("git", "rev-parse", f"{first}^{{tree}}").strip()
+    params = project.run("git", "show", f"{first}:params.yaml")
+    head = project.run("git", "rev-parse", "HEAD").strip()
+    stream = ""
+    for i in range(count):
+        changed = re.sub(r"^seed: .*$", f"seed: {1_000_000 + i}", params, flags=re.MULTILINE)
+        stream += (
+            f"commit {experiment_ref(head, f'copy-{i}')}\n{identity} {1_800_000_000 + i} +0000\n"
+            f"data <<END\nExperiment {i}\nEND\nfrom {head}\n"
+            f'M 040000 {tree} ""\nM 100644 inline params.yaml\n'
+            f"data {len(changed.encode())}\n{changed}\n"
+        )
+    fast_import(project, stream)
+
+
+def fast_import(project: Repository, stream: str) -> None:
+    words = ["git", "fast-import", "--quiet"]
+    subprocess.run(words, cwd=project.folder, input=stream, text=True, check=True)
+
+
+def looks(project: Repository, repetitions: int) -> dict[str, list[float]]:
+    """Time the commands that look at experiments, by command; each is once run before."""
+    taken = {name: [] for name in COMMANDS}
+    for repetition in range(repetitions + 1):
+        for name, words in COMMANDS.items():
             start = time.perf_counter()
-            project.run(sys.executable, "-m", *words, status=None)
-            taken.append(time.perf_counter() - start)
-        rows.append({"command": name, "seconds": statistics.median(taken[1:])})
-        print(rows[-1], flush=True)
-    return rows
+            project.run(sys.executable, "-m", *words)
+            if repetition:
+                taken[name].append(time.perf_counter() - start)
+                print(f"{name}, {repetition} of {repetitions}: {taken[name][-1]}", flush=True)
+    return taken
 
 
 def children_seconds() -> float:
     """CPU seconds of all commands that have ended, and of theirs."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-if __name__ == "__main__":
-    with exit_on_user_error("many"):
-        main()
+    times = os.times()
+    return times.children_user + times.children_system

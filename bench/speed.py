@@ -1,19 +1,18 @@
 """How fast, and against what?  `make bench` (`python -m bench.speed`)
 
-Measures what the README claims of speed, on the last commit and the real data, side by side: in
-every repetition each of two rivals has its turn, and a ratio is the median of the repetitions'
-ratios. Writes metrics/speed.json: the measured values and, made from them, the tables of the
-README. It takes an hour; `--only SECTION` leaves the others as they were.
+Measures what docs/ claims of speed, on the last commit and the real data, side by side: in every
+repetition each of several rivals has its turn, and a ratio is the median of the repetitions'
+ratios. Writes metrics/speed.json: the measured values and, made from them, the tables of docs/. It
+takes half an hour on two quiet cores; `--only SECTION` measures a part and leaves the others as
+they were, and some, which take longer, are measured by name alone: `--help` says which.
 """
 
 import argparse
-import gzip
 import itertools
 import json
 import os
 import re
 import statistics
-import struct
 import subprocess
 import sys
 import time
@@ -22,50 +21,70 @@ from contextlib import chdir, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
-from bench.tables import BATCH_SIZES, COUNTS, FACTORS, LOOPS, tables
+from bench.growth import grown_project, watch
+from bench.many import children_seconds, grow, looks, stub_project
+from bench.many import experiments as run_experiments
+from bench.tables import BATCH_SIZES, COMMITS, COUNTS, FACTORS, KINDS, LOOPS, STAGES, tables
 from fashion.environment import describe_environment
 from fashion.errors import UserError, exit_on_user_error
-from fashion.files import sha256, write_json
-from fashion.idx import read_idx
+from fashion.files import write_json
 from fashion.strict_yaml import read_yaml
-from stages.dataset import DATASET, read_dataset
 from stages.params import PARAMS
-from tests.support.repository import write_yaml
+from tests.support.repository import Repository, write_yaml
 from tools.arguments import positive_int
 from tools.dvc import command, dvc, subprocess_env
 from tools.experiments.backend import ExperimentSpec
-from tools.experiments.config import EXPERIMENTS, read_experiments
+from tools.experiments.config import read_experiments
 from tools.experiments.local import SINGLE_THREAD_ENV, LocalBackend
 from tools.experiments.run import ExperimentRun, State
 from tools.git import git
 from tools.overrides import with_overrides
 
 RESULT = Path("metrics/speed.json")
+# the instructions that rivals may compute with: of TensorFlow's oneDNN, and the last two of PyTorch
+ARITHMETIC = {
+    "portable": {
+        "TF_ENABLE_ONEDNN_OPTS": "1",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    },
+    "native": {"ONEDNN_MAX_CPU_ISA": "DEFAULT"},
+}
+# portable arithmetic has one thread an operation (fashion/environment.py)
+THREADS = {"portable": [1], "native": sorted({1, os.cpu_count()})}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="bench", description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--only", metavar="SECTION", nargs="+", choices=SECTIONS, default=list(SECTIONS)
+    long = [f"{name} ({section.minutes})" for name, section in SECTIONS.items() if section.long]
+    parser = argparse.ArgumentParser(
+        prog="bench",
+        description=__doc__.split("\n")[0],
+        epilog=f"By default: {', '.join(usual())}, in half an hour. By name alone, as they take"
+        f" longer, with their minutes: {', '.join(long)}.",
     )
-    parser.add_argument("--repetitions", metavar="N", type=positive_int, default=3)
+    parser.add_argument("--only", metavar="SECTION", nargs="+", choices=SECTIONS, default=usual())
+    parser.add_argument(
+        "--repetitions", metavar="N", type=positive_int, help="default: as many as fit in the time"
+    )
     arguments = parser.parse_args()
+    for name in {*ARITHMETIC["portable"], *SINGLE_THREAD_ENV}:
+        os.environ.pop(name, None)  # each measurement says which it has
     measured = json.loads(RESULT.read_text())["measured"] if RESULT.exists() else {}
-    for section in arguments.only:
+    made = {}
+    for name in arguments.only:
+        section = SECTIONS[name]
         with clone():
-            measured[section] = SECTIONS[section](arguments.repetitions)
+            measured[name] = section.measure(arguments.repetitions or section.repetitions)
         made = tables(measured)
-        write_json(
-            RESULT,
-            {
-                "environment": describe_environment() | {"cores": os.cpu_count()},
-                "measured": measured,
-                "tables": made,
-            },
-        )
+        environment = describe_environment() | {"cores": os.cpu_count()}
+        write_json(RESULT, {"environment": environment, "measured": measured, "tables": made})
     for rows in made.values():
         print(pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True), "\n")
 
@@ -74,10 +93,10 @@ def main() -> None:
 
 
 @contextmanager
-def clone() -> Iterator[None]:
+def clone(prepared: bool = True) -> Iterator[None]:
     """Work in a clone of the last commit with a cache of its own.
 
-    Nothing there has been trained; the data is prepared.
+    Nothing there has been trained; the data is prepared, unless it is not to be.
     """
     data = Path("data/raw").resolve()
     if not data.is_dir():
@@ -86,7 +105,8 @@ def clone() -> Iterator[None]:
         git("clone", "--quiet", ".", folder)
         os.environ["FASHION_MNIST_DIR"] = str(data)
         with chdir(folder):
-            dvc("repro", "--quiet", "prepare")
+            if prepared:
+                dvc("repro", "--quiet", "prepare")
             yield
 
 
@@ -128,155 +148,112 @@ def interleave(rivals: dict[str, Callable], repetitions: int) -> dict[str, list]
 
 
 def end_to_end(repetitions: int) -> dict[str, list[float]]:
-    def ours() -> float:
-        with clone():
-            return seconds(lambda: python("tools.experiments"))
+    """By "ARITHMETIC ours" and "ARITHMETIC plain", from the raw files to compared experiments."""
 
-    def plain() -> float:
+    def ours(kind: str) -> float:
+        with clone(prepared=False):
+            return seconds(lambda: python("tools.rebuild", **ARITHMETIC[kind]))
+
+    def plain(kind: str) -> float:
         with TemporaryDirectory() as folder:
-            return seconds(lambda: python("bench.baseline", folder))
+            return seconds(lambda: python("bench.baseline", folder, **ARITHMETIC[kind]))
 
-    return interleave({"ours": ours, "plain": plain}, repetitions)
+    rivals = {
+        f"{kind} {rival.__name__}": lambda rival=rival, kind=kind: rival(kind)
+        for kind in KINDS
+        for rival in (ours, plain)
+    }
+    return interleave(rivals, repetitions)
+
+
+def commands(repetitions: int) -> dict[str, list[float]]:
+    """What one waits for again and again, by command; all is made before.
+
+    The experiments are short, as what they are does not matter for that.
+    """
+    Repository(Path.cwd()).set(
+        "experiments={" + ", ".join(f"run-{i}: {{train.epochs: {i}}}" for i in (1, 2, 3)) + "}"
+    )
+    python("tools.rebuild")
+    Image.fromarray(np.load("data/prepared/test_images.npy", mmap_mode="r")[0]).save("picture.png")
+    nothing_to_do = {"rebuild": ("-m", "tools.rebuild"), "status": tuple(command("status")[1:])}
+    # after these, as stages write their outputs anew, which DVC has to read then
+    others = {
+        "plot": ("-m", "stages.plot"),
+        "evaluate": ("-m", "stages.evaluate"),
+        "import tensorflow, keras": ("-c", "import tensorflow, keras"),
+        "predict": ("-m", "tools.predict", "picture.png"),
+        "import tensorflow": ("-c", "import tensorflow"),
+    }
+    results = {}
+    for words in (nothing_to_do, others):
+        rivals = {
+            name: lambda arguments=arguments: seconds(lambda: run(sys.executable, *arguments))
+            for name, arguments in words.items()
+        }
+        for warm_up in rivals.values():
+            warm_up()
+        results |= interleave(rivals, repetitions)
+    return results
 
 
 def training(repetitions: int) -> dict[str, list[dict]]:
-    """By "LOOP BATCH_SIZE THREADS": what bench.throughput prints."""
+    """By "ARITHMETIC LOOP BATCH_SIZE THREADS": what bench.throughput prints."""
     loops = [loop for loop in LOOPS if not loop.startswith("torch") or find_spec("torch")]
 
-    def rate(loop: str, batch_size: int, threads: int) -> dict:
-        settings = dict.fromkeys(SINGLE_THREAD_ENV, str(threads))
-        return json.loads(
-            python("bench.throughput", loop, str(batch_size), **settings).splitlines()[-1]
-        )
+    def rate(kind: str, loop: str, batch_size: int, threads: int) -> dict:
+        settings = ARITHMETIC[kind] | dict.fromkeys(SINGLE_THREAD_ENV, str(threads))
+        printed = python("bench.throughput", loop, str(batch_size), **settings)
+        return json.loads(printed.splitlines()[-1])
 
     results = {}
-    for threads in sorted({1, os.cpu_count()}):
-        for size in BATCH_SIZES:
-            rivals = {
-                f"{loop} {size} {threads}": lambda args=(loop, size, threads): rate(*args)
-                for loop in loops
-            }
-            results |= interleave(rivals, repetitions)
-    return results
-
-
-def arithmetic(repetitions: int) -> dict[str, list[float]]:
-    """Return seconds of an epoch of ours with one thread, as experiments have.
-
-    By "ARITHMETIC BATCH_SIZE".
-    """
-    kinds = {"portable": {}, "native": {"ONEDNN_MAX_CPU_ISA": "DEFAULT"}}
-
-    def epoch(kind: str, batch_size: int) -> float:
-        printed = python(
-            "bench.throughput", "ours", str(batch_size), **SINGLE_THREAD_ENV, **kinds[kind]
-        )
-        return json.loads(printed.splitlines()[-1])["seconds"]
-
-    results = {}
-    for size in BATCH_SIZES:
-        rivals = {f"{kind} {size}": lambda args=(kind, size): epoch(*args) for kind in kinds}
+    for threads, size in itertools.product(THREADS["native"], BATCH_SIZES):
+        rivals = {
+            f"{kind} {loop} {size} {threads}": lambda args=(kind, loop, size, threads): rate(*args)
+            for kind in KINDS
+            if threads in THREADS[kind]
+            for loop in loops
+        }
         results |= interleave(rivals, repetitions)
     return results
-
-
-def nothing_to_do(repetitions: int) -> dict[str, list[float]]:
-    dvc("repro", "--quiet")
-    with TemporaryDirectory() as empty:
-        with chdir(empty):
-            run("git", "init", "--quiet")
-            dvc("init", "--quiet")
-
-        def status() -> float:
-            with chdir(empty):
-                return seconds(lambda: run(*command("status")))
-
-        return interleave(
-            {"repro": lambda: seconds(lambda: run(*command("repro"))), "status": status},
-            5 * repetitions,
-        )
 
 
 def data(repetitions: int) -> dict[str, list[dict]]:
-    """Measure each stage with the images repeated FACTOR times.
+    """Measure each stage with the images repeated FACTOR times, one factor after the other.
 
-    By "STAGE FACTOR": seconds, and the most memory of its own in bytes.
+    By "STAGE FACTOR": what bench.growth.watch returns.
     """
-    values, dataset, project = read_yaml(PARAMS), read_yaml(DATASET), Path.cwd()
-    folders = {}
-    for factor in FACTORS:
-        folders[factor] = project / f"times-{factor}"
-        git("clone", "--quiet", ".", str(folders[factor]))
-        with chdir(folders[factor]):
-            repeat_data(project / "data/raw", factor)
-            values["train"] |= {"epochs": 1, "batch_size": 256}
-            values["prepare"]["validation_size"] = 6000 * factor
-            for file in dataset["files"].values():
-                path = Path("data/raw", file["name"])
-                file |= {"bytes": path.stat().st_size, "sha256": sha256(path)}
-            write_yaml(PARAMS, values)
-            write_yaml(DATASET, dataset)
-
-    def stage(name: str, factor: int) -> dict:
-        with chdir(folders[factor]):
-            return watch(sys.executable, "-m", f"stages.{name}")
-
-    results = {}
-    for name in ("prepare", "train", "evaluate"):
-        rivals = {
-            f"{name} {factor}": lambda args=(name, factor): stage(*args) for factor in FACTORS
-        }
-        results |= interleave(rivals, repetitions)
+    results = {f"{stage} {factor}": [] for factor in FACTORS for stage in STAGES}
+    for _, factor in itertools.product(range(repetitions), FACTORS):
+        with grown_project(factor) as project:
+            for stage in STAGES:
+                results[f"{stage} {factor}"].append(watch(project, stage))
+                print(f"{stage}, {factor} times: {results[f'{stage} {factor}'][-1]}", flush=True)
     return results
 
 
-def repeat_data(source: Path, factor: int) -> None:
-    """Write the four files with their items repeated.
-
-    Gzip files may be made of several parts, so one is packed once.
-    """
-    Path("data/raw").mkdir(parents=True)
-    for name, file in read_dataset().files:
-        values = read_idx(source / file.name, (None, 28, 28) if "images" in name else (None,))
-        header = bytes([0, 0, 8, values.ndim]) + struct.pack(
-            f">{values.ndim}I", factor * len(values), *values.shape[1:]
-        )
-        body = gzip.compress(values.tobytes(), mtime=0)
-        Path("data/raw", file.name).write_bytes(gzip.compress(header, mtime=0) + factor * body)
+def experiments(_: int) -> dict[str, dict]:
+    """By number of experiments, once: what bench.many.experiments returns."""
+    dvc("repro", "--quiet")
+    results = {}
+    with TemporaryDirectory(prefix="many-") as folder:
+        project = stub_project(Path(folder))
+        for count in COUNTS:
+            results[str(count)] = run_experiments(project, count)
+            print(f"{count} experiments: {results[str(count)]}", flush=True)
+    return results
 
 
-def watch(*words: str) -> dict[str, float]:
-    """Run a command; return its seconds and the largest memory of its own.
-
-    Files that are mapped do not count as its own.
-    """
-    most, start = 0, time.perf_counter()
-    with subprocess.Popen(
-        words, env=subprocess_env(**SINGLE_THREAD_ENV), stdout=subprocess.DEVNULL
-    ) as process:
-        status = Path(f"/proc/{process.pid}/status")
-        while process.poll() is None:
-            lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-            most = max(most, 1024 * int(lines.get("RssAnon", "0 kB").split()[0]))
-            time.sleep(0.02)
-    if process.returncode:
-        raise UserError(f"{' '.join(words)} failed")
-    return {"seconds": time.perf_counter() - start, "memory": most}
-
-
-def experiments(_: int) -> dict[str, list[float]]:
-    """By number of experiments; they are short, and made once."""
-    config, results, seed = read_yaml(EXPERIMENTS), {}, 1
-    for count in COUNTS:
-        short = {"train.epochs": 1, "train.batch_size": 256, "model.hidden_units": [8]}
-        config["experiments"] = {
-            f"of-{count}-{i}": short | {"seed": seed + i} for i in range(count)
-        }
-        seed += count
-        write_yaml(EXPERIMENTS, config)
-        identity = ("-c", "user.name=bench", "-c", "user.email=bench@localhost")
-        git(*identity, "commit", "--quiet", "--all", "-m", f"{count}")
-        results |= interleave({str(count): lambda: seconds(lambda: python("tools.experiments"))}, 1)
+def commits(repetitions: int) -> dict[str, dict]:
+    """By size of the repository: what bench.many.looks returns."""
+    dvc("repro", "--quiet")
+    results = {}
+    with TemporaryDirectory(prefix="many-") as folder:
+        project = stub_project(Path(folder))
+        run_experiments(project, 1)
+        for size, numbers in {"small": (1, 1), "large": (COMMITS, COUNTS[-1])}.items():
+            grow(project, *numbers)
+            results[size] = looks(project, repetitions)
     return results
 
 
@@ -354,30 +331,34 @@ def models(_: int) -> dict[str, dict[str, float]]:
     values, costs = read_yaml(PARAMS), {}
     for name, overrides in read_experiments().groups["models"].items():
         write_yaml(PARAMS, with_overrides(values, overrides, name))
-        before = os.times()
+        before = children_seconds()
         elapsed = seconds(lambda: python("stages.train"))
-        after = os.times()
-        cpu = (
-            after.children_user
-            - before.children_user
-            + after.children_system
-            - before.children_system
-        )
-        costs[name] = {"seconds": elapsed, "cpu": cpu}
+        costs[name] = {"seconds": elapsed, "cpu": children_seconds() - before}
         print(f"{name}: {costs[name]}", flush=True)
     return costs
 
 
+class Section(NamedTuple):
+    measure: Callable[[int], dict]
+    repetitions: int
+    minutes: int  # on two quiet cores, with PyTorch
+    long: bool = False  # so that it is measured by name alone
+
+
 SECTIONS = {
-    "end_to_end": end_to_end,
-    "training": training,
-    "arithmetic": arithmetic,
-    "nothing_to_do": nothing_to_do,
-    "data": data,
-    "experiments": experiments,
-    "stages": stages,
-    "models": models,
+    "end_to_end": Section(end_to_end, repetitions=2, minutes=12),
+    "commands": Section(commands, repetitions=10, minutes=3),
+    "training": Section(training, repetitions=1, minutes=9),
+    "data": Section(data, repetitions=1, minutes=5),
+    "stages": Section(stages, repetitions=1, minutes=1),
+    "experiments": Section(experiments, repetitions=1, minutes=15, long=True),
+    "commits": Section(commits, repetitions=3, minutes=5, long=True),
+    "models": Section(models, repetitions=1, minutes=25, long=True),
 }
+
+
+def usual() -> list[str]:
+    return [name for name, section in SECTIONS.items() if not section.long]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,12 @@
 import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fashion.strict_yaml import read_yaml
+
+pytestmark = pytest.mark.xdist_group("TensorFlow")  # so that one process loads it
 
 
 def test_the_plain_script_does_what_the_experiments_do(repository, tmp_path):
@@ -18,3 +26,23 @@ def test_the_plain_script_does_what_the_experiments_do(repository, tmp_path):
         assert metrics.keys() == json.loads(repository.read("metrics/test.json")).keys()
         assert len((out / name / "history.csv").read_text().splitlines()) == 1 + count
     assert (out / "experiments.png").exists()
+
+
+def test_the_plain_script_keeps_back_the_same_images(repository, monkeypatch):
+    """It mixes them, so they are compared in the order of their bytes."""
+    from bench.baseline import read
+
+    monkeypatch.chdir(repository.folder)
+    splits = read(
+        read_yaml(Path("dataset.yaml"))["files"], read_yaml(Path("params.yaml"))["prepare"]
+    )
+    assert splits.keys() == {"train", "validation", "test"}
+    for split, (pixels, labels) in splits.items():
+        prepared = [np.load(f"data/prepared/{split}_{part}.npy") for part in ("images", "labels")]
+        assert in_order(pixels, labels) == in_order(*prepared)
+
+
+def in_order(pixels: np.ndarray, labels: np.ndarray) -> list[bytes]:
+    return sorted(
+        bytes([label]) + image.tobytes() for image, label in zip(pixels, labels, strict=True)
+    )

@@ -28,7 +28,7 @@ CSV_TABLES = {  # by the name of their marks
     "portable": "metrics/portable.csv",
 }
 SPEED = "metrics/speed.json"
-SPEED_TABLES = ["goals", "training", "arithmetic", "growth", "many", "parts", "costs"]
+SPEED_TABLES = ["goals", "training", "arithmetic", "growth", "many", "commits", "parts", "costs"]
 FAULTS = "metrics/fault_injection.json"
 MARK = re.compile(r"<!-- (?P<closing>/?)(?P<name>[a-z][a-z-]*) -->")
 FENCE = "```"
