@@ -16,6 +16,7 @@ from statistics import NormalDist
 
 from ruamel.yaml import YAML
 
+from fashion.environment import describe_environment, native_arithmetic
 from fashion.strict_yaml import parse_yaml, read_yaml
 from stages.dataset import DATASET, read_dataset
 from stages.params import PARAMS
@@ -215,7 +216,8 @@ def toy_project(folder: Path) -> Repository:
     for stage in (folder / "stages").glob("*.py"):
         if stage.name not in ("params.py", "dataset.py"):
             stage.unlink()
-    shutil.copytree(TOY, folder, dirs_exist_ok=True)
+    shutil.copy(TOY / "dvc.yaml", folder)
+    copy_toy_stages(folder, "prepare", "train", "evaluate", "plot")
     repository.set(
         "name=toy squares",
         "image_shape=[2, 2]",
@@ -225,6 +227,14 @@ def toy_project(folder: Path) -> Repository:
     )
     repository.commit("The toy pipeline")
     return repository
+
+
+def copy_toy_stages(folder: Path, *stages: str) -> None:
+    """Put stages of the toy pipeline in the place of a project's own."""
+    for stage in ("machine", *stages):
+        shutil.copy(TOY / f"stages/{stage}.py", folder / "stages")
+    machine = {"environment": describe_environment({}), "arithmetic": native_arithmetic({})}
+    (folder / "stages/machine.json").write_text(json.dumps(machine))
 
 
 def copy_project(folder: Path) -> Repository:
