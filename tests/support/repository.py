@@ -212,7 +212,7 @@ def toy_project(folder: Path) -> Repository:
     Those write the same kinds of files, in a tenth of a second each and without TensorFlow: what
     the tools need of a pipeline is what DVC tracks.
     """
-    repository = copy_project(folder)
+    repository = copy_project(folder, leave_out=("tests/", "bench/", "docs/", "requirements-"))
     for stage in (folder / "stages").glob("*.py"):
         if stage.name not in ("params.py", "dataset.py"):
             stage.unlink()
@@ -237,13 +237,17 @@ def copy_toy_stages(folder: Path, *stages: str) -> None:
     (folder / "stages/machine.json").write_text(json.dumps(machine))
 
 
-def copy_project(folder: Path) -> Repository:
-    """Copy the working copy without its results into a new Git repository."""
+def copy_project(folder: Path, leave_out: tuple[str, ...] = ()) -> Repository:
+    """Copy the working copy without its results into a new Git repository.
+
+    `leave_out` is how the paths of other files begin that are not needed.
+    """
+    results = ("metrics/", "plots/", "dvc.lock")
     repository = Repository(folder)
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listing, cwd=PROJECT, capture_output=True, check=True).stdout
     for name in os.fsdecode(names).rstrip("\0").split("\0"):
-        if (PROJECT / name).is_file() and not name.startswith(("metrics/", "plots/", "dvc.lock")):
+        if (PROJECT / name).is_file() and not name.startswith(results + leave_out):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(PROJECT / name, folder / name)
     repository.run("git", "init", "--quiet", "--initial-branch=main")
