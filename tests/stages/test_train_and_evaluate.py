@@ -98,7 +98,7 @@ def test_train_json_is_the_last_row_of_the_history(repository):
 
 def test_the_best_epoch_is_kept_when_asked_for(repository):
     repository.set("train.keep=best", "train.epochs=6", "train.learning_rate=0.05")
-    repository.dvc("repro", "train")
+    repository.stages("train")
     history = pd.read_csv(repository.folder / "plots/history.csv")
     kept = json.loads(repository.read("metrics/train.json"))
     assert kept["epoch"] == history.loc[history["val_loss"].idxmin(), "epoch"]
@@ -142,10 +142,6 @@ def test_native_arithmetic_is_named_in_metrics_and_record(repository):
         json.loads(repository.read("metrics/environment.json"))["settings"]["TF_ENABLE_ONEDNN_OPTS"]
         == "0"
     )
-    printed = repository.stages("train", "evaluate", TF_ENABLE_ONEDNN_OPTS="1").splitlines()
-    assert repository.run("git", "status", "--porcelain", ":!metrics/environment.json") == ""
-    # and nothing is printed by TensorFlow itself
-    assert [line.split()[:2] for line in printed] == [["epoch", "1/2"], ["epoch", "2/2"]]
 
 
 @pytest.mark.parametrize(

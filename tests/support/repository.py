@@ -81,12 +81,9 @@ class Repository:
         return subprocess_env(**IDENTITY) | dict.fromkeys(NOT_OURS, "") | variables
 
     def python(self, *words: str, status: int | None = 0, **variables: str) -> str:
-        """Run `python -m` with a module and its arguments; the same as `run`, but it starts sooner.
-
-        Not so the pipeline's own stages, which are processes of their own wherever they run.
-        """
+        """Run `python -m` with a module and its arguments, as `run` does, but it starts sooner."""
         env = self.env(**variables)
-        if words[0].startswith("stages.") or not starts_alike(env):
+        if not starts_alike(env):
             return self.run(sys.executable, "-m", *words, status=status, **variables)
         return expect(status, *fork_server().run(list(words), self.folder, env), words)
 
