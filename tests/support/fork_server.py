@@ -4,6 +4,7 @@ So a command need not spend most of its time on starting. Only other people's pa
 ahead: the project's own modules are those of the folder in which a command runs.
 """
 
+import atexit
 import gc
 import importlib
 import json
@@ -13,6 +14,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import traceback
 from functools import cache
 from pathlib import Path
 
@@ -80,6 +83,26 @@ def next_request(connection: socket.socket) -> dict:
         connection.sendall(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
 
 
+def run(words: list[str]) -> int:
+    """Do `python -m` with these words; return the exit status, when all that it began has ended."""
+    sys.argv, status = words, 0
+    try:
+        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        status = end.code or 0
+        if not isinstance(status, int):  # a message
+            print(status, file=sys.stderr)
+            status = 1
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    return status % 256
+
+
 if __name__ == "__main__":
     del sys.path[0]  # this folder
     for name in IMPORTED:
@@ -92,5 +115,4 @@ if __name__ == "__main__":
     os.environ.clear()
     os.environ.update(request["env"])
     sys.path.insert(0, request["folder"])
-    sys.argv = request["words"]
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    os._exit(run(request["words"]))  # to take all modules apart would take as long as a command
