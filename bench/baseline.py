@@ -16,7 +16,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from fashion import figures
-from fashion.metrics import classification_metrics, per_class, predictions
+from fashion.metrics import Tally, classification_metrics, per_class, predictions
 
 PREPARED = Path("data/prepared")
 
@@ -77,14 +77,13 @@ def main(folder: Path) -> None:
         history.to_csv(folder / name / "history.csv", index=False)
         histories[name] = history
 
-        probabilities = model.predict(test_images, verbose=0)
-        metrics = classification_metrics(test_labels, probabilities)
+        table = predictions(test_labels, model.predict(test_images, verbose=0), class_names)
+        tally = Tally(class_names)
+        tally.add(table)
+        metrics = classification_metrics(tally)
         print(name, metrics)
         (folder / name / "test.json").write_text(json.dumps(metrics))
-        per_class(test_labels, probabilities, class_names).to_csv(
-            folder / name / "per_class.csv", index=False
-        )
-        table = predictions(test_labels, probabilities, class_names)
+        per_class(tally).to_csv(folder / name / "per_class.csv", index=False)
         table.to_csv(folder / name / "predictions.csv", index=False)
 
         wrong = (

@@ -20,8 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +29,7 @@ import pandas as pd
 import psutil
 from joblib import cpu_count
 
+from bench.kills import Trial, check, cluster, kill_all, sweep
 from fashion.environment import describe_environment
 from fashion.errors import UserError, exit_on_user_error
 from fashion.files import write_json
@@ -48,20 +48,12 @@ FOLDERS = ["data", "models", "metrics", "plots", "."]
 ASIDE = 20, 50_000  # what stages/fetch.py grants a web address: seconds, and bytes a second
 
 
-@dataclass
-class Trial:
-    """One fault: what was done, how it ended in a word, and what was lost, if anything."""
-
-    fault: str
-    ending: str
-    losses: str = ""
-
-
 class Bench:
     """The small projects to start from, and what an undisturbed run leaves."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, stack: ExitStack):
         self.folder, self.numbers = folder, itertools.count()
+        self.stack = stack  # of what is to end with the trials
         self.drawings = folder / "drawings"
         self.drawings.mkdir()
         draw_data_set(read_dataset().files, self.drawings, training=1200, test=400)
@@ -188,17 +180,12 @@ def kill(bench: Bench, name: str, words: list[str], start: Repository, moment: f
     )
 
 
-def kill_all(process: psutil.Popen, folder: Path) -> None:
-    """Kill the process and its descendants, then whatever is left working in the folder."""
-    victims = [process, *process.children(recursive=True)] if process.is_running() else []
-    while victims:
-        for victim in victims:
-            with suppress(psutil.NoSuchProcess):
-                victim.kill()
-        process.wait()
-        psutil.wait_procs(victims[1:], timeout=5)
-        everyone = psutil.process_iter(["cwd"])
-        victims = [one for one in everyone if Path(one.info["cwd"] or "/").is_relative_to(folder)]
+def long_kills(bench: Bench, times: int) -> list[Callable[[], Trial]]:
+    """The same for commands that run for long, on the toy pipeline."""
+    chance = np.random.default_rng(4)
+    killers = [sweep(bench.folder), check(bench.folder)]
+    killers += [bench.stack.enter_context(cluster(bench.folder))]
+    return [trial for killer in killers for trial in killer.trials(times, chance)]
 
 
 # Disks
@@ -442,6 +429,7 @@ def download(bench: Bench, kind: str, alone: bool) -> Trial:
 
 SECTIONS = {
     "kills": kills,
+    "long_kills": long_kills,
     "full_disks": full_disks,
     "read_only_folders": read_only_folders,
     "damages": damages,
@@ -473,9 +461,10 @@ def main() -> None:
     sections = json.loads(RESULT.read_text())["sections"] if RESULT.exists() else {}
     with (
         tempfile.TemporaryDirectory(prefix="faults-") as folder,
+        ExitStack() as stack,
         ThreadPoolExecutor(arguments.jobs) as pool,
     ):
-        bench = Bench(Path(folder))
+        bench = Bench(Path(folder), stack)
         for section in arguments.only:
             trials = list(pool.map(carried_out, SECTIONS[section](bench, arguments.times)))
             sections[section] = summary(trials)

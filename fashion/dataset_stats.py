@@ -1,41 +1,44 @@
-"""What is in the data: counts, pixel statistics, and test images that were seen in training."""
+"""What is in the data: counts, pixel statistics, and test images that were seen in training.
+
+Images come in pieces, (items, height, width) uint8 each, so that memory does not grow with them.
+"""
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
-
-CHUNK_SIZE = 1000  # images at a time; bounds memory, as NumPy counts in 8 bytes a pixel
 
 
 def images_per_class(labels: np.ndarray, class_names: list[str]) -> dict[str, int]:
     """Count (items,) integer labels by the name of their class, every class named, in order."""
-    counts = np.bincount(labels, minlength=len(class_names))
-    return dict(zip(class_names, counts.tolist(), strict=True))
+    return {name: int(np.count_nonzero(labels == i)) for i, name in enumerate(class_names)}
 
 
-def pixel_mean_and_std(images: np.ndarray) -> tuple[float, float]:
-    """Mean and population standard deviation of all uint8 pixels, after scaling to [0, 1].
+def pixel_mean_and_std(pieces: Iterable[np.ndarray]) -> tuple[float, float]:
+    """Mean and population standard deviation of all pixels, scaled to [0, 1].
 
     Exact, whatever the number of images: computed from the counts of the 256 values, not by summing
     pixels.
     """
-    parts = (
-        images[start : start + CHUNK_SIZE].ravel() for start in range(0, len(images), CHUNK_SIZE)
-    )
-    counts = sum(np.bincount(part, minlength=256) for part in parts) / images.size
-    values = np.arange(256) / 255
-    mean = float(counts @ values)
-    return mean, float(np.sqrt(counts @ (values - mean) ** 2))
+    counts = sum(np.bincount(images.ravel(), minlength=256) for images in pieces)
+    shares, values = counts / counts.sum(), np.arange(256) / 255
+    mean = float(shares @ values)
+    return mean, float(np.sqrt(shares @ (values - mean) ** 2))
 
 
-def count_duplicates(images: np.ndarray, among: np.ndarray) -> int:
-    """How many of `images` occur in `among`, pixel for pixel.
+def count_duplicates(pieces: Iterable[np.ndarray], among: Iterable[np.ndarray]) -> int:
+    """How many images occur among others, pixel for pixel.
 
-    Both are (items, height, width) uint8.
+    They are compared by digests of 16 bytes.
     """
-    known = {_digest(image) for image in among}
-    return sum(_digest(image) in known for image in images)
+    digests = np.concatenate([_digests(images) for images in pieces])
+    wanted, counts = np.unique(digests, return_counts=True)
+    found = np.zeros(len(wanted), bool)
+    for others in map(_digests, among):
+        places = np.searchsorted(wanted, others).clip(max=len(wanted) - 1)
+        found[places[wanted[places] == others]] = True
+    return int(counts[found].sum())
 
 
-def _digest(image: np.ndarray) -> bytes:
-    return hashlib.sha256(image.tobytes()).digest()
+def _digests(images: np.ndarray) -> np.ndarray:
+    return np.array([hashlib.blake2b(image, digest_size=16).digest() for image in images], "S16")

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,13 +65,15 @@ def write_json(path: Path, values: dict) -> None:
         )
 
 
-def write_csv(path: Path, table: "pd.DataFrame") -> None:
-    """Write a table as CSV without its index.
+def write_csv(path: Path, table: "pd.DataFrame | Iterable[pd.DataFrame]") -> None:
+    """Write a table as CSV without its index; or several of the same columns, one by one, as one.
 
     Line ends are line feeds, fractions have six decimals (see `write_json`).
     """
-    with atomic_write(path) as tmp_path:
-        table.to_csv(tmp_path, index=False, lineterminator="\n", float_format="%.6f")
+    tables = [table] if hasattr(table, "to_csv") else table
+    with atomic_write(path) as tmp_path, tmp_path.open("w", encoding="utf-8", newline="") as file:
+        for i, table in enumerate(tables):
+            table.to_csv(file, index=False, header=i == 0, lineterminator="\n", float_format="%.6f")
 
 
 def sha256(path: Path) -> str:

@@ -9,6 +9,8 @@ import gzip
 import math
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,59 +19,47 @@ from fashion.errors import UserError
 from fashion.files import atomic_write
 
 UINT8 = 0x08
-# bytes; a header that claims more is taken for damage, before memory is spent on it
-MAX_BYTES = 2**30
+PIECE = 1000  # items read at a time; bounds memory
+
+
+def iterate_idx(path: Path, dimensions: tuple[int | None, ...]) -> Iterator[np.ndarray]:
+    """Read a gzip-compressed IDX file of uint8 values in pieces, and take nothing on trust.
+
+    `dimensions` is the shape that the file must have, None for a size that is not known beforehand:
+    (None, 28, 28) for 28x28 images, (None,) for labels. Yields uint8 arrays of that shape, of up to
+    PIECE items each and at least one; so memory does not grow with the file, whatever its header
+    claims. Raises UserError naming the file and what differs: not gzip, damaged, wrong magic
+    number, type, dimensions or length. What is wrong at the end is told at the end.
+    """
+    with _open_idx(path) as file:
+        left, *item = _read_shape(file, path, dimensions)
+        length, found = math.prod([left, *item]), 0
+        while True:
+            piece = (min(left, PIECE), *item)
+            values = file.read(math.prod(piece))
+            found += len(values)
+            if len(values) < math.prod(piece):
+                raise UserError(_wrong_length(path, length, f"{found:,}"))
+            left -= piece[0]
+            if left == 0 and file.read(1):
+                raise UserError(_wrong_length(path, length, "more"))
+            yield np.frombuffer(values, np.uint8).reshape(piece)
+            if left == 0:
+                return
 
 
 def read_idx(path: Path, dimensions: tuple[int | None, ...]) -> np.ndarray:
-    """Read a gzip-compressed IDX file of uint8 values, and take nothing on trust.
-
-    `dimensions` is the shape that the file must have, None for a size that is not known beforehand:
-    (None, 28, 28) for 28x28 images, (None,) for labels. Returns a uint8 array of that shape. Raises
-    UserError naming the file and what differs: not gzip, damaged, wrong magic number, type,
-    dimensions or length.
-    """
-    try:
-        with gzip.open(path, "rb") as file:
-            shape = _read_shape(file, path, len(dimensions))
-            if any(
-                wanted not in (None, size) for size, wanted in zip(shape, dimensions, strict=True)
-            ):
-                raise UserError(
-                    f"{path}: dimensions are {_text(shape)}, expected {_text(dimensions)}"
-                )
-            length = math.prod(shape)
-            if length > MAX_BYTES:
-                raise UserError(
-                    f"{path}: the header claims {length:,} bytes of values, more than {MAX_BYTES:,}"
-                )
-            values = file.read(length)
-            if len(values) < length or file.read(1):
-                found = "more" if len(values) == length else f"{len(values):,}"
-                raise UserError(
-                    f"{path}: the header promises {length:,} bytes of values, the file has {found}"
-                )
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"{path}: no such file. `dvc repro` makes it again") from None
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(
-            f"{path}: not a whole gzip file ({error}). `dvc repro` fetches it again"
-        ) from None
-    return np.frombuffer(values, np.uint8).reshape(shape)
+    """Read a whole IDX file as `iterate_idx` does, as one array of shape `dimensions`."""
+    return np.concatenate(list(iterate_idx(path, dimensions)))
 
 
-def read_idx_shape(path: Path) -> tuple[int, ...]:
+def read_idx_shape(path: Path, dimensions: tuple[int | None, ...] | None = None) -> tuple[int, ...]:
     """Return the dimensions that an IDX file's header names, without reading its values.
 
-    Raises UserError where the file is missing or its header is not one.
+    Raises UserError where the file is missing, its header is not one, or not of `dimensions`.
     """
-    try:
-        with gzip.open(path, "rb") as file:
-            return _read_shape(file, path)
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"{path}: no such file") from None
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: not a whole gzip file ({error})") from None
+    with _open_idx(path) as file:
+        return _read_shape(file, path, dimensions)
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:
@@ -85,8 +75,21 @@ def write_idx(path: Path, values: np.ndarray) -> None:
         tmp_path.write_bytes(packed)
 
 
+@contextmanager
+def _open_idx(path: Path) -> Iterator[gzip.GzipFile]:
+    try:
+        with gzip.open(path, "rb") as file:
+            yield file
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(f"{path}: no such file. `dvc repro` makes it again") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(
+            f"{path}: not a whole gzip file ({error}). `dvc repro` fetches it again"
+        ) from None
+
+
 def _read_shape(
-    file: gzip.GzipFile, path: Path, number_of_dimensions: int | None = None
+    file: gzip.GzipFile, path: Path, dimensions: tuple[int | None, ...] | None = None
 ) -> tuple[int, ...]:
     magic = file.read(4)
     if magic[:2] != b"\0\0":
@@ -100,13 +103,21 @@ def _read_shape(
         raise UserError(
             f"{path}: values have IDX type 0x{magic[2]:02x}, expected 0x{UINT8:02x} (uint8)"
         )
-    number_of_dimensions = magic[3] if number_of_dimensions is None else number_of_dimensions
-    if magic[3] != number_of_dimensions:
-        raise UserError(f"{path}: has {magic[3]} dimensions, expected {number_of_dimensions}")
-    sizes = file.read(4 * number_of_dimensions)
-    if len(sizes) < 4 * number_of_dimensions:
+    if dimensions and magic[3] != len(dimensions):
+        raise UserError(f"{path}: has {magic[3]} dimensions, expected {len(dimensions)}")
+    sizes = file.read(4 * magic[3])
+    if len(sizes) < 4 * magic[3]:
         raise UserError(f"{path}: ends within its header")
-    return struct.unpack(f">{number_of_dimensions}I", sizes)
+    shape = struct.unpack(f">{magic[3]}I", sizes)
+    if any(
+        wanted not in (None, size) for size, wanted in zip(shape, dimensions or shape, strict=True)
+    ):
+        raise UserError(f"{path}: dimensions are {_text(shape)}, expected {_text(dimensions)}")
+    return shape
+
+
+def _wrong_length(path: Path, length: int, found: str) -> str:
+    return f"{path}: the header promises {length:,} bytes of values, the file has {found}"
 
 
 def _text(shape: tuple[int | None, ...]) -> str:

@@ -1,34 +1,39 @@
 """The validation split: which training images are kept back to choose by."""
 
+import math
+
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from fashion.errors import UserError
 
 
-def stratified_split(
-    labels: np.ndarray, validation_size: int | float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def stratified_split(labels: np.ndarray, validation_size: int | float, seed: int) -> np.ndarray:
     """Choose `validation_size` of the items for validation, every class in proportion to its share.
 
-    `labels` is (items,) integers; a size below 1 is a share of them. Returns the indices for
-    training and for validation, int64, each in ascending order; together they are every item once.
-    Raises UserError where the size leaves a class without an item on either side.
+    `labels` is (items,) integers; a size below 1 is a share of them, rounded up. Where a class's
+    share is no whole number, the largest fractions are rounded up (Hare's method). Returns
+    (items,) bool, true where an item is for validation. Apart from fractions, the choice is that of
+    scikit-learn's `train_test_split(stratify=labels, random_state=seed)`, which needs some hundred
+    bytes an item. Raises UserError where the size leaves a class without an item on either side.
     """
-    items = np.arange(len(labels))
-    try:
-        train, validation = train_test_split(
-            items, test_size=validation_size, stratify=labels, random_state=seed
-        )
-    except ValueError as error:
+    items = len(labels)
+    size = math.ceil(validation_size * items) if 0 < validation_size < 1 else validation_size
+    cannot = (
+        f"prepare.validation_size: {validation_size} of {items} training images can't be split:"
+    )
+    if not 0 < size < items:
+        raise UserError(f"{cannot} it is to leave images for training and for validation")
+    classes = np.unique(labels)
+    counts = np.array([np.count_nonzero(labels == label) for label in classes])
+    sizes, fractions = np.divmod(counts * size, items)
+    sizes[np.argsort(-fractions, kind="stable")[: size - sizes.sum()]] += 1
+    if (missing := classes[(sizes == 0) | (sizes == counts)]).size:
         raise UserError(
-            f"prepare.validation_size: {validation_size} of {len(labels)} training images"
-            f" can't be split: {error}"
-        ) from None
-    missing = set(np.unique(labels)) - (set(labels[train]) & set(labels[validation]))
-    if missing:
-        raise UserError(
-            f"prepare.validation_size: with {validation_size} of {len(labels)} training images,"
-            f" class {min(missing)} would be missing from training or from validation"
+            f"{cannot} class {missing[0]} would be missing from training or from validation"
         )
-    return np.sort(train), np.sort(validation)
+    random = np.random.RandomState(seed)  # whose numbers NumPy never changes
+    in_validation = np.zeros(items, bool)
+    for label, count, kept_back in zip(classes, counts, sizes, strict=True):
+        of_class = np.flatnonzero(labels == label)
+        in_validation[of_class[random.permutation(count)[count - kept_back :]]] = True
+    return in_validation

@@ -1,4 +1,4 @@
-"""Training: the loop, which epoch's weights are kept, and a log that grows as it runs."""
+"""Training: the loop, and a log that grows as it runs."""
 
 import csv
 import math
@@ -15,7 +15,6 @@ from fashion.optimizers import FusedAdam
 
 # batches that TensorFlow takes at once; saves time in Python, does not change the weights
 STEPS_PER_EXECUTION = 64
-EMA_MOMENTUM = 0.999  # share of the average that a step leaves: about a thousand steps count
 SCORING_BATCH_SIZE = 1000  # images at a time where nothing is learned from them; bounds memory
 
 
@@ -62,37 +61,27 @@ def fit(
     epochs: int,
     batch_size: int,
     learning_rate: float,
-    keep: str,
     seed: int,
     history: Path,
     learning_rate_schedule: str = "constant",
     weight_decay: float = 0.0,
     augmentation: str = "none",
-    use_ema: bool = False,
-    early_stopping: int = 0,
 ) -> dict[str, float]:
     """Fit `model` in place with Adam on sparse categorical cross-entropy.
 
-    Data are pairs of images, (items, height, width) uint8, and labels, (items,) integers. `keep`
-    says which epoch's weights the model has at the end: "last", or "best", that of the lowest
-    validation loss. `seed` sets the order of the batches. A row of COLUMNS is appended to the CSV
-    file `history` as each epoch ends.
+    Data are pairs of images, (items, height, width) uint8, and labels, (items,) integers. `seed`
+    sets the order of the batches. A row of COLUMNS is appended to the CSV file `history` as each
+    epoch ends. Further settings, all off by default: `learning_rate_schedule` "cosine" and
+    `weight_decay` as `build_optimizer` has them, `augmentation` "flip" or "flip_shift" as
+    `build_augmentation`.
 
-    Further settings, all off by default: `learning_rate_schedule` "cosine" and `weight_decay` as
-    `build_optimizer` has them, `augmentation` "flip" or "flip_shift" as `build_augmentation`. With
-    `use_ema` what is validated and kept is not the weights but their exponential moving
-    average over the steps. `early_stopping`, for "best" only, is the number of epochs without a
-    lower validation loss after which training ends.
-
-    Returns the kept epoch's row: the epoch, counted from 1, losses in nats, accuracies in [0, 1].
+    Returns the last epoch's row: the epoch, counted from 1, losses in nats, accuracies in [0, 1].
     Training loss and accuracy are Keras' running means over the epoch, taken while the weights
     still move. Raises UserError when the loss stops being a number.
     """
     steps = epochs * -(-len(training_data[0]) // batch_size)
     model.compile(
-        optimizer=build_optimizer(
-            learning_rate, learning_rate_schedule, steps, weight_decay, use_ema
-        ),
+        optimizer=build_optimizer(learning_rate, learning_rate_schedule, steps, weight_decay),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
         steps_per_execution=STEPS_PER_EXECUTION,
@@ -105,28 +94,19 @@ def fit(
             lambda images, labels: (augment(images, training=True), labels)
         ).prefetch(2)
     log = EpochLog(history, epochs)
-    callbacks = [log, CappedProgressBar()] if sys.stdout.isatty() else [log]
-    if use_ema:
-        # before the best weights are looked for
-        callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
-    if keep == "best":
-        patience = early_stopping or epochs
-        callbacks.append(
-            keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True)
-        )
     model.fit(
         training,
         shuffle=False,  # make_dataset shuffles
         validation_data=make_dataset(*validation_data, batch_size=SCORING_BATCH_SIZE),
         epochs=epochs,
-        callbacks=callbacks,
+        callbacks=[log, CappedProgressBar()] if sys.stdout.isatty() else [log],
         verbose=1 if sys.stdout.isatty() else 0,
     )
-    return min(log.rows, key=lambda row: row["val_loss"]) if keep == "best" else log.rows[-1]
+    return log.rows[-1]
 
 
 def build_optimizer(
-    learning_rate: float, schedule: str, steps: int, weight_decay: float, use_ema: bool
+    learning_rate: float, schedule: str, steps: int, weight_decay: float
 ) -> keras.optimizers.Optimizer:
     """Return Adam, with weight decay decoupled from the gradient where that is not 0.
 
@@ -141,9 +121,7 @@ def build_optimizer(
         rate = keras.optimizers.schedules.CosineDecay(
             0.0, max(1, steps - warm_up), warmup_target=learning_rate, warmup_steps=warm_up
         )
-    adam = FusedAdam(
-        rate, weight_decay=weight_decay or None, use_ema=use_ema, ema_momentum=EMA_MOMENTUM
-    )
+    adam = FusedAdam(rate, weight_decay=weight_decay or None)
     if weight_decay:
         adam.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return adam

@@ -3,12 +3,18 @@
 `python -m stages.evaluate`, run by `dvc repro`.
 """
 
+from collections.abc import Iterator
+
+import pandas as pd
+
 from fashion.environment import arithmetic
 from fashion.files import write_csv, write_json
-from fashion.metrics import classification_metrics, per_class, predictions
+from fashion.metrics import Tally, classification_metrics, per_class, predictions
 from stages.dataset import read_description
 from stages.params import Params
 from stages.pipeline import StagePaths, load_split, run
+
+PIECE = 10_000  # images scored at a time; bounds memory, as each has a probability for every class
 
 
 def evaluate(params: Params, files: StagePaths) -> None:
@@ -20,15 +26,20 @@ def evaluate(params: Params, files: StagePaths) -> None:
     from fashion.training import predict
 
     make_deterministic(params.seed)
-    probabilities = predict(load_model(files["model.keras"]), images)
-
+    model = load_model(files["model.keras"])
     class_names = read_description(files["prepared"] / "dataset.json").class_names
-    write_json(
-        files["test.json"],
-        classification_metrics(labels, probabilities) | arithmetic(),
-    )
-    write_csv(files["per_class.csv"], per_class(labels, probabilities, class_names))
-    write_csv(files["predictions.csv"], predictions(labels, probabilities, class_names))
+    tally = Tally(class_names)
+
+    def scored() -> Iterator[pd.DataFrame]:
+        for start in range(0, len(labels), PIECE):
+            piece = slice(start, start + PIECE)
+            table = predictions(labels[piece], predict(model, images[piece]), class_names)
+            tally.add(table)
+            yield table
+
+    write_csv(files["predictions.csv"], scored())
+    write_json(files["test.json"], classification_metrics(tally) | arithmetic())
+    write_csv(files["per_class.csv"], per_class(tally))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ Whatever else stands there is refused.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 
 from fashion.errors import UserError
 from fashion.strict_yaml import StrictModel, check_config, read_yaml
@@ -42,19 +42,6 @@ class Train(StrictModel):
     weight_decay: Annotated[float, Field(ge=0, lt=1)]
     # of training images: mirrored, and moved by a pixel at most
     augmentation: Literal["none", "flip", "flip_shift"]
-    # the weights' exponential moving average is what is validated and kept
-    use_ema: bool
-    # epochs without a lower validation loss after which training ends; 0: never
-    early_stopping: NonNegativeInt
-    keep: Literal["last", "best"]  # weights of the last epoch, or of the lowest validation loss
-
-    @model_validator(mode="after")
-    def stops_for_the_best(self) -> Self:
-        if self.early_stopping and self.keep != "best":
-            raise ValueError(
-                "early_stopping ends after epochs that got worse, so it needs keep: best"
-            )
-        return self
 
 
 class Params(StrictModel):

@@ -29,7 +29,7 @@ def train(params: Params, files: StagePaths) -> None:
     make_deterministic(params.seed, THREADS_OF_CNN if params.model.name == "cnn" else None)
     model = build(params.model, read_description(files["prepared"] / "dataset.json"))
     settings = params.train.model_dump()
-    kept = fit(
+    last = fit(
         model,
         training_data,
         validation_data,
@@ -43,10 +43,10 @@ def train(params: Params, files: StagePaths) -> None:
     write_json(
         files["train.json"],
         {
-            "epoch": kept["epoch"],
-            "val_loss": kept["val_loss"],
-            "val_accuracy": kept["val_accuracy"],
-            "loss_gap": kept["val_loss"] - kept["loss"],
+            "epoch": last["epoch"],
+            "val_loss": last["val_loss"],
+            "val_accuracy": last["val_accuracy"],
+            "loss_gap": last["val_loss"] - last["loss"],
             "parameters": model.count_params(),
         }
         | arithmetic(),

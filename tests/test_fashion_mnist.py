@@ -43,7 +43,7 @@ def test_pixel_statistics_are_the_published_ones(raw):
     mean, std = pixel_mean_and_std(train)
     assert mean * 255 == pytest.approx(72.94035, abs=1e-5)
     assert mean == pytest.approx(0.28604, abs=5e-6) and std == pytest.approx(0.35302, abs=5e-6)
-    assert pixel_mean_and_std(read_idx(raw["test_images"], (10_000, 28, 28)))[0] == pytest.approx(
+    assert pixel_mean_and_std([read_idx(raw["test_images"], (10_000, 28, 28))])[0] == pytest.approx(
         0.28685, abs=5e-6
     )
 

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -55,17 +56,27 @@ def verify_cache(whole_cache: bool = False) -> None:
         else {}
     )
     kept |= {cache / md5[:2] / md5[2:]: md5 for md5 in outputs.values()}
-    for path, expected in kept.items():
-        if path.is_file() and md5(path) != expected.removesuffix(".dir"):
-            path.unlink()
-            print(
-                f"{path}: damaged, so it is removed from the cache;"
-                " `dvc repro` makes it again, `dvc pull` fetches it"
-            )
-    for path, expected in outputs.items():
-        if path.is_file() and md5(path) != expected:
-            os.utime(path)
-            print(f"{path}: not what {DVC_LOCK} says; `dvc repro` makes it again")
+    for path in damaged(kept):
+        path.unlink()
+        print(
+            f"{path}: damaged, so it is removed from the cache;"
+            " `dvc repro` makes it again, `dvc pull` fetches it"
+        )
+    for path in damaged(outputs):
+        os.utime(path)
+        print(f"{path}: not what {DVC_LOCK} says; `dvc repro` makes it again")
+
+
+def damaged(files: dict[Path, str]) -> list[Path]:
+    """Return those of the files that are there whose MD5 is not the given one."""
+    there = [path for path in files if path.is_file()]
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(md5, there))
+    return [
+        path
+        for path, digest in zip(there, found, strict=True)
+        if digest != files[path].removesuffix(".dir")
+    ]
 
 
 def outputs_of(lock: Path, cache: Path) -> Iterator[tuple[Path, str]]:

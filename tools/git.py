@@ -1,9 +1,18 @@
 """Git's commands, local clones, and where DVC keeps its experiments in Git."""
 
+import os
+import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psutil
 
 from fashion.errors import UserError
+from fashion.strict_yaml import parse_yaml
 
 # For `git clone`: where there are more than 50 packs, and every experiment that is fetched or
 # pushed may be one, DVC's Git library would tidy up at each of its commits, which takes seconds.
@@ -42,6 +51,11 @@ def git_bytes(*arguments: str) -> bytes:
     return result.stdout
 
 
+def yaml_at(revision: str, path: Path | str) -> Any:
+    """Return the content of a YAML file at a revision. Raises UserError where it is none."""
+    return parse_yaml(git_bytes("show", f"{revision}:{path}"), f"{path} of {revision}")
+
+
 def local_clone(folder: Path, commit: str = "HEAD", with_changes: bool = False) -> None:
     """Clone this repository at a commit into `folder`, which is empty or not there yet.
 
@@ -54,6 +68,25 @@ def local_clone(folder: Path, commit: str = "HEAD", with_changes: bool = False) 
         patch = folder / ".git/changes"
         patch.write_bytes(changes)
         git(*inside, "apply", str(patch))
+
+
+@contextmanager
+def temporary_clone(kind: str, commit: str, with_changes: bool = False) -> Iterator[Path]:
+    """Yield a clone of this repository at a commit that is gone when the block ends.
+
+    It is made as `local_clone` does, inside the project, so that relative data sources are found.
+    Its name has this process's number: what a killed process has left is known by it, and removed.
+    """
+    tmp = Path(".dvc/tmp")
+    tmp.mkdir(parents=True, exist_ok=True)
+    for left in tmp.glob(f"{kind}-*-*"):
+        if not psutil.pid_exists(int(left.name.split("-")[1])):
+            shutil.rmtree(left, ignore_errors=True)
+    prefix = f"{kind}-{os.getpid()}-"
+    with TemporaryDirectory(prefix=prefix, dir=tmp, ignore_cleanup_errors=True) as folder:
+        clone = Path(folder).resolve()
+        local_clone(clone, commit, with_changes)
+        yield clone
 
 
 def identity() -> dict[str, str]:

@@ -22,11 +22,11 @@ from rich.table import Table
 
 from fashion.errors import UserError, exit_on_user_error
 from fashion.preprocessing import preprocess_image, read_picture
-from fashion.strict_yaml import check_config, parse_yaml
+from fashion.strict_yaml import check_config
 from stages.dataset import DATASET, Dataset, read_dataset
 from stages.params import PARAMS
 from tools.experiments.config import EXPERIMENTS
-from tools.git import git, is_experiment, resolve_revision
+from tools.git import is_experiment, resolve_revision, yaml_at
 
 MODEL = Path("models/model.keras")
 TEST_IMAGES, TEST_LABELS = (
@@ -124,7 +124,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def dataset_of(revision: str) -> Dataset:
     """Return what the data of a revision was."""
-    values = parse_yaml(git("show", f"{resolve_revision(revision)}:{DATASET}"))
+    values = yaml_at(resolve_revision(revision), DATASET)
     return check_config(values, f"{revision}:{DATASET}", Dataset)
 
 

@@ -55,7 +55,7 @@ def machine_note() -> str | None:
     except UserError:  # nothing is committed yet
         return None
     after = Path(DVC_LOCK).read_bytes()
-    if inputs(before) != inputs(after):
+    if before == after or inputs(before) != inputs(after):
         return None
     committed, now = hashes(before), hashes(after)
     different = sum(now.get(path, ("", None))[1] != md5 for path, (_, md5) in committed.items())
@@ -83,7 +83,7 @@ def inputs(lock: bytes) -> list[tuple]:
 
     That is params, and MD5 of the code, which no stage makes.
     """
-    stages = parse_yaml(lock)["stages"]
+    stages = parse_yaml(lock, DVC_LOCK)["stages"]
     made = {out["path"] for stage in stages.values() for out in stage.get("outs", [])}
     return [
         (

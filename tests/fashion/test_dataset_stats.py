@@ -12,7 +12,9 @@ def test_images_are_counted_by_the_name_of_their_class_in_order():
 def test_mean_and_std_agree_with_numpy_on_scaled_pixels():
     images = np.random.default_rng(0).integers(0, 256, (2500, 7, 4), np.uint8)
     scaled = images / 255
-    assert pixel_mean_and_std(images) == pytest.approx((scaled.mean(), scaled.std()), rel=1e-12)
+    expected = pytest.approx((scaled.mean(), scaled.std()), rel=1e-12)
+    assert pixel_mean_and_std([images]) == expected
+    assert pixel_mean_and_std(iter([images[:999], images[999:1000], images[1000:]])) == expected
 
 
 @pytest.mark.parametrize(
@@ -27,12 +29,14 @@ def test_mean_and_std_agree_with_numpy_on_scaled_pixels():
 )
 def test_mean_and_std_by_hand(pixels, mean, std):
     images = np.array(pixels, np.uint8).reshape(1, 1, -1)
-    assert pixel_mean_and_std(images) == pytest.approx((mean, std), abs=1e-15)
+    assert pixel_mean_and_std([images]) == pytest.approx((mean, std), abs=1e-15)
 
 
 def test_images_found_pixel_for_pixel_among_others_are_counted_each():
     a, b, c = np.random.default_rng(0).integers(0, 256, (3, 4, 4), np.uint8)
     almost_a = a.copy()
     almost_a[3, 3] ^= 1
-    assert count_duplicates(np.stack([a, b, a, almost_a]), among=np.stack([c, a, a])) == 2
-    assert count_duplicates(np.stack([a, b]), among=np.stack([c, almost_a])) == 0
+    images, others = np.stack([a, b, a, almost_a]), np.stack([c, a, a])
+    assert count_duplicates([images], among=[others]) == 2
+    assert count_duplicates([images[:1], images[1:]], among=[others[:2], others[2:]]) == 2
+    assert count_duplicates([np.stack([a, b])], among=[np.stack([c, almost_a])]) == 0

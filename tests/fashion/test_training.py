@@ -6,7 +6,6 @@ import pytest
 from fashion.backend import keras, make_deterministic
 from fashion.models import build_cnn, build_mlp
 from fashion.training import (
-    EMA_MOMENTUM,
     EpochLog,
     build_augmentation,
     build_optimizer,
@@ -30,7 +29,6 @@ def train(
     *,
     data=TRAINING,
     model=None,
-    keep="last",
     seed=1,
     epochs=6,
     learning_rate=0.03,
@@ -42,14 +40,14 @@ def train(
     model = model() if model else build_mlp((4, 4), [16], classes=3)
     kept = fit(
         model, data, VALIDATION, epochs=epochs, batch_size=batch_size,
-        learning_rate=learning_rate, keep=keep, seed=seed, history=history, **settings,
+        learning_rate=learning_rate, seed=seed, history=history, **settings,
     )  # fmt: skip
     return model, kept
 
 
 @pytest.fixture(scope="module")
 def last(tmp_path_factory):
-    """A run that keeps the last epoch: model, returned row, and the path of its history."""
+    """A plain run: model, returned row, and the path of its history."""
     history = tmp_path_factory.mktemp("last") / "plots" / "history.csv"
     return *train(history), history
 
@@ -101,29 +99,6 @@ def test_training_lowers_the_loss(last):
     assert loss_and_accuracy(model, *TRAINING)[0] < np.log(3)  # that of a guess
 
 
-def test_best_keeps_the_epoch_of_the_lowest_validation_loss(last, tmp_path):
-    _, _, history_of_last = last
-    model, kept = train(tmp_path / "history.csv", keep="best")
-    rows = rows_of(tmp_path / "history.csv")
-    # what is kept does not change the course: all epochs run
-    assert rows == rows_of(history_of_last)
-    assert kept == pytest.approx(min(rows, key=lambda row: row["val_loss"]), abs=1e-6)
-    assert kept["epoch"] != rows[-1]["epoch"]
-    assert (kept["val_loss"], kept["val_accuracy"]) == pytest.approx(
-        loss_and_accuracy(model, *VALIDATION), abs=2e-6
-    )
-
-
-def test_best_returns_the_row_of_the_weights_it_keeps_where_losses_differ_by_less_than_is_written(
-    tmp_path,
-):
-    model, kept = train(tmp_path / "history.csv", keep="best", learning_rate=8e-9, epochs=7)
-    stopped_there, _ = train(
-        tmp_path / "history.csv", keep="last", learning_rate=8e-9, epochs=kept["epoch"]
-    )
-    assert same_weights(model, stopped_there)
-
-
 def test_the_same_seed_gives_the_same_weights_to_the_bit(last, tmp_path):
     model, kept, history = last
     again, kept_again = train(tmp_path / "history.csv")
@@ -141,9 +116,6 @@ SETTINGS = {
     "weight decay": {"weight_decay": 0.1},
     "flip": {"augmentation": "flip"},
     "flip and shift": {"augmentation": "flip_shift"},
-    "averaging": {"use_ema": True},
-    "averaging, best": {"use_ema": True, "keep": "best"},
-    "early stopping": {"early_stopping": 1, "keep": "best"},
     "dropout": {"model": lambda: build_mlp((4, 4), [16], 3, dropout=0.5)},
     "batch normalization": {"model": lambda: build_mlp((4, 4), [16], 3, batch_normalization=True)},
     "cnn": {"model": lambda: build_cnn((4, 4), [4, 8], 3, dropout=0.5)},
@@ -151,7 +123,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_each_setting_changes_the_weights_repeats_to_the_bit_and_tells_of_the_weights_it_keeps(
+def test_each_setting_changes_the_weights_repeats_to_the_bit_and_tells_of_its_last_weights(
     last, tmp_path, settings
 ):
     model, kept = train(tmp_path / "history.csv", **settings)
@@ -172,28 +144,8 @@ def test_each_setting_changes_the_weights_repeats_to_the_bit_and_tells_of_the_we
     )
 
 
-def test_averaged_weights_are_the_exponential_moving_average_over_steps(tmp_path):
-    one_step_an_epoch = {"history": tmp_path / "history.csv", "batch_size": 42}
-    courses = [train(epochs=epochs, **one_step_an_epoch)[0].get_weights() for epochs in (1, 2, 3)]
-    averaged, _ = train(epochs=3, use_ema=True, **one_step_an_epoch)
-    for *steps, found in zip(*courses, averaged.get_weights(), strict=True):
-        expected = steps[0].astype(np.float64)  # from the first step on
-        for weights in steps[1:]:
-            expected = EMA_MOMENTUM * expected + (1 - EMA_MOMENTUM) * weights
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
-
-
-@pytest.mark.parametrize("patience", [1, 2])
-def test_early_stopping_ends_training_so_many_epochs_after_the_best(tmp_path, patience):
-    _, whole = train(tmp_path / "whole.csv", keep="best", epochs=30)
-    _, kept = train(tmp_path / "history.csv", keep="best", epochs=30, early_stopping=patience)
-    rows = rows_of(tmp_path / "history.csv")
-    assert len(rows) == kept["epoch"] + patience < 30
-    assert kept["epoch"] <= whole["epoch"] and rows == rows_of(tmp_path / "whole.csv")[: len(rows)]
-
-
 def test_the_cosine_schedule_rises_within_a_twentieth_of_the_steps_then_falls_to_zero():
-    rate = build_optimizer(0.5, "cosine", 1000, 0.0, use_ema=False)._learning_rate
+    rate = build_optimizer(0.5, "cosine", 1000, 0.0)._learning_rate
     # Loshchilov and Hutter, SGDR (2017), formula 5, one cycle
     expected = {0: 0.0, 25: 0.25, 50: 0.5, 525: 0.25, 1000: 0.0}
     assert {step: float(rate(step)) for step in expected} == pytest.approx(expected, abs=1e-6)
@@ -206,7 +158,7 @@ def test_weight_decay_takes_its_share_times_the_rate_off_weights_not_off_biases_
     values = [np.full_like(weights.numpy(), 2) for weights in model.trainable_variables]
     for variable, value in zip(model.trainable_variables, values, strict=True):
         variable.assign(value)
-    adam = build_optimizer(0.5, "constant", 1, 0.1, use_ema=False)
+    adam = build_optimizer(0.5, "constant", 1, 0.1)
     adam.build(model.trainable_variables)
     adam.apply(
         [keras.ops.zeros_like(variable) for variable in model.trainable_variables]

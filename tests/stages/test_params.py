@@ -34,19 +34,13 @@ def test_the_committed_params_are_those_of_run_1():
     assert params.model.hidden_units == [784, 392, 196, 49]
     train = params.train
     assert (train.epochs, train.batch_size, train.learning_rate) == (5, 128, 0.001)
-    beyond = {
-        "dropout",
-        "batch_normalization",
-        "weight_decay",
-        "use_ema",
-        "early_stopping",
-    }
+    beyond = {"dropout", "batch_normalization", "weight_decay"}
     values = params.model.model_dump() | params.train.model_dump()
     assert not any(values[name] for name in beyond) and (
         values["name"],
         values["augmentation"],
     ) == ("mlp", "none")
-    assert params.train.keep == "last" and params.prepare.validation_size == 6000
+    assert params.prepare.validation_size == 6000
 
 
 @pytest.mark.parametrize(
@@ -63,14 +57,8 @@ def test_the_committed_params_are_those_of_run_1():
             "train.learning_rate is -0.1. Input should be greater than 0",
         ),
         ("train.learning_rate", float("nan"), "train.learning_rate is nan"),
-        ("train.keep", "first", "train.keep is 'first'. Input should be 'last' or 'best'"),
         ("train.epoch", 5, "train.epoch is not a known param"),
         ("trian", {"epochs": 5}, "trian is not a known param"),
-        (
-            "train.early_stopping",
-            3,
-            "train: early_stopping ends after epochs that got worse, so it needs keep: best",
-        ),
         ("train.learning_rate_schedule", "step", "'step'. Input should be 'constant' or 'cosine'"),
         (
             "train.augmentation",
@@ -79,9 +67,9 @@ def test_the_committed_params_are_those_of_run_1():
         ),
         ("train.weight_decay", -0.1, "train.weight_decay is -0.1"),
         (
-            "train.use_ema",
+            "model.batch_normalization",
             1,
-            "train.use_ema is 1. Input should be a valid boolean",
+            "model.batch_normalization is 1. Input should be a valid boolean",
         ),
         ("model.name", "resnet", "model.name is 'resnet'. Input should be 'mlp' or 'cnn'"),
         ("model.dropout", 1.0, "model.dropout is 1.0. Input should be less than 1"),
@@ -114,9 +102,7 @@ def test_params_yaml_has_the_knobs_and_nothing_else():
 
 
 def test_every_wrong_param_is_named_at_once(tmp_path):
-    path = changed(
-        tmp_path, "train", {"epochs": -1, "batch_size": "x", "learning_rate": 0.1, "keep": "last"}
-    )
+    path = changed(tmp_path, "train", {"epochs": -1, "batch_size": "x", "learning_rate": 0.1})
     with pytest.raises(UserError) as error:
         read_params(path)
     assert "train.epochs" in str(error.value) and "train.batch_size" in str(error.value)

@@ -6,7 +6,7 @@ import pytest
 from fashion.errors import UserError
 from fashion.idx import read_idx, write_idx
 from stages.dataset import read_dataset
-from stages.prepare import read_pair
+from stages.prepare import read_labels
 
 
 @pytest.fixture
@@ -65,28 +65,28 @@ def test_images_and_labels_must_be_equally_many(dataset, tmp_path):
     write_idx(tmp_path / "images.gz", np.zeros((3, 28, 28), np.uint8))
     write_idx(tmp_path / "labels.gz", np.zeros(2, np.uint8))
     with pytest.raises(UserError, match=r"images\.gz has 3 images, labels\.gz 2 labels"):
-        read_pair(tmp_path / "images.gz", tmp_path / "labels.gz", dataset)
+        read_labels(tmp_path / "labels.gz", tmp_path / "images.gz", dataset)
 
 
 def test_a_label_beyond_the_classes_is_named_with_its_place(dataset, tmp_path):
     write_idx(tmp_path / "images.gz", np.zeros((3, 28, 28), np.uint8))
     write_idx(tmp_path / "labels.gz", np.array([9, 10, 0], np.uint8))
     with pytest.raises(UserError, match="label 1 is 10, expected 0 to 9"):
-        read_pair(tmp_path / "images.gz", tmp_path / "labels.gz", dataset)
+        read_labels(tmp_path / "labels.gz", tmp_path / "images.gz", dataset)
 
 
 def test_images_of_another_size_are_refused(dataset, tmp_path):
     write_idx(tmp_path / "images.gz", np.zeros((1, 28, 27), np.uint8))
     write_idx(tmp_path / "labels.gz", np.zeros(1, np.uint8))
     with pytest.raises(UserError, match="dimensions are 1 x 28 x 27, expected any x 28 x 28"):
-        read_pair(tmp_path / "images.gz", tmp_path / "labels.gz", dataset)
+        read_labels(tmp_path / "labels.gz", tmp_path / "images.gz", dataset)
 
 
 def test_empty_files_are_refused(dataset, tmp_path):
     write_idx(tmp_path / "images.gz", np.zeros((0, 28, 28), np.uint8))
     write_idx(tmp_path / "labels.gz", np.zeros(0, np.uint8))
     with pytest.raises(UserError, match="is empty"):
-        read_pair(tmp_path / "images.gz", tmp_path / "labels.gz", dataset)
+        read_labels(tmp_path / "labels.gz", tmp_path / "images.gz", dataset)
 
 
 def test_an_impossible_validation_size_is_one_message(repository):

@@ -96,22 +96,6 @@ def test_train_json_is_the_last_row_of_the_history(repository):
     assert kept["loss_gap"] == pytest.approx(last["val_loss"] - last["loss"], abs=1e-6)
 
 
-def test_the_best_epoch_is_kept_when_asked_for(repository):
-    repository.set("train.keep=best", "train.epochs=6", "train.learning_rate=0.05")
-    repository.stages("train")
-    history = pd.read_csv(repository.folder / "plots/history.csv")
-    kept = json.loads(repository.read("metrics/train.json"))
-    assert kept["epoch"] == history.loc[history["val_loss"].idxmin(), "epoch"]
-    prepared = repository.folder / "data/prepared"
-    probabilities = forward_pass(
-        repository.read("models/model.keras"), np.load(prepared / "validation_images.npy")
-    )
-    labels = np.load(prepared / "validation_labels.npy")
-    assert kept["val_loss"] == pytest.approx(
-        -np.log(probabilities[range(len(labels)), labels]).mean(), rel=1e-3
-    )
-
-
 def test_the_cnn_has_the_same_bytes_whatever_the_number_of_cores(repository):
     repository.set("model.name=cnn", "model.filters=[4, 8]", "train.epochs=1")
     results = []

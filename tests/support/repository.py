@@ -116,8 +116,8 @@ class Repository:
         for assignment in assignments:
             name, _, value = assignment.partition("=")
             path = self.folder / file_of(name.split(".")[0])
-            values = parse_yaml(path.read_text())
-            set_dotted(values, name, parse_yaml(value))
+            values = read_yaml(path)
+            set_dotted(values, name, parse_yaml(value, assignment))
             write_yaml(path, values)
 
     def rewrite(self, path: str, content: str) -> None:
@@ -127,7 +127,7 @@ class Repository:
         """
         (self.folder / path).write_text(content)
         lock_file = self.folder / "dvc.lock"
-        lock = parse_yaml(lock_file.read_text())
+        lock = read_yaml(lock_file)
         for stage in lock["stages"].values():
             for file in [*stage.get("outs", []), *stage.get("deps", [])]:
                 if file["path"] == path:

@@ -41,13 +41,12 @@ def test_it_describes_the_other_models_and_trainings_too():
     assert "batch normalization and ReLU, dropout 0.3" in text
     settings = {
         "epochs": 9,
-        "keep": "last",
         "learning_rate_schedule": "cosine",
         "weight_decay": 0.0,
         "augmentation": "none",
     }
-    text = extra_settings(settings | {"use_ema": True})
-    assert text == ", learning rate schedule cosine, ema"
+    text = extra_settings(settings | {"weight_decay": 0.1})
+    assert text == ", learning rate schedule cosine, weight decay 0.1"
 
 
 def test_the_commonest_confusions_come_first():

@@ -4,7 +4,9 @@ Most are attacks: what somebody would do, by mistake or on purpose, to have a wo
 """
 
 import json
+import os
 import shutil
+import subprocess
 
 import pytest
 from ruamel.yaml import YAML
@@ -13,6 +15,7 @@ from fashion.errors import UserError
 from tests.support.repository import Repository, made_up_noise
 from tools.gate import check, evidence
 from tools.gate.declarations import find_refusals
+from tools.git import temporary_clone
 
 FAKE_RANDOM = """
 import sys
@@ -509,3 +512,16 @@ def test_in_ci_the_summary_has_the_report(gated, judged):
     summary = gated.folder.parent / "summary.md"
     judged(gated, "✓ holds", GITHUB_STEP_SUMMARY=str(summary))
     assert summary.read_text().startswith("### ✓ holds")
+
+
+def test_what_a_killed_check_left_is_removed_and_what_another_uses_is_not(gated, monkeypatch):
+    monkeypatch.chdir(gated.folder)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    tmp = gated.folder / ".dvc/tmp"
+    left, used = tmp / f"check-{ended.pid}-x", tmp / f"check-{os.getpid()}-x"
+    for folder in (left, used):
+        (folder / "stages").mkdir(parents=True)
+    with temporary_clone("check", "HEAD") as clone:
+        assert (clone / "dvc.yaml").exists()
+    assert used.exists() and not left.exists() and not clone.exists()

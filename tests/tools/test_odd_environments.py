@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from fashion.errors import UserError
-from fashion.strict_yaml import parse_yaml
+from fashion.strict_yaml import read_yaml
 from tests.support.commands import processes_in
 from tests.support.repository import PROJECT, Repository
 from tools import dataset, fsck, predict, rebuild
@@ -82,7 +82,7 @@ def test_after_a_commit_that_changes_nothing_of_them_experiments_are_not_trained
     compared.commit("The comparison")
     output = compared.python("tools.experiments")
     assert "longer: completed" in output and "longer: train" not in output
-    stages = parse_yaml((PROJECT / "dvc.yaml").read_text())["stages"]
+    stages = read_yaml(PROJECT / "dvc.yaml")["stages"]
     options = {
         (name, option)
         for name, stage in stages.items()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from fashion.strict_yaml import parse_yaml
+from fashion.strict_yaml import read_yaml
 from tools.rebuild import machine_note
 
 MARK = "differ from the committed ones"
@@ -69,7 +69,7 @@ def test_metrics_beyond_noise_are_named(clone, note):
 
 def test_bytes_that_differ_in_the_recorded_environment_are_no_matter_of_the_machine(clone, note):
     lock = clone.read("dvc.lock").decode()
-    outs = parse_yaml(lock)["stages"]["plot"]["outs"]
+    outs = read_yaml(clone.folder / "dvc.lock")["stages"]["plot"]["outs"]
     md5 = next(out["md5"] for out in outs if "loss" in out["path"])
     (clone.folder / "dvc.lock").write_text(lock.replace(md5, "f" * 32))
     clone.commit("A claim")

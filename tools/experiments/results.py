@@ -7,8 +7,7 @@ from functools import cached_property
 import pandas as pd
 
 from fashion.errors import UserError
-from fashion.strict_yaml import parse_yaml
-from tools.git import git_bytes
+from tools.git import git_bytes, yaml_at
 
 
 class Result:
@@ -16,7 +15,7 @@ class Result:
 
     def __init__(self, name: str, revision: str):
         self.name, self.revision = name, revision
-        self.params = parse_yaml(self.file_bytes("params.yaml"))
+        self.params = yaml_at(revision, "params.yaml")
         self.data, self.train, self.test = (
             json.loads(self.file_bytes(f"metrics/{part}.json"))
             for part in ("data", "train", "test")

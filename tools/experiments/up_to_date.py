@@ -8,14 +8,14 @@ from flatten_dict import flatten
 
 from fashion.environment import is_native_by_choice, is_x86_64, native_arithmetic
 from fashion.errors import UserError
-from fashion.strict_yaml import parse_yaml, read_yaml
+from fashion.strict_yaml import read_yaml
 from stages.params import PARAMS
 from tools.dvc import DVC_YAML, dvc
 from tools.experiments.backend import Backend, ExperimentSpec
 from tools.experiments.results import Result
 from tools.experiments.runner import experiments_lock, run_parallel
 from tools.fsck import cache_folder, verify_cache
-from tools.git import git, head, is_shallow, list_experiments
+from tools.git import git, head, is_shallow, list_experiments, yaml_at
 from tools.overrides import with_overrides
 
 # what makes the results, beside params.yaml
@@ -99,7 +99,7 @@ def refuse_to_replace(commit: str, planned: dict[str, dict[str, Any]]) -> None:
     changes = describe_changes(commit)
     if not changes:
         return
-    committed = parse_yaml(git("show", f"{commit}:{PARAMS}"))
+    committed = yaml_at(commit, PARAMS)
     lost = []
     for name, revision in list_experiments(commit).items():
         if name in planned and is_made_from(
@@ -118,7 +118,7 @@ def refuse_to_replace(commit: str, planned: dict[str, dict[str, Any]]) -> None:
 def describe_changes(commit: str) -> list[str]:
     """Say what of the pipeline differs from the commit: params with both values, files by name."""
     files = git("diff", "--name-only", commit, "--", *PIPELINE).split()
-    before, now = parse_yaml(git("show", f"{commit}:{PARAMS}")), read_yaml(PARAMS)
+    before, now = yaml_at(commit, PARAMS), read_yaml(PARAMS)
     old, new = flatten(before, reducer="dot"), flatten(now, reducer="dot")
     params = [
         f"{name}: {old.get(name)} -> {new.get(name)}"
@@ -162,7 +162,7 @@ def is_made_from(revision: str, commit: str | None, raw_params: dict) -> bool:
 
     Without a commit, from the code as it is in the working copy.
     """
-    before = parse_yaml(git("show", f"{revision}:{PARAMS}"))
+    before = yaml_at(revision, PARAMS)
     code = [revision, commit] if commit else [revision]
     return pipeline_params(before) == pipeline_params(raw_params) and not git(
         "diff", "--name-only", *code, "--", *PIPELINE
@@ -172,7 +172,7 @@ def is_made_from(revision: str, commit: str | None, raw_params: dict) -> bool:
 def missing_outputs(revision: str) -> list[str]:
     """Return the outputs of a revision that DVC should have in its cache and has not."""
     cache = cache_folder() / "files/md5"
-    stages = parse_yaml(git("show", f"{revision}:dvc.lock"))["stages"].values()
+    stages = yaml_at(revision, "dvc.lock")["stages"].values()
     in_git = set(git("ls-tree", "-r", "--name-only", revision).splitlines())
     return [
         out["path"]

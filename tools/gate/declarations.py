@@ -8,17 +8,17 @@ import re
 from pathlib import Path
 from typing import Any
 
-from fashion.strict_yaml import parse_yaml, read_yaml
+from fashion.strict_yaml import read_yaml
 from tools.dvc import DVC_YAML
 from tools.experiments.up_to_date import PIPELINE
-from tools.git import git
+from tools.git import git, yaml_at
 
 KINDS = ("deps", "params", "outs", "metrics", "plots")
 
 
 def find_refusals(baseline: str) -> list[str]:
     """Return a sentence for whatever in dvc.yaml or in Git's index would hide a change."""
-    before, now = parse_yaml(git("show", f"{baseline}:{DVC_YAML}")), read_yaml(DVC_YAML)
+    before, now = yaml_at(baseline, DVC_YAML), read_yaml(DVC_YAML)
     found = [
         f"{path} is code of the pipeline that Git does not track. `git add` it, or remove it"
         for path in _untracked_code()

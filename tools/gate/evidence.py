@@ -10,21 +10,18 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fashion.errors import UserError
-from fashion.strict_yaml import parse_yaml
+from fashion.strict_yaml import read_yaml
 from stages.dataset import read_description
 from tools.dvc import DVC_YAML, command, status, subprocess_env, use_cache
 from tools.fsck import DVC_LOCK, cache_folder, verify_cache
-from tools.git import git, git_bytes, local_clone
+from tools.git import git, git_bytes, temporary_clone, yaml_at
 
 TRAIN, TEST = Path("metrics/train.json"), Path("metrics/test.json")
 PREDICTIONS, MODEL, PREPARED = (
@@ -179,10 +176,8 @@ def read_predictions(content: bytes, source: str) -> pd.DataFrame:
 
 def read_lock(revision: str | None = None) -> dict[str, Any]:
     """Return the stages of dvc.lock, at a revision or in the workspace: what ran on what."""
-    content = (
-        git_bytes("show", f"{revision}:{DVC_LOCK}") if revision else Path(DVC_LOCK).read_bytes()
-    )
-    return parse_yaml(content)["stages"]
+    lock = yaml_at(revision, DVC_LOCK) if revision else read_yaml(Path(DVC_LOCK))
+    return lock["stages"]
 
 
 def md5_of(lock: dict[str, Any], path: Path) -> str | None:
@@ -220,7 +215,7 @@ class Yardstick:
         self.commit = commit
 
     def __enter__(self) -> "Yardstick":
-        self._stack = _clone(self.commit)
+        self._stack = temporary_clone("check", self.commit)
         self.folder = self._stack.__enter__()
         use_cache(cache_folder(), self.folder)
         _run(
@@ -282,26 +277,16 @@ def rerun() -> list[str]:
 
     The clone has the changes that are not committed.
     """
-    with _clone("HEAD", with_changes=True) as clone:
+    with temporary_clone("check", "HEAD", with_changes=True) as clone:
         use_cache(clone / ".dvc/cache", clone)
         _run(command("repro", "--force"), clone, "the pipeline can't be run from the raw data")
-        now = parse_yaml((clone / DVC_LOCK).read_bytes())["stages"]
+        now = read_yaml(clone / DVC_LOCK)["stages"]
     outs = [out for stage in read_lock().values() for out in stage.get("outs", [])]
     return [
         f"{out['path']} is not what the code makes of the raw data"
         for out in outs
         if md5_of(now, Path(out["path"])) != out["md5"]
     ]
-
-
-@contextmanager
-def _clone(commit: str, with_changes: bool = False) -> Iterator[Path]:
-    tmp = Path(".dvc/tmp")  # inside the project, so that relative data sources are found
-    tmp.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="check-", dir=tmp, ignore_cleanup_errors=True) as folder:
-        clone = Path(folder).resolve()
-        local_clone(clone, commit, with_changes)
-        yield clone
 
 
 def _run(words: list[str], folder: Path, failure: str) -> str:

@@ -11,7 +11,7 @@ from joblib import cpu_count
 
 from fashion.errors import UserError
 from fashion.files import write_json
-from fashion.strict_yaml import parse_yaml, read_yaml
+from fashion.strict_yaml import read_yaml
 from stages.dataset import DATASET
 from stages.params import PARAMS
 from tools.dvc import dvc
@@ -27,7 +27,7 @@ from tools.gate.noise import NOISE, REFERENCE, conditions, parse_noise
 from tools.gate.rules import Rules, fingerprint, parse_gate, parse_rules, read_files, rule_changes
 from tools.gate.sequential import HOLDS, REGRESSION, compare, plan_looks, verdict
 from tools.gate.summary import FAILED, PASSED, UNKNOWN, Report, escape, markdown
-from tools.git import git, list_experiments
+from tools.git import git, list_experiments, yaml_at
 
 PREFIX = "check-seed-"  # of experiments
 
@@ -168,7 +168,7 @@ def rules_of(commit: str, accepted: str | None) -> Rules:
         if accepted != fingerprint(here):
             raise CannotJudge("the baseline has no rules", "What is wrong", [str(error)]) from None
         return parse_rules(here, "the workspace")
-    params, dataset = (parse_yaml(git("show", f"{commit}:{path}")) for path in (PARAMS, DATASET))
+    params, dataset = (yaml_at(commit, path) for path in (PARAMS, DATASET))
     if rules.noise.params != conditions(params, dataset):
         raise UserError(
             f"{NOISE} of {commit[:7]} was measured for other params than it has,"
@@ -194,7 +194,7 @@ def decide(
     if rules.reference and rules.reference.metrics != rules.noise.metrics:
         baselines["reference"] = rules.reference.table[columns]
     plans = {name: plan_looks(table, gate, len(baselines)) for name, table in baselines.items()}
-    first = parse_yaml(git("show", f"{commit}:{PARAMS}"))["seed"]
+    first = yaml_at(commit, PARAMS)["seed"]
     order = list(dict.fromkeys([first, *rules.noise.seeds]))
     runs = {}
     if (seed := read_yaml(PARAMS)["seed"]) == first:

@@ -5,10 +5,8 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import Any
 
 from flatten_dict import flatten
-from ruamel.yaml import YAMLError
 
 from fashion.errors import UserError
 from fashion.strict_yaml import check_config, parse_yaml
@@ -56,14 +54,7 @@ def parse_rules(files: dict[str, bytes], where: str) -> Rules:
 
 def parse_gate(content: bytes, source: str) -> Gate:
     """Check the content of a gate.yaml. Raises UserError naming `source` and the key."""
-    return check_config(_parse(content, source), source, Gate)
-
-
-def _parse(content: bytes, source: str) -> Any:
-    try:
-        return parse_yaml(content)
-    except YAMLError as error:
-        raise UserError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
+    return check_config(parse_yaml(content, source), source, Gate)
 
 
 def _require_usable(noise: Noise, gate: Gate, source: str) -> None:
@@ -101,7 +92,7 @@ def rule_changes(before: dict[str, bytes], now: dict[str, bytes]) -> list[str]:
 
 
 def _flat(path: str, content: bytes) -> dict:
-    values = json.loads(content) if path.endswith(".json") else _parse(content, path)
+    values = json.loads(content) if path.endswith(".json") else parse_yaml(content, path)
     return flatten(values, reducer="dot")
 
 

@@ -16,7 +16,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pandas as pd
 
@@ -26,7 +25,7 @@ from fashion.strict_yaml import check_config, parse_yaml
 from tools.dvc import dvc, subprocess_env, use_cache
 from tools.gate.config import GATE, Gate
 from tools.gate.noise import parse_noise
-from tools.git import git, git_bytes, local_clone, resolve_revision
+from tools.git import git, git_bytes, resolve_revision, temporary_clone, yaml_at
 
 DVC_LOCK, ENVIRONMENT, NOISE = "dvc.lock", "metrics/environment.json", "metrics/noise.json"
 METRICS, EXPERIMENTS = ["metrics/train.json", "metrics/test.json"], "metrics/experiments.csv"
@@ -70,11 +69,7 @@ def main() -> int:
 @contextmanager
 def rebuilt(commit: str) -> Iterator[Path]:
     """A clone of the commit in which everything has been made anew from the raw data."""
-    tmp = Path(".dvc/tmp")  # inside the project, so that relative data sources are found
-    tmp.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="verify-", dir=tmp) as folder:
-        clone = Path(folder).resolve()
-        local_clone(clone, commit)
+    with temporary_clone("verify", commit) as clone:
         use_cache(clone / ".dvc/cache", clone)  # its own, also where a shared one is configured
         dvc("repro", "--force", folder=clone)
         if subprocess.run(
@@ -128,7 +123,7 @@ def arithmetic_of(metrics: str) -> str | None:
 
 def hashes(lock: bytes) -> dict[str, tuple[str, str]]:
     """Stage and MD5 of every output in a dvc.lock, by path."""
-    stages = parse_yaml(lock)["stages"]
+    stages = parse_yaml(lock, str(DVC_LOCK))["stages"]
     return {
         out["path"]: (name, out["md5"])
         for name, stage in stages.items()
@@ -184,7 +179,7 @@ def beyond_noise(commit: str, clone: Path) -> list[str]:
     """
     from scipy.stats import t  # slow, so only where it is needed
 
-    gate = check_config(parse_yaml(git("show", f"{commit}:{GATE}")), str(GATE), Gate)
+    gate = check_config(yaml_at(commit, GATE), str(GATE), Gate)
     noise = parse_noise(git("show", f"{commit}:{NOISE}"), f"{NOISE} of {commit[:7]}").table
     pairs = {}
     for path in METRICS:

@@ -104,16 +104,13 @@ def extra_settings(train: dict) -> str:
 
     For example ", learning rate schedule cosine, weight decay 0.05".
     """
-    plain = {"epochs", "batch_size", "learning_rate", "keep"}
+    plain = {"epochs", "batch_size", "learning_rate"}
     chosen = {
         name: value
         for name, value in train.items()
         if name not in plain and value not in (0, "none", "constant")
     }
-    return "".join(
-        f", {name.removeprefix('use_').replace('_', ' ')}{'' if value is True else f' {value}'}"
-        for name, value in chosen.items()
-    )
+    return "".join(f", {name.replace('_', ' ')} {value}" for name, value in chosen.items())
 
 
 def results(test: dict, noise: pd.DataFrame) -> pd.DataFrame:
