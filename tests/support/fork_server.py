@@ -34,12 +34,18 @@ class ForkServer:
     def __init__(self):
         self.connection, theirs = socket.socketpair()
         with theirs:
-            subprocess.Popen(
+            self.process = subprocess.Popen(
                 [sys.executable, __file__, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdout=subprocess.DEVNULL,
                 env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # forking wants a single thread
             )
+
+        atexit.register(self.end)
+
+    def end(self) -> None:
+        self.connection.close()
+        self.process.wait()
 
     def run(self, words: list[str], folder: Path, env: dict[str, str]) -> tuple[int, str]:
         """Do `python -m` with these words; return exit status and output, errors included."""
