@@ -91,9 +91,11 @@ class BackgroundCommand:
         """End the command at once, and then all that it has started, as a power cut would."""
         self.process.kill()
         self.process.wait()
-        for process in processes_in(self.repository.folder):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        while left := processes_in(self.repository.folder):  # or just begun by one of them
+            for process in left:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(left, TIMEOUT)
 
 
 @contextmanager
