@@ -90,20 +90,21 @@ def test_a_stage_does_what_it_declares_and_all_of_it(repository, stage):
     assert made == known["outputs"]
 
 
-@pytest.mark.parametrize(
-    ("cheat", "problem"),
-    [
-        ("open('plots/history.csv').close()", "reads plots/history.csv"),
-        ("open('metrics/extra.json', 'w').close()", "writes metrics/extra.json"),
-        ("open('metrics/test.json', 'a').close()", "writes metrics/test.json"),
-        ("import os; os.close(os.open('notes.txt', os.O_CREAT | os.O_WRONLY))", "writes notes.txt"),
-        ("import fashion.synthetic", "imports fashion/synthetic.py"),
-    ],
-)
-def test_a_stage_that_cheats_is_caught(repository, cheat, problem):
-    path = repository.folder / "stages/prepare.py"
-    path.write_text(path.read_text().replace("    raw, names =", f"    {cheat}\n    raw, names ="))
-    assert audit(repository, "prepare")[0] == [problem]
+CHEATS = {
+    "open('plots/history.csv').close()": "reads plots/history.csv",
+    "open('metrics/extra.json', 'w').close()": "writes metrics/extra.json",
+    "open('metrics/test.json', 'a').close()": "writes metrics/test.json",
+    "import os; os.close(os.open('notes.txt', os.O_CREAT | os.O_WRONLY))": "writes notes.txt",
+    "import fashion.synthetic": "imports fashion/synthetic.py",
+}
+
+
+def test_a_stage_that_cheats_is_caught_each_time(repository):
+    path, cheats = repository.folder / "stages/prepare.py", "".join(f"    {c}\n" for c in CHEATS)
+    source = path.read_text()
+    assert "    raw, names =" in source
+    path.write_text(source.replace("    raw, names =", f"{cheats}    raw, names ="))
+    assert sorted(audit(repository, "prepare")[0]) == sorted(CHEATS.values())
 
 
 def test_all_params_are_checked_first(repository):

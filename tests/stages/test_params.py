@@ -184,22 +184,17 @@ def places(section: Any, path: tuple = ()) -> list[tuple]:
 PARAMS = YAML(typ="safe").load(COMMITTED)
 
 
-@settings(
-    max_examples=1000, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
+CHANGES = st.tuples(
     st.sampled_from(places(PARAMS)),
     st.sampled_from(["set", "delete", "add"]),
     VALUES,
     st.text(max_size=9),
 )
-def test_generated_params_are_refused_or_taken_as_they_are(
-    tmp_path, memory_below, place, action, value, name
-):
-    """Never raise another error than UserError, never turn a value into another.
 
-    And never take a GiB of memory, never 2 s.
-    """
+
+def refused_or_taken_as_they_are(path: Path, change: tuple) -> None:
+    """Change params, and read them: that raises UserError, or returns the very values."""
+    place, action, value, name = change
     params = copy.deepcopy(PARAMS)
     section = params
     for key in place[:-1]:
@@ -210,15 +205,33 @@ def test_generated_params_are_refused_or_taken_as_they_are(
         section[place[-1]] = value
     else:
         section[name] = value
-    YAML(typ="safe").dump(params, tmp_path / "params.yaml")
+    YAML(typ="safe").dump(params, path)
+    try:
+        read = read_params(path)
+    except UserError as error:
+        assert "params.yaml: " in str(error)
+    else:
+        taken = read.model_dump(mode="json", exclude_none=True)
+        assert json.dumps(taken, sort_keys=True) == json.dumps(params, sort_keys=True)
+
+
+@settings(
+    max_examples=1000, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(CHANGES)
+def test_generated_params_are_refused_or_taken_as_they_are(tmp_path, change):
+    """Never another error than UserError, never a value turned into another, never 2 s."""
+    refused_or_taken_as_they_are(tmp_path / "params.yaml", change)
+
+
+@settings(
+    max_examples=50, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(CHANGES)
+def test_generated_params_never_take_a_gib_of_memory(tmp_path, memory_below, change):
+    """Fewer of them, as memory is counted slowly."""
     with memory_below(2**30):
-        try:
-            read = read_params(tmp_path / "params.yaml")
-        except UserError as error:
-            assert "params.yaml: " in str(error)
-        else:
-            taken = read.model_dump(mode="json", exclude_none=True)
-            assert json.dumps(taken, sort_keys=True) == json.dumps(params, sort_keys=True)
+        refused_or_taken_as_they_are(tmp_path / "params.yaml", change)
 
 
 @settings(

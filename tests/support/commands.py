@@ -18,23 +18,32 @@ from tests.support.repository import Repository
 TIMEOUT = 180  # seconds; what is waited for comes much sooner
 
 
-def call(main: Callable[[], None], folder: Path, *arguments: str, **variables: str) -> str:
-    """Call a command's `main` in a folder, as `python -m` would, but in this process.
+@contextmanager
+def typed(folder: Path, *words: str, **variables: str) -> Iterator[None]:
+    """A block that runs as `python -m` with these words would in a folder, but in this process.
 
-    `variables` are further environment variables. Return what it printed; what other commands
-    print that it runs is not part of that.
+    `variables` are further environment variables.
     """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    output = io.StringIO()
     try:
-        with chdir(folder), redirect_stdout(output), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", [main.__module__, *arguments])
+        with chdir(folder), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", list(words))
             for name, value in Repository(folder).env(**variables).items():
                 patch.setenv(name, value)
-            main()
+            yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def call(main: Callable[[], None], folder: Path, *arguments: str, **variables: str) -> str:
+    """Call a command's `main`, typed with these arguments, for what is neither error nor usage.
+
+    Return what it printed; what other commands print that it runs is not part of that.
+    """
+    output = io.StringIO()
+    with typed(folder, main.__module__, *arguments, **variables), redirect_stdout(output):
+        main()
     return output.getvalue()
 
 
@@ -82,9 +91,11 @@ class BackgroundCommand:
         """End the command at once, and then all that it has started, as a power cut would."""
         self.process.kill()
         self.process.wait()
-        for process in processes_in(self.repository.folder):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        while left := processes_in(self.repository.folder):  # or just begun by one of them
+            for process in left:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(left, TIMEOUT)
 
 
 @contextmanager

@@ -9,15 +9,18 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import chdir
 from pathlib import Path
 from statistics import NormalDist
 
 from ruamel.yaml import YAML
 
+from fashion.environment import describe_environment, native_arithmetic
 from fashion.strict_yaml import parse_yaml, read_yaml
 from stages.dataset import DATASET, read_dataset
 from stages.params import PARAMS
+from tests.support.fork_server import fork_server, starts_alike
 from tools.dataset import describe_dataset, write_dataset
 from tools.demo import NAME
 from tools.dvc import subprocess_env
@@ -72,16 +75,17 @@ class Repository:
             text=True,
             check=False,
         )
-        assert status in (None, result.returncode), (
-            f"{' '.join(words)} exited with {result.returncode}:\n{result.stdout}"
-        )
-        return result.stdout
+        return expect(status, result.returncode, result.stdout, words)
 
     def env(self, **variables: str) -> dict[str, str]:
         return subprocess_env(**IDENTITY) | dict.fromkeys(NOT_OURS, "") | variables
 
-    def python(self, module: str, *arguments: str, **keywords) -> str:
-        return self.run(sys.executable, "-m", module, *arguments, **keywords)
+    def python(self, *words: str, status: int | None = 0, **variables: str) -> str:
+        """Run `python -m` with a module and its arguments, as `run` does, but it starts sooner."""
+        env = self.env(**variables)
+        if not starts_alike(env):
+            return self.run(sys.executable, "-m", *words, status=status, **variables)
+        return expect(status, *fork_server().run(list(words), self.folder, env), words)
 
     def dvc(self, *arguments: str, **keywords) -> str:
         return self.python("dvc", *arguments, **keywords)
@@ -154,6 +158,12 @@ class Repository:
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in files}
 
 
+def expect(status: int | None, found: int, output: str, words: Sequence[str]) -> str:
+    """Return a command's output, where it has exited with `status`, or that is None."""
+    assert status in (None, found), f"{' '.join(words)} exited with {found}:\n{output}"
+    return output
+
+
 def made_up_noise(repository: Repository, std: float = 0.01, seeds: int = 30) -> None:
     """Write metrics/noise.json: normal values with the run's metrics as mean."""
     quantiles = NormalDist().inv_cdf
@@ -199,11 +209,12 @@ def toy_project(folder: Path) -> Repository:
     Those write the same kinds of files, in a tenth of a second each and without TensorFlow: what
     the tools need of a pipeline is what DVC tracks.
     """
-    repository = copy_project(folder)
+    repository = copy_project(folder, leave_out=("tests/", "bench/", "docs/", "requirements-"))
     for stage in (folder / "stages").glob("*.py"):
         if stage.name not in ("params.py", "dataset.py"):
             stage.unlink()
-    shutil.copytree(TOY, folder, dirs_exist_ok=True)
+    shutil.copy(TOY / "dvc.yaml", folder)
+    copy_toy_stages(folder, "prepare", "train", "evaluate", "plot")
     repository.set(
         "name=toy squares",
         "image_shape=[2, 2]",
@@ -215,13 +226,25 @@ def toy_project(folder: Path) -> Repository:
     return repository
 
 
-def copy_project(folder: Path) -> Repository:
-    """Copy the working copy without its results into a new Git repository."""
+def copy_toy_stages(folder: Path, *stages: str) -> None:
+    """Put stages of the toy pipeline in the place of a project's own."""
+    for stage in ("machine", *stages):
+        shutil.copy(TOY / f"stages/{stage}.py", folder / "stages")
+    machine = {"environment": describe_environment({}), "arithmetic": native_arithmetic({})}
+    (folder / "stages/machine.json").write_text(json.dumps(machine))
+
+
+def copy_project(folder: Path, leave_out: tuple[str, ...] = ()) -> Repository:
+    """Copy the working copy without its results into a new Git repository.
+
+    `leave_out` is how the paths of other files begin that are not needed.
+    """
+    results = ("metrics/", "plots/", "dvc.lock")
     repository = Repository(folder)
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listing, cwd=PROJECT, capture_output=True, check=True).stdout
     for name in os.fsdecode(names).rstrip("\0").split("\0"):
-        if (PROJECT / name).is_file() and not name.startswith(("metrics/", "plots/", "dvc.lock")):
+        if (PROJECT / name).is_file() and not name.startswith(results + leave_out):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(PROJECT / name, folder / name)
     repository.run("git", "init", "--quiet", "--initial-branch=main")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from fashion.errors import exit_on_user_error
+from tests.support.commands import typed
 from tests.support.repository import Repository
 
 
@@ -18,21 +19,22 @@ def clone(committed, tmp_path) -> Repository:
 
 
 @pytest.fixture
-def call(monkeypatch, capfd) -> Callable[..., str]:
-    """Run a command's `main` here, as Repository.python runs it in a process of its own.
+def call(capfd) -> Callable[..., str]:
+    """Run a command here as Repository.python does in a process of its own.
 
-    That spares it the start of Python and its imports.
+    Unlike `call` of tests/support/commands.py it returns all that was printed, also by commands
+    that it runs, and expects an exit status.
     """
 
     def run(repository, module, *arguments: str, status: int = 0, **variables: str) -> str:
         capfd.readouterr()  # of whatever ran before
-        with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
-            patch.chdir(repository.folder)
-            patch.setattr(sys, "argv", [module.__name__, *arguments])
-            for name, value in repository.env(**variables).items():
-                patch.setenv(name, value)
-            with exit_on_user_error(module.__name__.rpartition(".")[2]):
-                sys.exit(module.main())
+        words = [module.__name__, *arguments]
+        with (
+            typed(repository.folder, *words, **variables),
+            pytest.raises(SystemExit) as end,
+            exit_on_user_error(module.__name__.rpartition(".")[2]),
+        ):
+            sys.exit(module.main())
         output, code = "".join(capfd.readouterr()), end.value.code
         if isinstance(code, str):  # a message: Python shows it, and exits with 1
             output, code = f"{output}{code}\n", 1

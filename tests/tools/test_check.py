@@ -17,18 +17,17 @@ from tools.gate import check, evidence
 from tools.gate.declarations import find_refusals
 from tools.git import temporary_clone
 
-FAKE_NUMPY = """
+FAKE_RANDOM = """
 import sys
 here = sys.path.pop(0)
-del sys.modules["numpy"]
-import numpy
+del sys.modules["random"]
+import random
 sys.path.insert(0, here)
 if sys.argv[0].endswith("stages/evaluate.py"):
-    generator = numpy.random.default_rng(0).random
-    class Easy:
-        def random(self, count):
-            return generator(count) * 0.6
-    numpy.random.default_rng = lambda seed: Easy()
+    class Easy(random.Random):
+        def random(self):
+            return super().random() * 0.6
+    random.Random = Easy
 """
 STD = 0.005
 METRICS = (
@@ -36,7 +35,7 @@ METRICS = (
     " loss: {better: lower, margin: 0.1}, val_accuracy: {better: higher, margin: 0.015}"
 )
 A_BIT_WORSE = "train.learning_rate=0.0013"  # by 0.0085, which one run can't tell from chance
-WORSE = "train.learning_rate=0.0015"  # by 0.0132: three can
+WORSE = "train.learning_rate=0.00145"  # by 0.0121: three can
 MUCH_WORSE = "train.learning_rate=0.003"
 
 
@@ -161,10 +160,10 @@ def test_slow_decline_is_seen_against_the_reference(gated, judged):
 
 
 def test_a_floor_holds_whatever_the_baseline(gated, judged):
-    gated.set("metrics.accuracy.floor=0.64")
+    gated.set("metrics.accuracy.floor=0.694")
     gated.commit("A floor")
     run_again(gated, "train.learning_rate=0.00105")
-    assert "its floor is 0.64" in judged(gated, "✗ regression")
+    assert "its floor is 0.694" in judged(gated, "✗ regression")
 
 
 # Who sets the rules
@@ -204,7 +203,7 @@ def test_inflated_noise_does_not_hide_a_regression(gated, judged):
     gated.set("metrics.accuracy.floor=0.0", "metrics.accuracy.margin=0.9")
     run_again(gated, MUCH_WORSE)
     report = judged(gated, "✗ regression")
-    assert "metrics.accuracy: 0.6375 ± 0.0050 of 30 -> 1.1375 ± 0.5090 of 30" in report
+    assert "metrics.accuracy: 0.6950 ± 0.0050 of 30 -> 1.1950 ± 0.5090 of 30" in report
 
 
 def test_without_rules_in_the_baseline_those_here_hold_once_they_are_accepted(gated, judged):
@@ -233,9 +232,9 @@ def test_other_test_images_are_no_yardstick(gated, judged):
     edit(
         gated,
         "stages/prepare.py",
-        '    np.save(prepared / f"{split}_labels.npy", labels)\n',
-        '    np.save(prepared / f"{split}_labels.npy", labels)\n'
-        "    labels = labels + (np.arange(count) < 3) * (split == 'test')\n",
+        '    save(prepared / f"{split}_images.npy"',
+        "    labels = b'abc' + labels[3:] if split == 'test' else labels\n"
+        '    save(prepared / f"{split}_images.npy"',
     )
     run_again(gated)
     report = judged(gated, "? can't judge, measured on other images")
@@ -252,8 +251,8 @@ def test_an_evaluation_that_leaves_images_out_is_noticed(gated, judged):
     edit(
         gated,
         "stages/evaluate.py",
-        "right = 0.9",
-        "labels, difficulty, chance = labels[:300], difficulty[:300], chance[:300]\nright = 0.9",
+        "labels = list(content[header:])",
+        "labels = list(content[header:])[:300]",
     )
     run_again(gated)
     assert "300 rows for 400 test images" in judged(gated, "? can't judge, results contradict")
@@ -263,14 +262,14 @@ def test_another_definition_of_a_metric_is_noticed(gated, judged):
     edit(gated, "stages/evaluate.py", '"accuracy": accuracy,', '"accuracy": accuracy ** 0.5,')
     run_again(gated)
     report = judged(gated, "? can't judge, results contradict each other")
-    assert "accuracy is 0.7" in report and "0.6375" in report
+    assert "accuracy is 0.8" in report and "0.695" in report
 
 
 def test_predictions_that_are_no_longer_the_model_s_are_noticed(gated, judged):
     edit(gated, "stages/evaluate.py", '< model["accuracy"]', '< model["accuracy"] + 0.2')
     run_again(gated)
     report = judged(gated, "? can't judge, the baseline's code gives other scores")
-    assert "by the baseline's" in report and "accuracy is 0.8" in report
+    assert "by the baseline's" in report and "accuracy is 0.9" in report
 
 
 def test_an_evaluation_that_is_honest_about_one_seed_alone_is_noticed(gated, judged):
@@ -342,7 +341,7 @@ def test_metrics_edited_with_their_md5_are_noticed(gated, judged, values, verdic
         (
             lambda lines: [lines[0]]
             + [f"{line.split(',')[0]}," * 2 + "1.0,0" for line in lines[1:]],
-            "accuracy is 0.6375",
+            "accuracy is 0.695",
         ),
     ],
     ids=["empty", "without rows", "cut", "uneven", "sorted", "without header", "all right"],
@@ -463,7 +462,7 @@ def test_code_that_git_does_not_track_is_refused(gated, monkeypatch, ignored):
 
 def test_code_in_the_place_of_a_library_is_noticed(gated, judged):
     """Python finds it first, and no stage declares it."""
-    (gated.folder / "numpy.py").write_text(FAKE_NUMPY)
+    (gated.folder / "random.py").write_text(FAKE_RANDOM)
     run_again(gated, WORSE)
     judged(gated, "? can't judge, the baseline's code gives other scores")
 

@@ -1,17 +1,16 @@
 import json
-import shutil
 import sys
 
 import pytest
 
-from tests.support.repository import TOY, Repository
+from tests.support.repository import Repository, copy_toy_stages
 
 NAME = "drawn garments (not Fashion-MNIST)"
 
 
 def test_the_demo_runs_on_drawn_garments_and_changes_nothing_tracked(repository):
-    for stage in ("train", "evaluate", "plot"):  # what is not the demo's own takes no time
-        shutil.copy(TOY / f"stages/{stage}.py", repository.folder / "stages")
+    # what is not the demo's own takes no time
+    copy_toy_stages(repository.folder, "train", "evaluate", "plot")
     repository.set("name=Fashion-MNIST", "train.epochs=1")
     repository.commit("A commit that names the real data")
     before = repository.results()

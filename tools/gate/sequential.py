@@ -135,11 +135,12 @@ def _bounds(statistics: np.ndarray, newly: np.ndarray) -> list[float]:
 
 def compare(baseline: pd.DataFrame, now: pd.DataFrame, gate: Gate) -> list[Comparison]:
     """Compare runs with the baseline's, metric by metric; both have seeds as index."""
+    _, first, second = np.intersect1d(baseline.index, now.index, return_indices=True)  # the pairs
     comparisons = []
     for metric, rule in gate.metrics.items():
         sign = -1 if rule.better == "higher" else 1
-        before, after = baseline[metric], now[metric]
-        std = before.std()
+        before, after = baseline[metric].to_numpy(), now[metric].to_numpy()
+        std = before.std(ddof=1)
         comparisons.append(
             Comparison(
                 metric,
@@ -148,7 +149,7 @@ def compare(baseline: pd.DataFrame, now: pd.DataFrame, gate: Gate) -> list[Compa
                 loss=float(sign * (after.mean() - before.mean())),
                 standard_error=float(std * np.sqrt(1 / len(after) + 1 / len(before))),
                 margin=rule.margin,
-                paired_t=_paired_t(sign * (after - before).dropna())
+                paired_t=_paired_t(sign * (after[second] - before[first]))
                 if metric in PAIRED_METRICS
                 else None,
             )
@@ -156,10 +157,10 @@ def compare(baseline: pd.DataFrame, now: pd.DataFrame, gate: Gate) -> list[Compa
     return comparisons
 
 
-def _paired_t(losses: pd.Series) -> float | None:
+def _paired_t(losses: np.ndarray) -> float | None:
     if len(losses) < 2:
         return None
-    error = losses.std() / np.sqrt(len(losses))
+    error = losses.std(ddof=1) / np.sqrt(len(losses))
     if error == 0:
         return 0.0 if losses.mean() == 0 else float(np.copysign(1e9, losses.mean()))
     return float(losses.mean() / error)

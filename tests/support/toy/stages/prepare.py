@@ -4,12 +4,18 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from fashion.strict_yaml import read_yaml
+from ruamel.yaml import YAML
 
 TRAINING, TEST = 1200, 400  # images
-prepare, dataset = (read_yaml(Path(f"{name}.yaml")) for name in ("params", "dataset"))
+
+
+def save(path: Path, shape: tuple, content: bytes) -> None:
+    """Write an array of bytes in NumPy's format, version 1.0, without NumPy."""
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00\x76\x00" + header.encode() + content)
+
+
+prepare, dataset = (YAML(typ="safe").load(Path(f"{name}.yaml")) for name in ("params", "dataset"))
 names, validation = dataset["class_names"], prepare["prepare"]["validation_size"]
 if validation >= TRAINING:
     sys.exit(f"prepare: prepare.validation_size: {validation} of {TRAINING} images leave none")
@@ -17,9 +23,9 @@ counts = {"train": TRAINING - validation, "validation": validation, "test": TEST
 prepared = Path("data/prepared")
 prepared.mkdir(parents=True, exist_ok=True)
 for split, count in counts.items():
-    labels = np.arange(count, dtype=np.uint8) % len(names)
-    np.save(prepared / f"{split}_labels.npy", labels)
-    np.save(prepared / f"{split}_images.npy", np.tile(labels[:, None, None], (1, 2, 2)))
+    labels = bytes(i % len(names) for i in range(count))
+    save(prepared / f"{split}_labels.npy", (count,), labels)
+    save(prepared / f"{split}_images.npy", (count, 2, 2), bytes(x for x in labels for _ in "four"))
 description = {key: dataset[key] for key in ("name", "image_shape", "class_names")}
 (prepared / "dataset.json").write_text(json.dumps(description))
 Path("metrics").mkdir(exist_ok=True)

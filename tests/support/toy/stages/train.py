@@ -7,12 +7,13 @@ import sys
 import time
 from pathlib import Path
 
-from fashion.environment import arithmetic, record_environment
+from ruamel.yaml import YAML
+
 from fashion.epoch_line import COLUMNS, format_epoch
-from fashion.strict_yaml import read_yaml
+from stages.machine import arithmetic, record_environment
 
 SECONDS = 0.0  # an epoch
-params = read_yaml(Path("params.yaml"))
+params = YAML(typ="safe").load(Path("params.yaml"))
 train = params["train"]
 if train["learning_rate"] >= 1:
     sys.exit("train: training diverged: the loss is not a number in epoch 1")
@@ -38,5 +39,6 @@ metrics |= {"parameters": 1} | arithmetic()
 Path("metrics/train.json").write_text(json.dumps(metrics, indent=2) + "\n")
 Path("models").mkdir(exist_ok=True)
 model = {"accuracy": accuracy, "seed": params["seed"], "model": params["model"], "train": train}
-Path("models/model.keras").write_text(json.dumps(model))
-record_environment(Path("metrics/environment.json"), Path("models/model.keras"))
+content = json.dumps(model).encode()
+Path("models/model.keras").write_bytes(content)
+record_environment(content)

@@ -1,0 +1,55 @@
+"""Commands that tests run are forked, and come to the same as processes of their own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.fork_server import fork_server, starts_alike
+
+SHOWN = """
+import atexit, os, sys, threading
+atexit.register(print, "at the end")
+print(__name__, sys.argv, sys.path[0], os.getcwd(), os.environ["WORD"], sys.stdout.isatty())
+"""
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "pass",
+        "sys.exit()",
+        "sys.exit(3)",
+        "sys.exit('a message')",
+        "raise KeyError('an error')",
+        "import no_such_module",
+        "os._exit(5)",
+        "os.abort()",
+        "threading.Timer(0.1, print, ['of a thread']).start()",
+        "os.system('echo of another process')",
+    ],
+)
+def test_a_forked_command_prints_and_ends_as_one_of_its_own(tmp_path, end):
+    (tmp_path / "command.py").write_text(f"{SHOWN}{end}\n")
+    words, env = ["command", "one", "a b"], os.environ | {"WORD": "ü"}
+    alone = subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=tmp_path,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    status, output = fork_server().run(words, tmp_path, env)
+    assert status == alone.returncode
+    # of a traceback, the frames differ
+    assert [line for line in output.splitlines() if line[0] != " "] == [
+        line for line in alone.stdout.splitlines() if line[0] != " "
+    ]
+
+
+def test_what_python_reads_as_it_starts_is_left_to_a_process_of_its_own():
+    assert starts_alike(os.environ | {"CI": "true"})
+    assert not starts_alike(os.environ | {"PYTHONIOENCODING": "ascii"})
