@@ -9,7 +9,8 @@ import pytest
 from tests.support.fork_server import fork_server, starts_alike
 
 SHOWN = """
-import atexit, os, sys, threading
+import atexit, builtins, functools, os, sys, threading
+print = functools.partial(builtins.print, flush=True)  # so that all comes in its order
 atexit.register(print, "at the end")
 print(__name__, sys.argv, sys.path[0], os.getcwd(), os.environ["WORD"], sys.stdout.isatty())
 """
