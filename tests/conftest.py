@@ -7,6 +7,7 @@ import os
 import shutil
 import tracemalloc
 from collections.abc import Callable, Iterator
+from compileall import compile_dir
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -104,6 +105,7 @@ def built_toy(tmp_path_factory) -> Path:
 
     def build(folder: Path) -> None:
         toy = toy_project(folder)
+        compile_dir(folder, quiet=1)  # once, not in each copy
         toy.dvc("repro")
         toy.commit("Its results")
 

@@ -64,13 +64,13 @@ def ray_node(home: Path, *options: str) -> Iterator[psutil.Popen]:
 
 
 @contextmanager
-def ray_cluster(folder: Path, nodes: int) -> Iterator[tuple[str, list[Path]]]:
+def ray_cluster(folder: Path, nodes: int, *options: str) -> Iterator[tuple[str, list[Path]]]:
     """Yield the address of a cluster, and the homes of its nodes, which are folders in `folder`.
 
-    The first node is the head.
+    The first node is the head, started with these further options.
     """
     port = free_port()
-    head = ["--head", f"--port={port}", "--include-dashboard=false"]
+    head = ["--head", f"--port={port}", "--include-dashboard=false", *options]
     address, homes = f"127.0.0.1:{port}", [folder / f"node-{i}" for i in range(nodes)]
     with ExitStack() as stack:
         for home in homes:
