@@ -25,17 +25,17 @@ def dvc(*arguments: str, folder: Path = Path(), **variables: str) -> None:
         )
 
 
-def status() -> dict[str, list]:
+def status(stage: str | None = None) -> dict[str, list]:
     """Return what `dvc status` finds in the workspace, by stage; nothing where all is up to date.
 
-    Raises UserError where DVC can't tell.
+    Of one stage and those before it, or of all. Raises UserError where DVC can't tell.
     """
     from dvc.exceptions import DvcException  # slow, so only where it is needed
     from dvc.repo import Repo
 
     try:
         with Repo() as repo:
-            return repo.status()
+            return repo.status(targets=stage, with_deps=True)
     except DvcException as error:
         raise UserError(f"`dvc status` fails: {error}") from None
 

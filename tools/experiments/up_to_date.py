@@ -10,7 +10,7 @@ from fashion.environment import is_native_by_choice, is_x86_64, native_arithmeti
 from fashion.errors import UserError
 from fashion.strict_yaml import read_yaml
 from stages.params import PARAMS
-from tools.dvc import DVC_YAML, dvc
+from tools.dvc import DVC_YAML, dvc, status
 from tools.experiments.backend import Backend, ExperimentSpec
 from tools.experiments.results import Result
 from tools.experiments.runner import experiments_lock, run_parallel
@@ -86,7 +86,8 @@ def _params_of(planned: dict[str, dict[str, Any]], raw_params: dict) -> dict[str
 def prepare_data(backend: Backend | None = None) -> None:
     """Make raw and prepared data once, to be shared through DVC's cache, or by another backend."""
     verify_cache()
-    dvc("repro", "prepare")
+    if status("prepare"):
+        dvc("repro", "prepare")
     if backend:
         dvc("push")
 
