@@ -106,13 +106,21 @@ def trainings(homes: list[Path]) -> list[psutil.Process]:
 
 
 @on_cluster
-def test_trials_land_on_both_nodes_and_give_the_bytes_of_a_local_run(team, cluster, local_trials):
+def test_trials_land_on_all_nodes_and_one_killed_in_the_middle_costs_only_time(
+    team, tmp_path, cluster, local_trials
+):
     address, homes = cluster
     team.slow_training(SLOW)
     push(team, "Slow")
-    output = team.python("tools.experiments", "--ray", address)
-    assert all(has_worked(home, team) for home in homes)
-    assert "a: epoch 2/2" in output and set(experiments(team)) == {"a", "b", "c"}
+    third = tmp_path / "third"
+    with (
+        ray_node(third, f"--address={address}") as node,
+        begin(team, "tools.experiments", "--ray", address) as command,
+    ):
+        command.wait_until(lambda: all(has_worked(home, team) for home in (*homes, third)))
+        end(node)
+        assert command.wait() == 0, command.output
+    assert "a: epoch 2/2" in command.output
     assert experiments(team) == local_trials
     for name in "abc":
         team.dvc("exp", "apply", "--quiet", name)  # with its model, which has come along
@@ -179,22 +187,6 @@ def test_what_killed_tasks_left_is_removed(tmp_path, monkeypatch):
         (tmp_path / folder / "clone").mkdir(parents=True)
     remove_stale_folders()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trial", f"trial-{os.getpid()}-x"]
-
-
-@on_cluster
-def test_a_node_killed_in_the_middle_costs_only_time(team, tmp_path, cluster, local_trials):
-    address, _ = cluster
-    team.slow_training(SLOW)
-    push(team, "Slow")
-    home = tmp_path / "another"
-    with (
-        ray_node(home, f"--address={address}") as another,
-        begin(team, "tools.experiments", "--ray", address) as command,
-    ):
-        command.wait_until(lambda: has_worked(home, team))
-        end(another)
-        assert command.wait() == 0, command.output
-    assert experiments(team) == local_trials
 
 
 @on_cluster
