@@ -144,6 +144,7 @@ def built_record(built_toy, tmp_path_factory) -> Path:
         toy.python("tools.experiments")
         made_up_noise(toy)
         toy.commit("The table, and made-up noise")
+        toy.python("tools.experiments")  # kept with this commit too
 
     return made_once(tmp_path_factory, "built_record", record) / "project"
 
