@@ -29,16 +29,6 @@ ImportError: é cannot open shared object file, while I0000 or cuInit stand only
 """
 
 
-def test_import_is_silent():
-    # this process has imported the backend, which set the variable: without it, as a user's shell
-    # starts
-    env = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    result = subprocess.run(
-        [sys.executable, "-c", "import fashion.backend"], env=env, capture_output=True, text=True
-    )
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-
-
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the settings are for x86-64 alone")
 @pytest.mark.parametrize(
     ("chosen", "expected"),

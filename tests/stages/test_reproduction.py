@@ -33,7 +33,10 @@ def uneven(built, tmp_path_factory):
 
 
 def train_and_evaluate(repository: Repository, cores: str, threads: str, **variables: str) -> None:
-    """Do so on so many cores and with so many threads, and see that nothing else is printed."""
+    """Do so on so many cores and with so many threads, and see that nothing else is printed.
+
+    As TensorFlow would, as soon as it is imported.
+    """
     variables |= {"TF_NUM_INTEROP_THREADS": threads, "OMP_NUM_THREADS": threads}
     printed = repository.stages("train", "evaluate", cores=cores, **variables).splitlines()
     assert [line.split()[:2] for line in printed] == [["epoch", "1/2"], ["epoch", "2/2"]]

@@ -78,7 +78,9 @@ class Repository:
         return expect(status, result.returncode, result.stdout, words)
 
     def env(self, **variables: str) -> dict[str, str]:
-        return subprocess_env(**IDENTITY) | dict.fromkeys(NOT_OURS, "") | variables
+        env = subprocess_env(**IDENTITY) | dict.fromkeys(NOT_OURS, "") | variables
+        env.pop("TF_CPP_MIN_LOG_LEVEL", None)  # which fashion/backend.py may have set here
+        return env
 
     def python(self, *words: str, status: int | None = 0, **variables: str) -> str:
         """Run `python -m` with a module and its arguments, as `run` does, but it starts sooner."""
