@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -46,16 +47,7 @@ def learning_curves(history: pd.DataFrame, quantity: str, label: str, title: str
         ha="right" if best > history["epoch"].median() else "left", va="top",
         fontsize=9, color=GREY,
     )  # fmt: skip
-    axes.plot("epoch", quantity, "o-", data=history, color=TRAINING, markersize=4, label="training")
-    axes.plot(
-        "epoch",
-        f"val_{quantity}",
-        "s--",
-        data=history,
-        color=VALIDATION,
-        markersize=4,
-        label="validation",
-    )
+    _plot_history(axes, history, quantity, markersize=4)
     axes.set(title=title, xlabel="epoch", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(y=0.15)
@@ -63,6 +55,24 @@ def learning_curves(history: pd.DataFrame, quantity: str, label: str, title: str
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     return figure
+
+
+def _plot_history(axes: Axes, history: pd.DataFrame, quantity: str, markersize: float) -> None:
+    """Add the curves of `quantity` on training and validation images.
+
+    Each has at most 40 markers, which would run together.
+    """
+    markers = {"markersize": markersize, "markevery": -(-len(history) // 40)}
+    axes.plot("epoch", quantity, "o-", data=history, color=TRAINING, label="training", **markers)
+    axes.plot(
+        "epoch",
+        f"val_{quantity}",
+        "s--",
+        data=history,
+        color=VALIDATION,
+        label="validation",
+        **markers,
+    )
 
 
 def compare_losses(histories: dict[str, pd.DataFrame], title: str) -> Figure:
@@ -95,18 +105,7 @@ def compare_losses(histories: dict[str, pd.DataFrame], title: str) -> Figure:
             alpha=0.15,
             linewidth=0,
         )
-        axes.plot(
-            "epoch", "loss", "o-", data=history, color=TRAINING, markersize=3, label="training"
-        )
-        axes.plot(
-            "epoch",
-            "val_loss",
-            "s--",
-            data=history,
-            color=VALIDATION,
-            markersize=3,
-            label="validation",
-        )
+        _plot_history(axes, history, "loss", markersize=3)
         axes.plot(
             best["epoch"],
             best["val_loss"],

@@ -90,6 +90,15 @@ def test_learning_curves_of_one_epoch(tmp_path):
     assert texts(figure.axes[0].texts) == ["lowest validation loss: epoch 1"]
 
 
+@pytest.mark.parametrize(("epochs", "every"), [(40, 1), (41, 2), (150, 4)])
+def test_a_long_curve_has_a_marker_at_some_epochs_only(epochs, every):
+    history = pd.DataFrame(dict.fromkeys(HISTORY.columns, 0.5), index=range(epochs))
+    curves = figures.learning_curves(history.assign(epoch=range(epochs)), "loss", "l", "t")
+    losses = figures.compare_losses({"a": history.assign(epoch=range(epochs))}, "Losses")
+    lines = [*curves.axes[0].lines[1:], *losses.axes[0].lines[:2]]
+    assert [line.get_markevery() for line in lines] == [every] * 4
+
+
 @pytest.mark.parametrize(("longest", "right_edges"), [(4, {4}), (5, {1, 5})])
 def test_runs_share_the_axis_of_epochs_unless_one_is_more_than_four_times_as_long(
     longest, right_edges
