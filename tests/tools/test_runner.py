@@ -61,6 +61,45 @@ class ScriptBackend(Backend):
         self.fetched.append(name)
 
 
+class SerialBackend(Backend):
+    """A backend that is handed one experiment at a time, and in which all end together.
+
+    DVC takes one up at its third poll, and it has told of twenty epochs by then.
+    """
+
+    capacity, serialize_starts = 2, True
+
+    def __init__(self):
+        self.polls = {}  # by log, how often its experiment was asked whether it has ended
+        self.when_started = []  # at each start, the polls of those that had started before
+
+    def start(self, spec: ExperimentSpec, log: Path) -> "SerialJob":
+        log.write_text("Queued\n")
+        self.when_started.append(list(self.polls.values()))
+        self.polls[log] = 0
+        return SerialJob(self, log)
+
+    def fetch(self, name: str) -> None:
+        pass
+
+
+class SerialJob(Job):
+    def __init__(self, backend: SerialBackend, log: Path):
+        self.backend, self.log = backend, log
+
+    def poll(self) -> int | None:
+        self.backend.polls[self.log] += 1
+        if self.backend.polls[self.log] == 3:
+            epochs = "epoch 1/9 loss 1.0 accuracy 0.5 val_loss 1.0 val_accuracy 0.5\n" * 20
+            self.log.write_text(f"Queued\nReproducing experiment 'a'\n{epochs}")
+        return 0 if len(self.backend.polls) == 2 or self.backend.polls[self.log] > 99 else None
+
+    def interrupt(self) -> None:
+        raise AssertionError("it has ended")
+
+    kill = interrupt
+
+
 @pytest.fixture(autouse=True)
 def in_a_folder(tmp_path, monkeypatch):
     """Work in a new folder, and handle signals afterwards as before."""
@@ -80,6 +119,13 @@ def test_a_thousand_experiments_do_not_keep_a_thousand_logs_open(monkeypatch):
     )
     assert max(opened) <= before + backend.capacity and len(opened) == 1000
     assert backend.fetched == [spec.name for spec in specs]
+
+
+def test_the_next_one_starts_once_dvc_has_taken_up_the_one_before_however_far_that_is(monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    backend = SerialBackend()
+    run_parallel([ExperimentSpec("a"), ExperimentSpec("b")], backend=backend)
+    assert backend.when_started == [[], [3]]
 
 
 def test_one_that_is_pruned_is_told_and_stopped_and_not_fetched(capsys):

@@ -42,6 +42,7 @@ class ExperimentRun:
     backend: Backend | None = None
     job: Job | None = None
     log: TextIO | None = None
+    taken_up: bool = False  # by DVC, as its log says
     stage: str = "starting"  # of DVC
     epochs: int = 0
     history: list[dict[str, float]] = field(default_factory=list)  # a row an epoch, as in its log
@@ -75,6 +76,7 @@ class ExperimentRun:
 
     def _read(self, line: str) -> str | None:
         self.last_lines.append(line)
+        self.taken_up |= line.startswith(UNDER_WAY)
         if match := STAGE.match(line):
             self.stage, self.trained_since = match[1], time.monotonic()
             return self.stage
@@ -97,7 +99,7 @@ class ExperimentRun:
         """Whether DVC has taken up this experiment, so that the next one can be handed to it."""
         if self.state is not State.RUNNING or not self.backend.serialize_starts:
             return True
-        return any(line.startswith(UNDER_WAY) for line in self.last_lines)
+        return self.taken_up
 
     @property
     def time_left(self) -> str:
