@@ -148,12 +148,22 @@ def experiments_goals(section: dict) -> list[dict]:
     return [goal(f"seconds an experiment around its training, of {count}", each, "at most", 4.0)]
 
 
+def models_goals(section: dict) -> list[dict]:
+    return [
+        goal(f"minutes of a training of {name}, alone on all cores",
+             [section[name]["seconds"] / 60], "at most", limit)
+        for name, limit in (("mlp-best", 10), ("cnn-small", 15))
+        if name in section
+    ]  # fmt: skip
+
+
 GOALS = {
     "end_to_end": end_to_end_goals,
     "commands": command_goals,
     "training": training_goals,
     "data": data_goals,
     "experiments": experiments_goals,
+    "models": models_goals,
 }
 
 
