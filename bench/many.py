@@ -79,7 +79,7 @@ def experiments(project: Repository, count: int) -> dict[str, float]:
     project.set(f"groups={{stub: {{{chosen}}}}}")
     project.commit(f"{count} experiments")
     start, before = time.perf_counter(), children_seconds()
-    project.python("tools.experiments", "--group", "stub")
+    project.run(sys.executable, "-m", "tools.experiments", "--group", "stub")
     return {"seconds": time.perf_counter() - start, "cpu": children_seconds() - before}
 
 

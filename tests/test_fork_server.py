@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -49,6 +50,24 @@ def test_a_forked_command_prints_and_ends_as_one_of_its_own(tmp_path, end):
     assert [line for line in output.splitlines() if line[0] != " "] == [
         line for line in alone.stdout.splitlines() if line[0] != " "
     ]
+
+
+def test_commands_of_several_threads_run_side_by_side(tmp_path):
+    (tmp_path / "command.py").write_text(
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "mine, other = sys.argv[1:]\n"
+        "Path(mine).touch()\n"
+        "while not Path(other).exists():\n"
+        "    time.sleep(0.01)\n"
+        "sys.exit(int(mine))\n"
+    )
+
+    def run(*arguments: str) -> tuple[int, str]:
+        return fork_server().run(["command", *arguments], tmp_path, dict(os.environ))
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, "34", "43")) == [(3, ""), (4, "")]
 
 
 def test_what_python_reads_as_it_starts_is_left_to_a_process_of_its_own():

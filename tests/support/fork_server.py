@@ -29,7 +29,7 @@ READ_AT_START = ("PYTHON", "LANG", "LC_", "HOME", "XDG_", "MPL")  # by Python, o
 
 
 class ForkServer:
-    """Runs commands, one at a time. It ends with this process."""
+    """Runs commands, one at a time, for one thread. It ends with this process."""
 
     def __init__(self):
         self.connection, theirs = socket.socketpair()
@@ -60,8 +60,13 @@ class ForkServer:
         return int(self.connection.recv(99)), text
 
 
-@cache
 def fork_server() -> ForkServer:
+    """Return the server of this thread."""
+    return _server_of(threading.get_ident())
+
+
+@cache
+def _server_of(_thread: int) -> ForkServer:
     return ForkServer()
 
 
