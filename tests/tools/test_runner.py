@@ -6,8 +6,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from zc.lockfile import LockFile
 
 from fashion.errors import UserError
+from tests.support.commands import TIMEOUT
 from tools.experiments import runner
 from tools.experiments.backend import Backend, ExperimentSpec, Job
 from tools.experiments.local import CLONES, LocalBackend, LocalJob
@@ -193,3 +195,18 @@ def test_a_clone_that_can_not_be_set_up_is_removed(toy, monkeypatch):
     with pytest.raises(UserError), LocalBackend():
         pass
     assert CLONES.is_dir() and list(CLONES.iterdir()) == []
+
+
+def test_an_experiment_waits_for_dvcs_lock_where_another_holds_it_for_long(toy, monkeypatch):
+    monkeypatch.chdir(toy.folder)
+    log = Path("log")
+    with LocalBackend() as backend:
+        lock = backend.folder / ".dvc/tmp/lock"
+        lock.parent.mkdir()
+        held = LockFile(str(lock))
+        job = backend.start(ExperimentSpec("a", {"train.epochs": 1}), log)
+        time.sleep(6)  # DVC by itself gives up after 3
+        assert job.poll() is None, log.read_text()
+        held.close()
+        assert job.process.wait(TIMEOUT) == 0, log.read_text()
+        assert "Running stage 'train'" in log.read_text()

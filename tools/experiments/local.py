@@ -78,10 +78,12 @@ class LocalBackend(Backend):
     def start(self, spec: ExperimentSpec, log: Path) -> "LocalJob":
         # what the user has set stays as it is
         variables = {name: self.env[name] for name in self.env if name not in os.environ}
+        # else an experiment fails when another, on a busy machine, holds DVC's lock for 3 seconds
+        words = command("--wait-for-lock", "exp", "run", "--temp", *spec.arguments)
         with log.open("wb") as file:
             return LocalJob(
                 subprocess.Popen(
-                    command("exp", "run", "--temp", *spec.arguments),
+                    words,
                     cwd=self.folder,
                     env=subprocess_env(**variables),
                     stdin=subprocess.DEVNULL,
