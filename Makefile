@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONDONTWRITEBYTECODE := 1# why: the head of dvc.yaml
 
 .PHONY: all experiments sweep report check noise verify portable fsck predict bench readme demo test lint audit help
 

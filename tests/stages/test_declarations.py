@@ -131,6 +131,6 @@ def test_every_stage_says_what_it_does(repository):
     stages = YAML(typ="safe").load(repository.read("dvc.yaml"))["stages"]
     assert list(stages) == STAGES
     assert all(
-        definition["desc"] and definition["cmd"] == f"python -m stages.{name}"
+        definition["desc"] and definition["cmd"] == f"python -B -m stages.{name}"
         for name, definition in stages.items()
     )

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.support.repository import Repository
+from tests.support.repository import PROJECT, Repository
 from tools.dvc import subprocess_env
 
 
@@ -104,6 +104,12 @@ def test_a_killed_run_is_repaired_by_running_it_again(toy):
     assert process.wait() == -signal.SIGKILL and not model.exists()
     toy.dvc("repro")
     assert toy.results() == before
+
+
+def test_make_keeps_no_compiled_module_since_a_full_disk_would_leave_half_of_one():
+    rule = 'asked: ; @python3 -c "import sys; print(sys.dont_write_bytecode)"'
+    words = ["make", "--no-print-directory", "--eval", rule, "asked"]
+    assert Repository(PROJECT).run(*words, PYTHONDONTWRITEBYTECODE="") == "True\n"
 
 
 def test_metrics_and_experiments_of_dvc_work(toy):

@@ -164,6 +164,15 @@ def test_a_group_has_a_table_a_picture_and_seeds_of_its_own(compared):
     assert compared.read("metrics/experiments.csv") == before
 
 
+def test_a_picture_that_other_code_drew_is_drawn_anew_with_the_next_run(compared):
+    picture = compared.folder / "plots/experiments.png"
+    drawn = picture.read_bytes()
+    picture.write_bytes(b"drawn by other code")
+    compared.commit("The comparison")
+    assert "longer: completed" in call(main, compared.folder)  # by DVC's run cache
+    assert picture.read_bytes() == drawn
+
+
 def test_the_other_arithmetic_runs_them_again_and_is_told(compared, output):
     compared.set("experiments={short: {train.epochs: 1}}")
     native = call(main, compared.folder, ONEDNN_MAX_CPU_ISA="DEFAULT")

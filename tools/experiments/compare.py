@@ -14,12 +14,16 @@ gap: validation loss less training loss after the last epoch.
 
 
 def save_comparison(results: list[Result], suffix: str = "") -> None:
-    """Write the table and the picture, where they are not there already, and show the table."""
+    """Write the table and the picture, where they are not there already, and show the table.
+
+    The picture is drawn where any result is new: the code that draws may be, too.
+    """
     path, picture = Path(f"metrics/experiments{suffix}.csv"), Path(f"plots/experiments{suffix}.png")
     before = path.read_bytes() if path.exists() else None
     write_csv(path, pd.DataFrame([result.summary() for result in results]))
     if (
-        path.read_bytes() != before
+        any(result.is_new for result in results)
+        or path.read_bytes() != before
         or not picture.exists()
         or not is_unchanged("HEAD", str(picture))
     ):

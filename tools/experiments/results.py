@@ -11,10 +11,13 @@ from tools.git import git_bytes, yaml_at
 
 
 class Result:
-    """The tracked params, metrics, curves and pictures of one revision."""
+    """The tracked params, metrics, curves and pictures of one revision.
 
-    def __init__(self, name: str, revision: str):
-        self.name, self.revision = name, revision
+    `is_new` says that it was run just now, or taken from DVC's run cache.
+    """
+
+    def __init__(self, name: str, revision: str, is_new: bool = False):
+        self.name, self.revision, self.is_new = name, revision, is_new
         self.params = yaml_at(revision, "params.yaml")
         self.data, self.train, self.test = (
             json.loads(self.file_bytes(f"metrics/{part}.json"))

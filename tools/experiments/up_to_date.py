@@ -74,7 +74,8 @@ def run_missing(
                 again = [ExperimentSpec(spec.name, spec.overrides, retrain=True) for spec in cached]
                 run_parallel(again, jobs, backend=backend)
     kept = list_experiments(commit)
-    return {name: Result(name, kept[name]) for name in planned}
+    new = {spec.name for spec in pending}
+    return {name: Result(name, kept[name], name in new) for name in planned}
 
 
 def _params_of(planned: dict[str, dict[str, Any]], raw_params: dict) -> dict[str, dict]:
