@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -19,7 +20,7 @@ from tools.experiments import sweep
 from tools.experiments.__main__ import main
 from tools.experiments.config import Resources
 from tools.experiments.ray import RayBackend
-from tools.experiments.ray_node import SUPERVISE, remove_stale_folders
+from tools.experiments.ray_node import SUPERVISE, remove_stale_folders, run_on_node
 
 if not os.environ.get("CI"):  # which must have it
     pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
@@ -187,6 +188,30 @@ def test_what_killed_tasks_left_is_removed(tmp_path, monkeypatch):
         (tmp_path / folder / "clone").mkdir(parents=True)
     remove_stale_folders()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trial", f"trial-{os.getpid()}-x"]
+
+
+@pytest.mark.parametrize(("refusals", "status"), [(2, 0), (3, 1)])
+def test_a_push_that_another_one_crosses_is_tried_again(tmp_path, monkeypatch, refusals, status):
+    """With a DVC whose first pushes end as where Git finds another value than it has just read."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda _: None))
+    pushes = tmp_path / "pushes"
+    project = Repository(tmp_path / "project")
+    (project.folder / ".dvc").mkdir(parents=True)
+    (project.folder / ".dvc/config").touch()
+    (project.folder / "dvc.py").write_text(f"""import sys
+if "push" in sys.argv:
+    with open({str(pushes)!r}, "a+") as file:
+        print(*sys.argv[1:], file=file)
+        file.seek(0)
+        sys.exit(len(file.readlines()) <= {refusals})
+""")
+    project.run("git", "init", "--quiet")
+    project.commit("With a DVC of its own")
+    log_buffer = SimpleNamespace(add=SimpleNamespace(remote=lambda *_: None))
+    arguments = ["a", str(project.folder), "HEAD", ["--name", "a"], {}, log_buffer]
+    assert run_on_node(*arguments) == status
+    assert pushes.read_text() == 3 * "exp push --force origin a\n"
 
 
 @on_cluster

@@ -16,6 +16,7 @@ import psutil
 # sent along, as the module is
 SUPERVISE = Path(__file__).with_name("supervise.py").read_text(encoding="utf-8")
 NO_GC = "--config=gc.auto=0"  # as in tools/git.py
+PUSHES = 3  # at most: Git refuses one where another run pushes the same experiment at the moment
 
 
 class LogBuffer:
@@ -80,8 +81,12 @@ def run_on_node(
         # begun at training, an experiment pulls nothing that comes before by itself
         if "--downstream" in experiment and (status := call(*dvc, "pull", "--quiet", "prepare")):
             return status
-        run = call(*dvc, "exp", "run", "--pull", *experiment)
-        return run or call(*dvc, "exp", "push", "--force", "origin", name)
+        if status := call(*dvc, "exp", "run", "--pull", *experiment):
+            return status
+        for _ in range(PUSHES):
+            if not (status := call(*dvc, "exp", "push", "--force", "origin", name)):
+                break
+        return status
 
 
 def remove_stale_folders() -> None:
