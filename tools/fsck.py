@@ -17,10 +17,9 @@ from pathlib import Path
 
 from fashion.errors import UserError, exit_on_user_error
 from fashion.files import md5
-from fashion.strict_yaml import read_yaml
+from tools.dvc_lock import DVC_LOCK, read_lock
 from tools.git import git
 
-DVC_LOCK = Path("dvc.lock")
 NOT_MADE = "nothing has been made here yet"
 
 
@@ -37,7 +36,7 @@ def main() -> None:
 
 def is_made() -> bool:
     """Tell whether anything that dvc.lock names and Git does not keep is in the workspace."""
-    stages = read_yaml(DVC_LOCK)["stages"].values() if DVC_LOCK.exists() else ()
+    stages = read_lock().values() if DVC_LOCK.exists() else ()
     in_git = set(git("ls-files", "-z").split("\0"))
     outputs = (out["path"] for stage in stages for out in stage.get("outs", []))
     return any(Path(path).exists() for path in outputs if path not in in_git)
@@ -49,7 +48,7 @@ def verify_cache(whole_cache: bool = False) -> None:
     And have DVC bring it back at its next command.
     """
     cache = cache_folder() / "files/md5"
-    outputs = dict(outputs_of(DVC_LOCK, cache))
+    outputs = dict(outputs_of(cache))
     kept = (
         {path: path.parent.name + path.name for path in cache.glob("??/[0-9a-f]*")}
         if whole_cache
@@ -79,12 +78,12 @@ def damaged(files: dict[Path, str]) -> list[Path]:
     ]
 
 
-def outputs_of(lock: Path, cache: Path) -> Iterator[tuple[Path, str]]:
-    """Return path and MD5 of every file and folder in a dvc.lock.
+def outputs_of(cache: Path) -> Iterator[tuple[Path, str]]:
+    """Return path and MD5 of every file and folder in dvc.lock.
 
     And of the files in a folder as far as the cache lists them.
     """
-    stages = read_yaml(lock)["stages"] if lock.exists() else {}
+    stages = read_lock() if DVC_LOCK.exists() else {}
     for out in [out for stage in stages.values() for out in stage.get("outs", [])]:
         folder, name = Path(out["path"]), out["md5"]
         yield folder, name

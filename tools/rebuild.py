@@ -8,10 +8,11 @@ how to go back.
 from pathlib import Path
 
 from fashion.errors import UserError, exit_on_user_error
-from fashion.strict_yaml import parse_yaml, read_yaml
+from fashion.strict_yaml import read_yaml
 from stages.params import PARAMS
 from tools.arguments import expect_no_arguments
 from tools.dvc import dvc, status
+from tools.dvc_lock import DVC_LOCK, lock_at, read_lock
 from tools.experiments.compare import save_comparison
 from tools.experiments.config import read_experiments
 from tools.experiments.up_to_date import (
@@ -21,8 +22,8 @@ from tools.experiments.up_to_date import (
     run_missing,
 )
 from tools.fsck import verify_cache
-from tools.gate.verify import DVC_LOCK, beyond_noise, explain_difference, hashes, other_environment
-from tools.git import git_bytes, head
+from tools.gate.verify import beyond_noise, explain_difference, hashes, other_environment
+from tools.git import head
 
 
 def main() -> None:
@@ -51,10 +52,10 @@ def machine_note() -> str | None:
     """One line where results differ from the committed ones though code, params and data do not."""
     commit = head()
     try:
-        before = git_bytes("show", f"{commit}:{DVC_LOCK}")
+        before = lock_at(commit)
     except UserError:  # nothing is committed yet
         return None
-    after = Path(DVC_LOCK).read_bytes()
+    after = read_lock()
     if before == after or inputs(before) != inputs(after):
         return None
     committed, now = hashes(before), hashes(after)
@@ -78,12 +79,11 @@ def machine_note() -> str | None:
     return f"{explain_difference(different, len(committed), other, exceeding)} {back}"
 
 
-def inputs(lock: bytes) -> list[tuple]:
-    """Return what the results in a dvc.lock were made from.
+def inputs(stages: dict[str, dict]) -> list[tuple]:
+    """Return what the results of a dvc.lock's stages were made from.
 
     That is params, and MD5 of the code, which no stage makes.
     """
-    stages = parse_yaml(lock, DVC_LOCK)["stages"]
     made = {out["path"] for stage in stages.values() for out in stage.get("outs", [])}
     return [
         (

@@ -1,11 +1,15 @@
 import os
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
+from fashion.errors import UserError
 from tests.support.repository import Repository, made_up_noise
-from tools import fsck
+from tools import fsck, rebuild
+from tools.dvc_lock import read_lock
 from tools.gate import check
 
 
@@ -114,3 +118,26 @@ def test_a_damaged_dvc_lock_and_a_folder_without_dvc_are_told_in_a_line(toy, tmp
     assert (
         output.startswith("fsck: ") and "Traceback" not in output and len(output.splitlines()) == 1
     )
+
+
+@pytest.mark.parametrize("content", ["", "{", "a word", "[1, 2]", "schema: '2.0'", "stages: {a: }"])
+def test_a_dvc_lock_that_is_not_whole_is_told(toy, call, content):
+    """As another process finds it while DVC writes it, or as a killed DVC leaves it."""
+    (toy.folder / "dvc.lock").write_text(content)
+    for module, status in ((fsck, 1), (rebuild, 1), (check, 2)):
+        said = call(toy, module, status=status)
+        assert "dvc.lock: not" in said and "`git checkout dvc.lock`" in said
+        assert "Traceback" not in said
+    toy.run("git", "checkout", "dvc.lock")
+    assert is_up_to_date(toy)
+
+
+def test_a_dvc_lock_cut_off_anywhere_is_read_or_told(toy, tmp_path):
+    lock = tmp_path / "dvc.lock"
+    whole = toy.read("dvc.lock")
+    for length in np.linspace(0, len(whole), 60, dtype=int):
+        lock.write_bytes(whole[:length])
+        with suppress(UserError):
+            for stage in read_lock(lock).values():
+                assert all(len(out["path"]) and len(out["md5"]) for out in stage.get("outs", []))
+    assert read_lock(lock).keys() == {"prepare", "train", "evaluate", "plot"}

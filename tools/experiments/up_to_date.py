@@ -11,6 +11,7 @@ from fashion.errors import UserError
 from fashion.strict_yaml import read_yaml
 from stages.params import PARAMS
 from tools.dvc import DVC_YAML, dvc, status
+from tools.dvc_lock import lock_at
 from tools.experiments.backend import Backend, ExperimentSpec
 from tools.experiments.results import Result
 from tools.experiments.runner import experiments_lock, run_parallel
@@ -174,7 +175,7 @@ def is_made_from(revision: str, commit: str | None, raw_params: dict) -> bool:
 def missing_outputs(revision: str) -> list[str]:
     """Return the outputs of a revision that DVC should have in its cache and has not."""
     cache = cache_folder() / "files/md5"
-    stages = yaml_at(revision, "dvc.lock")["stages"].values()
+    stages = lock_at(revision).values()
     in_git = set(git("ls-tree", "-r", "--name-only", revision).splitlines())
     return [
         out["path"]

@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 
 from fashion.errors import UserError
-from fashion.strict_yaml import read_yaml
 from stages.dataset import read_description
 from tools.dvc import DVC_YAML, command, status, subprocess_env, use_cache
-from tools.fsck import DVC_LOCK, cache_folder, verify_cache
-from tools.git import git, git_bytes, temporary_clone, yaml_at
+from tools.dvc_lock import DVC_LOCK, lock_at, md5_of, read_lock
+from tools.fsck import cache_folder, verify_cache
+from tools.git import git, git_bytes, temporary_clone
 
 TRAIN, TEST = Path("metrics/train.json"), Path("metrics/test.json")
 PREDICTIONS, MODEL, PREPARED = (
@@ -174,31 +174,19 @@ def read_predictions(content: bytes, source: str) -> pd.DataFrame:
     return table
 
 
-def read_lock(revision: str | None = None) -> dict[str, Any]:
-    """Return the stages of dvc.lock, at a revision or in the workspace: what ran on what."""
-    lock = yaml_at(revision, DVC_LOCK) if revision else read_yaml(Path(DVC_LOCK))
-    return lock["stages"]
-
-
-def md5_of(lock: dict[str, Any], path: Path) -> str | None:
-    """Return the MD5 of an output by the stages of a dvc.lock."""
-    outs = [out for stage in lock.values() for out in stage.get("outs", [])]
-    return next((out["md5"] for out in outs if out["path"] == str(path)), None)
-
-
 def same_model(before: dict[str, Any], after: dict[str, Any]) -> bool:
     return md5_of(before, MODEL) == md5_of(after, MODEL)
 
 
 def cached_model(revision: str) -> Path:
     """Return the model of an experiment, in DVC's cache."""
-    name = md5_of(read_lock(revision), MODEL)
+    name = md5_of(lock_at(revision), MODEL)
     return cache_folder() / "files/md5" / name[:2] / name[2:]
 
 
 def is_yardstick_the_same(commit: str) -> bool:
     """Whether images and labels, and all code that could score them, are those of a commit."""
-    before, now = read_lock(commit), read_lock()
+    before, now = lock_at(commit), read_lock()
     own = (":!tools", ":!tests", ":!bench")  # which no stage imports
     return md5_of(before, PREPARED) == md5_of(now, PREPARED) and not git(
         "diff", "--name-only", commit, "--", str(DVC_YAML), "*.py", *own
@@ -280,7 +268,7 @@ def rerun() -> list[str]:
     with temporary_clone("check", "HEAD", with_changes=True) as clone:
         use_cache(clone / ".dvc/cache", clone)
         _run(command("repro", "--force"), clone, "the pipeline can't be run from the raw data")
-        now = read_yaml(clone / DVC_LOCK)["stages"]
+        now = read_lock(clone / DVC_LOCK)
     outs = [out for stage in read_lock().values() for out in stage.get("outs", [])]
     return [
         f"{out['path']} is not what the code makes of the raw data"

@@ -15,6 +15,7 @@ from fashion.strict_yaml import read_yaml
 from stages.dataset import DATASET
 from stages.params import PARAMS
 from tools.dvc import dvc
+from tools.dvc_lock import lock_at, read_lock
 from tools.experiments.results import Result
 from tools.experiments.up_to_date import run_missing
 from tools.fsck import NOT_MADE, is_made
@@ -71,7 +72,7 @@ def judge(report: Report, baseline: Baseline, seeds: int, accepted: str | None) 
     )
     note_rules(report, commit, accepted)
     now = evidence.read_metrics()
-    before, after = evidence.read_lock(commit), evidence.read_lock()
+    before, after = lock_at(commit), read_lock()
     if before == after:
         report.reason = "All results are the baseline's, to the byte."
         if in_ci:

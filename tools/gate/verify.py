@@ -21,13 +21,14 @@ import pandas as pd
 
 from fashion.environment import describe_environment
 from fashion.errors import UserError, exit_on_user_error
-from fashion.strict_yaml import check_config, parse_yaml
+from fashion.strict_yaml import check_config
 from tools.dvc import dvc, subprocess_env, use_cache
+from tools.dvc_lock import DVC_LOCK, lock_at, read_lock
 from tools.gate.config import GATE, Gate
 from tools.gate.noise import parse_noise
 from tools.git import git, git_bytes, resolve_revision, temporary_clone, yaml_at
 
-DVC_LOCK, ENVIRONMENT, NOISE = "dvc.lock", "metrics/environment.json", "metrics/noise.json"
+ENVIRONMENT, NOISE = "metrics/environment.json", "metrics/noise.json"
 METRICS, EXPERIMENTS = ["metrics/train.json", "metrics/test.json"], "metrics/experiments.csv"
 EQUAL, DIFFERENT, MISSING = "✓ equal", "✗ different", "✗ missing"
 WITHIN_NOISE = 3  # exit status
@@ -84,10 +85,7 @@ def rebuilt(commit: str) -> Iterator[Path]:
 
 def compare_outputs(commit: str, clone: Path) -> list[dict[str, str]]:
     """A row for each output of the commit's dvc.lock, and one for the experiments' table."""
-    committed, now = (
-        hashes(git_bytes("show", f"{commit}:{DVC_LOCK}")),
-        hashes((clone / DVC_LOCK).read_bytes()),
-    )
+    committed, now = hashes(lock_at(commit)), hashes(read_lock(clone / DVC_LOCK))
     rows = [
         row(path, stage, committed[path][1], now.get(path, ("", None))[1])
         for path, (stage, _) in committed.items()
@@ -121,9 +119,8 @@ def arithmetic_of(metrics: str) -> str | None:
     return json.loads(metrics).get("arithmetic")
 
 
-def hashes(lock: bytes) -> dict[str, tuple[str, str]]:
-    """Stage and MD5 of every output in a dvc.lock, by path."""
-    stages = parse_yaml(lock, str(DVC_LOCK))["stages"]
+def hashes(stages: dict[str, dict]) -> dict[str, tuple[str, str]]:
+    """Stage and MD5 of every output of a dvc.lock's stages, by path."""
     return {
         out["path"]: (name, out["md5"])
         for name, stage in stages.items()

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fashion.errors import UserError
 from fashion.strict_yaml import read_yaml
+from tools.dvc_lock import DVC_LOCK, md5_of, read_lock
 
 CARD, TEMPLATE = Path("models/README.md"), "model_card.md.j2"
 HIGH_CONFIDENCE = 0.99  # confidence from which a contradiction of the label is counted
@@ -22,9 +23,8 @@ def card(project: Path = Path()) -> str:
 
     Raises UserError where a number in it was not measured yet, or on other data.
     """
-    params, dataset, pipeline, lock = (
-        read_yaml(project / name)
-        for name in ("params.yaml", "dataset.yaml", "dvc.yaml", "dvc.lock")
+    params, dataset, pipeline = (
+        read_yaml(project / name) for name in ("params.yaml", "dataset.yaml", "dvc.yaml")
     )
     data, train, test, noise, environment = (
         read_metrics(project / f"metrics/{name}.json")
@@ -69,9 +69,7 @@ def card(project: Path = Path()) -> str:
         per_class=markdown(per_class, floatfmt=".3f"),
         confusions=markdown(confusions(wrong)),
         weakest=per_class.loc[per_class["f1"].idxmin()],
-        md5=next(
-            out["md5"] for out in lock["stages"]["train"]["outs"] if out["path"] == model["path"]
-        ),
+        md5=md5_of(read_lock(project / DVC_LOCK), model["path"]),
     )
 
 
