@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -56,26 +57,34 @@ def verify_cache(whole_cache: bool = False) -> None:
     )
     kept |= {cache / md5[:2] / md5[2:]: md5 for md5 in outputs.values()}
     for path in damaged(kept):
-        path.unlink()
+        path.unlink(missing_ok=True)
         print(
             f"{path}: damaged, so it is removed from the cache;"
             " `dvc repro` makes it again, `dvc pull` fetches it"
         )
     for path in damaged(outputs):
-        os.utime(path)
+        with suppress(FileNotFoundError):
+            os.utime(path)
         print(f"{path}: not what {DVC_LOCK} says; `dvc repro` makes it again")
 
 
 def damaged(files: dict[Path, str]) -> list[Path]:
     """Return those of the files that are there whose MD5 is not the given one."""
-    there = [path for path in files if path.is_file()]
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(md5, there))
-    return [
-        path
-        for path, digest in zip(there, found, strict=True)
-        if digest != files[path].removesuffix(".dir")
-    ]
+        found = pool.map(md5_if_there, files)
+        return [
+            path
+            for path, digest in zip(files, found, strict=True)
+            if digest not in (None, files[path].removesuffix(".dir"))
+        ]
+
+
+def md5_if_there(path: Path) -> str | None:
+    """Return a file's MD5; None where there is none, if only since another DVC process runs."""
+    try:
+        return md5(path)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return None
 
 
 def outputs_of(cache: Path) -> Iterator[tuple[Path, str]]:
@@ -88,11 +97,7 @@ def outputs_of(cache: Path) -> Iterator[tuple[Path, str]]:
         folder, name = Path(out["path"]), out["md5"]
         yield folder, name
         listing = cache / name[:2] / name[2:]
-        if (
-            name.endswith(".dir")
-            and listing.is_file()
-            and md5(listing) == name.removesuffix(".dir")
-        ):
+        if name.endswith(".dir") and md5_if_there(listing) == name.removesuffix(".dir"):
             for entry in json.loads(listing.read_bytes()):
                 yield folder / entry["relpath"], entry["md5"]
 

@@ -7,6 +7,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from fashion.errors import UserError
+from fashion.files import md5
 from tests.support.repository import Repository, made_up_noise
 from tools import fsck, rebuild
 from tools.dvc_lock import read_lock
@@ -141,3 +142,15 @@ def test_a_dvc_lock_cut_off_anywhere_is_read_or_told(toy, tmp_path):
             for stage in read_lock(lock).values():
                 assert all(len(out["path"]) and len(out["md5"]) for out in stage.get("outs", []))
     assert read_lock(lock).keys() == {"prepare", "train", "evaluate", "plot"}
+
+
+def test_files_that_go_while_they_are_read_are_no_damage(toy, call, monkeypatch):
+    """Another DVC process removes a stage's outputs before it runs."""
+
+    def removed_before_it_is_read(path: Path) -> str:
+        path.unlink(missing_ok=True)
+        return md5(path)
+
+    monkeypatch.setattr("tools.fsck.md5", removed_before_it_is_read)
+    assert call(toy, fsck) == ""
+    assert not (toy.folder / "models/model.keras").exists()
