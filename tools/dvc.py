@@ -38,6 +38,11 @@ def status(stage: str | None = None) -> dict[str, list]:
             return repo.status(targets=stage, with_deps=True)
     except DvcException as error:
         raise UserError(f"`dvc status` fails: {error}") from None
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{error.filename} has gone while it was read: another DVC process is at work."
+            " Run this again when it has ended"
+        ) from None
 
 
 def use_cache(cache: Path, folder: Path) -> None:

@@ -1,3 +1,4 @@
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -154,3 +155,12 @@ def test_files_that_go_while_they_are_read_are_no_damage(toy, call, monkeypatch)
     monkeypatch.setattr("tools.fsck.md5", removed_before_it_is_read)
     assert call(toy, fsck) == ""
     assert not (toy.folder / "models/model.keras").exists()
+
+
+def test_a_file_that_goes_while_dvc_reads_it_is_told(toy, call, monkeypatch):
+    def status(*_, **__):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "plots/history.csv")
+
+    monkeypatch.setattr("dvc.repo.Repo.status", status)
+    said = call(toy, rebuild, status=1)
+    assert "plots/history.csv has gone while it was read: another DVC process" in said
