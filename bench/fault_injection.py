@@ -120,7 +120,7 @@ def lost(repository: Repository, expected: dict[str, bytes], found: dict[str, by
         name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
     )
     parts = [str(path) for path in repository.folder.rglob("*.part*") if ".venv" not in path.parts]
-    clones = [str(path) for path in (repository.folder / ".dvc/tmp/experiments").glob("clone-*")]
+    clones = [str(path) for path in (repository.folder / ".dvc/tmp/experiments").glob("clones-*")]
     return ", ".join(
         [*different, *parts, *clones, *repository.python("tools.fsck", "--all").splitlines()]
     )

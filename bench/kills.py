@@ -30,7 +30,7 @@ SWEEP = """sweeps={small: {
 METRICS = "metrics={accuracy: {better: higher, margin: 0.015, floor: 0.1}}"
 A_BIT_WORSE = "train.learning_rate=0.0013"  # which one seed can't tell from chance
 EXPERIMENTS = "experiments={a: {seed: 1}, b: {seed: 2}, c: {seed: 3}, d: {seed: 4}}"
-TEMPORARY = (".dvc/tmp/check-*", ".dvc/tmp/experiments/clone-*", "**/*.part*")
+TEMPORARY = (".dvc/tmp/check-*", ".dvc/tmp/experiments/clones-*", "**/*.part*")
 
 
 @dataclass

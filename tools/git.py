@@ -56,25 +56,31 @@ def yaml_at(revision: str, path: Path | str) -> Any:
     return parse_yaml(git_bytes("show", f"{revision}:{path}"), f"{path} of {revision}")
 
 
-def local_clone(folder: Path, commit: str = "HEAD", with_changes: bool = False) -> None:
+def uncommitted_changes(commit: str = "HEAD") -> bytes:
+    """Return what differs from a commit in the files that Git tracks, as a patch."""
+    return git_bytes("diff", *AS_PATCH, commit)
+
+
+def local_clone(folder: Path, commit: str = "HEAD", patch: bytes = b"") -> None:
     """Clone this repository at a commit into `folder`, which is empty or not there yet.
 
-    `with_changes` takes over what is changed but not committed.
+    `patch` is applied to the working copy there.
     """
     git("clone", "--quiet", "--no-tags", "--no-checkout", NO_GC, ".", str(folder))
     inside = ("-C", str(folder))
     git(*inside, "checkout", "--quiet", "--detach", resolve_revision(commit))
-    if with_changes and (changes := git_bytes("diff", *AS_PATCH, commit)):
-        patch = folder / ".git/changes"
-        patch.write_bytes(changes)
-        git(*inside, "apply", str(patch))
+    if patch:
+        path = folder.resolve() / ".git/changes"
+        path.write_bytes(patch)
+        git(*inside, "apply", str(path))
 
 
 @contextmanager
 def temporary_clone(kind: str, commit: str, with_changes: bool = False) -> Iterator[Path]:
     """Yield a clone of this repository at a commit that is gone when the block ends.
 
-    It is made as `local_clone` does, inside the project, so that relative data sources are found.
+    `with_changes` takes over what is changed but not committed. It is made inside the project, so
+    that relative data sources are found.
     Its name has this process's number: what a killed process has left is known by it, and removed.
     """
     tmp = Path(".dvc/tmp")
@@ -85,7 +91,7 @@ def temporary_clone(kind: str, commit: str, with_changes: bool = False) -> Itera
     prefix = f"{kind}-{os.getpid()}-"
     with TemporaryDirectory(prefix=prefix, dir=tmp, ignore_cleanup_errors=True) as folder:
         clone = Path(folder).resolve()
-        local_clone(clone, commit, with_changes)
+        local_clone(clone, commit, uncommitted_changes(commit) if with_changes else b"")
         yield clone
 
 

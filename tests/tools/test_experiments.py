@@ -36,7 +36,7 @@ def revision(repository, name: str) -> str:
 
 
 def clones(repository) -> list[Path]:
-    return list((repository.folder / ".dvc/tmp/experiments").glob("clone-*"))
+    return list((repository.folder / ".dvc/tmp/experiments").glob("clones-*"))
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from zc.lockfile import LockFile
 
 from fashion.errors import UserError
 from tests.support.commands import TIMEOUT
@@ -15,6 +14,7 @@ from tools.experiments.backend import Backend, ExperimentSpec, Job
 from tools.experiments.local import CLONES, LocalBackend, LocalJob
 from tools.experiments.run import State
 from tools.experiments.runner import prune, run_parallel
+from tools.git import head, list_experiments, yaml_at
 
 
 class Completed(Job):
@@ -63,45 +63,6 @@ class ScriptBackend(Backend):
         self.fetched.append(name)
 
 
-class SerialBackend(Backend):
-    """A backend that is handed one experiment at a time, and in which all end together.
-
-    DVC takes one up at its third poll, and it has told of twenty epochs by then.
-    """
-
-    capacity, serialize_starts = 2, True
-
-    def __init__(self):
-        self.polls = {}  # by log, how often its experiment was asked whether it has ended
-        self.when_started = []  # at each start, the polls of those that had started before
-
-    def start(self, spec: ExperimentSpec, log: Path) -> "SerialJob":
-        log.write_text("Queued\n")
-        self.when_started.append(list(self.polls.values()))
-        self.polls[log] = 0
-        return SerialJob(self, log)
-
-    def fetch(self, name: str) -> None:
-        pass
-
-
-class SerialJob(Job):
-    def __init__(self, backend: SerialBackend, log: Path):
-        self.backend, self.log = backend, log
-
-    def poll(self) -> int | None:
-        self.backend.polls[self.log] += 1
-        if self.backend.polls[self.log] == 3:
-            epochs = "epoch 1/9 loss 1.0 accuracy 0.5 val_loss 1.0 val_accuracy 0.5\n" * 20
-            self.log.write_text(f"Queued\nReproducing experiment 'a'\n{epochs}")
-        return 0 if len(self.backend.polls) == 2 or self.backend.polls[self.log] > 99 else None
-
-    def interrupt(self) -> None:
-        raise AssertionError("it has ended")
-
-    kill = interrupt
-
-
 @pytest.fixture(autouse=True)
 def in_a_folder(tmp_path, monkeypatch):
     """Work in a new folder, and handle signals afterwards as before."""
@@ -121,13 +82,6 @@ def test_a_thousand_experiments_do_not_keep_a_thousand_logs_open(monkeypatch):
     )
     assert max(opened) <= before + backend.capacity and len(opened) == 1000
     assert backend.fetched == [spec.name for spec in specs]
-
-
-def test_the_next_one_starts_once_dvc_has_taken_up_the_one_before_however_far_that_is(monkeypatch):
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    backend = SerialBackend()
-    run_parallel([ExperimentSpec("a"), ExperimentSpec("b")], backend=backend)
-    assert backend.when_started == [[], [3]]
 
 
 def test_one_that_is_pruned_is_told_and_stopped_and_not_fetched(capsys):
@@ -191,22 +145,24 @@ def test_what_failed_is_told_when_the_others_have_ended(capsys):
 
 def test_a_clone_that_can_not_be_set_up_is_removed(toy, monkeypatch):
     monkeypatch.chdir(toy.folder)
-    (toy.folder / ".dvc/config.local").write_text("[cache\n")
-    with pytest.raises(UserError), LocalBackend():
-        pass
+    with pytest.raises(UserError, match="apply"), LocalBackend() as backend:
+        backend.patch = b"no patch"
+        backend.start(ExperimentSpec("a"), Path("a"))
     assert CLONES.is_dir() and list(CLONES.iterdir()) == []
 
 
-def test_an_experiment_waits_for_dvcs_lock_where_another_holds_it_for_long(toy, monkeypatch):
+def test_experiments_that_start_at_once_are_not_mixed_up(toy, monkeypatch):
+    """In one clone, DVC takes up what another has stashed there, as it starts and as it ends."""
     monkeypatch.chdir(toy.folder)
-    log = Path("log")
+    specs = [ExperimentSpec(name, {"seed": seed}) for seed, name in enumerate("abc")]
     with LocalBackend() as backend:
-        lock = backend.folder / ".dvc/tmp/lock"
-        lock.parent.mkdir()
-        held = LockFile(str(lock))
-        job = backend.start(ExperimentSpec("a", {"train.epochs": 1}), log)
-        time.sleep(6)  # DVC by itself gives up after 3
-        assert job.poll() is None, log.read_text()
-        held.close()
-        assert job.process.wait(TIMEOUT) == 0, log.read_text()
-        assert "Running stage 'train'" in log.read_text()
+        jobs = [backend.start(spec, Path(spec.name)) for spec in specs]
+        for spec, job in zip(specs, jobs, strict=True):
+            log = Path(spec.name)
+            assert job.process.wait(TIMEOUT) == 0, log.read_text()
+            assert log.read_text().count("Running stage 'train'") == 1
+            backend.fetch(spec.name)
+        assert list(backend.folder.iterdir()) == []
+    experiments = list_experiments(head())
+    seeds = {name: yaml_at(commit, "params.yaml")["seed"] for name, commit in experiments.items()}
+    assert seeds == {"a": 0, "b": 1, "c": 2}

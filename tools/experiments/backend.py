@@ -46,7 +46,6 @@ class Backend(ABC):
     """A place to run experiments in, while a `with` block lasts."""
 
     capacity: int  # experiments at a time
-    serialize_starts = False  # whether the next may start only when the last is under way
 
     def __enter__(self) -> Self:
         return self

@@ -1,9 +1,10 @@
-"""Experiments on this machine: several `dvc exp run --temp` at a time, in a clone.
+"""Experiments on this machine: several `dvc exp run --temp` at a time, each in a clone of its own.
 
 In a clone, since DVC changes params.yaml for a moment and stashes what is not committed: killed in
-that moment, it would leave your files so. DVC makes a temporary workspace for each experiment,
-which sees the files that Git tracks and shares the cache; the result is a Git reference, fetched
-from the clone. One training thread each is the most work per core.
+that moment, it would leave your files so. Of its own, since a DVC that has ended its experiment
+takes up whatever another has stashed beside it. In it DVC makes a temporary workspace, which sees
+the files that Git tracks and shares the cache; the result is a Git reference, fetched from the
+clone. One training thread each is the most work per core.
 """
 
 import os
@@ -19,7 +20,7 @@ from joblib import cpu_count
 from tools.dvc import command, subprocess_env, use_cache
 from tools.experiments.backend import Backend, ExperimentSpec, Job
 from tools.fsck import cache_folder
-from tools.git import experiment_ref, git, identity, local_clone
+from tools.git import experiment_ref, git, head, identity, local_clone, uncommitted_changes
 
 CLONES = Path(".dvc/tmp/experiments")
 SINGLE_THREAD_ENV = {
@@ -30,34 +31,31 @@ SINGLE_THREAD_ENV = {
 
 
 class LocalBackend(Backend):
-    """A clone of the repository, with the changes that are not committed.
+    """Clones of the repository as it is when the block begins, changes not committed included.
 
-    It shares DVC's cache and settings, and is gone when the block ends.
+    They share DVC's cache and settings. One is gone when its experiment is fetched, all when the
+    block ends.
     """
 
     capacity = cpu_count()
-    serialize_starts = True  # DVC mixes up two that are started in the same moment
 
     def __enter__(self) -> "LocalBackend":
-        CLONES.mkdir(parents=True, exist_ok=True)
-        self.folder = Path(mkdtemp(prefix="clone-", dir=CLONES)).resolve()
+        self.commit, self.patch = head(), uncommitted_changes()
+        self.env = SINGLE_THREAD_ENV | identity()
         self.links: Path | None = None
-        try:
-            self._set_up_clone()
-        except BaseException:  # Ctrl-C too
-            self.__exit__()
-            raise
+        self.cache = self._ascii_path(cache_folder())
+        CLONES.mkdir(parents=True, exist_ok=True)
+        self.folder = Path(mkdtemp(prefix="clones-", dir=CLONES)).resolve()
         return self
 
-    def _set_up_clone(self) -> None:
-        local_clone(self.folder, with_changes=True)
+    def _set_up_clone(self, clone: Path) -> None:
+        local_clone(clone, self.commit, self.patch)
         # DVC copies Git's settings to its workspaces, and writes ASCII alone: so no path in them,
         # and no name
-        git("-C", str(self.folder), "remote", "remove", "origin")
-        self.env = SINGLE_THREAD_ENV | identity()
+        git("-C", str(clone), "remote", "remove", "origin")
         if (settings := Path(".dvc/config.local")).exists():
-            shutil.copy(settings, self.folder / settings)
-        use_cache(self._ascii_path(cache_folder()), self.folder)
+            shutil.copy(settings, clone / settings)
+        use_cache(self.cache, clone)
 
     def _ascii_path(self, cache: Path) -> Path:
         """Return a path to the cache that DVC can write into the settings of its workspaces.
@@ -76,15 +74,16 @@ class LocalBackend(Backend):
             shutil.rmtree(folder, ignore_errors=True)
 
     def start(self, spec: ExperimentSpec, log: Path) -> "LocalJob":
+        clone = self.folder / spec.name
+        self._set_up_clone(clone)
         # what the user has set stays as it is
         variables = {name: self.env[name] for name in self.env if name not in os.environ}
-        # else an experiment fails when another, on a busy machine, holds DVC's lock for 3 seconds
-        words = command("--wait-for-lock", "exp", "run", "--temp", *spec.arguments)
+        words = command("exp", "run", "--temp", *spec.arguments)
         with log.open("wb") as file:
             return LocalJob(
                 subprocess.Popen(
                     words,
-                    cwd=self.folder,
+                    cwd=clone,
                     env=subprocess_env(**variables),
                     stdin=subprocess.DEVNULL,
                     stdout=file,
@@ -94,9 +93,10 @@ class LocalBackend(Backend):
             )
 
     def fetch(self, name: str) -> None:
-        commit = git("-C", str(self.folder), "rev-parse", "HEAD").strip()
-        reference = experiment_ref(commit, name)
-        git("fetch", "--quiet", "--no-tags", str(self.folder), f"+{reference}:{reference}")
+        reference = experiment_ref(self.commit, name)
+        clone = self.folder / name
+        git("fetch", "--quiet", "--no-tags", str(clone), f"+{reference}:{reference}")
+        shutil.rmtree(clone, ignore_errors=True)
 
 
 class LocalJob(Job):
@@ -117,8 +117,8 @@ class LocalJob(Job):
 
 
 def remove_stale_clones() -> None:
-    """Delete the clones of a run that was killed: those in which no process works any more."""
-    clones = list(CLONES.glob("clone-*"))
+    """Delete the clones of runs that were killed: those in which no process works any more."""
+    clones = list(CLONES.glob("clones-*"))
     folders = {process.info["cwd"] for process in psutil.process_iter(["cwd"])} if clones else set()
     for clone in clones:
         if not any(folder and Path(folder).is_relative_to(clone.resolve()) for folder in folders):

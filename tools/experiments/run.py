@@ -13,7 +13,6 @@ from tools.experiments.backend import Backend, ExperimentSpec, Job
 
 STAGE = re.compile(r"Running stage '(\w+)'")
 LOGS = Path(".dvc/tmp/experiments")
-UNDER_WAY = ("Reproducing experiment", "Stage", "Running")  # first words of DVC's lines
 
 
 class State(Enum):
@@ -42,7 +41,6 @@ class ExperimentRun:
     backend: Backend | None = None
     job: Job | None = None
     log: TextIO | None = None
-    taken_up: bool = False  # by DVC, as its log says
     stage: str = "starting"  # of DVC
     epochs: int = 0
     history: list[dict[str, float]] = field(default_factory=list)  # a row an epoch, as in its log
@@ -76,7 +74,6 @@ class ExperimentRun:
 
     def _read(self, line: str) -> str | None:
         self.last_lines.append(line)
-        self.taken_up |= line.startswith(UNDER_WAY)
         if match := STAGE.match(line):
             self.stage, self.trained_since = match[1], time.monotonic()
             return self.stage
@@ -93,13 +90,6 @@ class ExperimentRun:
         if state is State.COMPLETED:
             self.backend.fetch(self.spec.name)
         self.state = state
-
-    @property
-    def is_under_way(self) -> bool:
-        """Whether DVC has taken up this experiment, so that the next one can be handed to it."""
-        if self.state is not State.RUNNING or not self.backend.serialize_starts:
-            return True
-        return self.taken_up
 
     @property
     def time_left(self) -> str:

@@ -50,7 +50,7 @@ def run_parallel(
             stack.enter_context(display)
             while more or active:
                 has_room = not active or len(active) < (jobs or entered.capacity)
-                if more and has_room and all(run.is_under_way for run in active):
+                if more and has_room:
                     run = next(upcoming, None)
                     if more := run is not None:
                         display.add(run)
