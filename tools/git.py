@@ -80,8 +80,8 @@ def temporary_clone(kind: str, commit: str, with_changes: bool = False) -> Itera
     """Yield a clone of this repository at a commit that is gone when the block ends.
 
     `with_changes` takes over what is changed but not committed. It is made inside the project, so
-    that relative data sources are found.
-    Its name has this process's number: what a killed process has left is known by it, and removed.
+    that relative data sources are found. Its name has this process's number: what a killed process
+    has left is known by it, and removed.
     """
     tmp = Path(".dvc/tmp")
     tmp.mkdir(parents=True, exist_ok=True)
