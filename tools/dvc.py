@@ -29,13 +29,20 @@ def status(stage: str | None = None) -> dict[str, list]:
     """Return what `dvc status` finds in the workspace, by stage; nothing where all is up to date.
 
     Of one stage and those before it, or of all. Raises UserError where DVC can't tell.
+
+    DVC notes in .dvc/tmp/rwlock which process uses which file. One that was killed while it wrote
+    that leaves it cut off, and every later one would fail: so it is removed.
     """
     from dvc.exceptions import DvcException  # slow, so only where it is needed
     from dvc.repo import Repo
+    from dvc.rwlock import RWLOCK_FILE, RWLockFileCorruptedError
 
     try:
         with Repo() as repo:
             return repo.status(targets=stage, with_deps=True)
+    except RWLockFileCorruptedError:
+        Path(repo.tmp_dir, RWLOCK_FILE).unlink()
+        return status(stage)
     except DvcException as error:
         raise UserError(f"`dvc status` fails: {error}") from None
     except FileNotFoundError as error:

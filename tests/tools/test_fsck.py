@@ -164,3 +164,13 @@ def test_a_file_that_goes_while_dvc_reads_it_is_told(toy, call, monkeypatch):
     monkeypatch.setattr("dvc.repo.Repo.status", status)
     said = call(toy, rebuild, status=1)
     assert "plots/history.csv has gone while it was read: another DVC process" in said
+
+
+@pytest.mark.parametrize("content", [b"", b'{"write": {"/a', bytes(9)], ids=repr)
+def test_a_rwlock_that_a_killed_dvc_has_cut_off_is_removed(toy, call, content):
+    rwlock = toy.folder / ".dvc/tmp/rwlock"
+    rwlock.write_bytes(content)
+    assert "corrupted" in toy.dvc("status", status=1)
+    said = call(toy, rebuild)
+    assert "corrupted" not in said and "Traceback" not in said
+    assert is_up_to_date(toy)
