@@ -53,12 +53,17 @@ def status(stage: str | None = None) -> dict[str, list]:
 
 
 def use_cache(cache: Path, folder: Path) -> None:
-    """Have the repository in `folder` keep its files in the DVC cache at `cache`."""
+    """Have the repository in `folder`, a new clone, keep its files in the DVC cache at `cache`.
+
+    By a link in the place of its own, as DVC writes no path into its settings that is not ASCII.
+    """
     from dvc.config import Config  # slow, so only where it is needed
 
+    link = folder / ".dvc/cache"
+    if cache != link:
+        link.symlink_to(cache.resolve())
     with Config(str(folder / ".dvc")).edit("local") as config:
-        # relative where that helps: DVC can't write the name of a folder that is not ASCII
-        config["cache"]["dir"] = os.path.relpath(cache) if not str(cache).isascii() else str(cache)
+        config["cache"]["dir"] = os.path.relpath(link)
 
 
 def command(*arguments: str) -> list[str]:

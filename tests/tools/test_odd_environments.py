@@ -142,9 +142,13 @@ def test_a_second_interrupt_ends_experiments_at_once(tmp_path, monkeypatch):
     assert processes_in(tmp_path) == []
 
 
-def test_a_folder_and_a_name_with_other_letters_than_ascii(compared, tmp_path):
+@pytest.mark.parametrize("cache", ["cache", "../../../Größe"])
+def test_a_folder_a_cache_and_a_name_with_other_letters_than_ascii(compared, tmp_path, cache):
     folder = tmp_path / "Mein Ördner ü/Prüf Projekt"
     project = compared.copy(folder)
+    (folder / ".dvc/cache").rename(folder / ".dvc" / cache)
+    settings = f"[cache]\n    dir = {cache}\n"  # by hand, as `dvc cache dir` refuses such a name
+    (folder / ".dvc/config.local").write_text(settings)
     project.run("git", "config", "user.name", "Jörg Müller")
     project.set("experiments={short: {train.epochs: 1}, another: {train.epochs: 2, seed: 3}}")
     project.commit("Another experiment")

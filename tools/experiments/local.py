@@ -1,10 +1,9 @@
-"""Experiments on this machine: several `dvc exp run --temp` at a time, each in a clone of its own.
+"""Experiments on this machine: several `dvc exp run` at a time, each in a clone of its own.
 
-In a clone, since DVC changes params.yaml for a moment and stashes what is not committed: killed in
-that moment, it would leave your files so. Of its own, since a DVC that has ended its experiment
-takes up whatever another has stashed beside it. In it DVC makes a temporary workspace, which sees
-the files that Git tracks and shares the cache; the result is a Git reference, fetched from the
-clone. One training thread each is the most work per core.
+In a clone, since DVC changes params.yaml and stashes what is not committed: killed then, it would
+leave your files so. Of its own, since a DVC that has ended its experiment takes up whatever another
+has stashed beside it. A clone has the files that Git tracks and shares the cache; the result is a
+Git reference, fetched from it. One training thread each is the most work per core.
 """
 
 import os
@@ -42,43 +41,25 @@ class LocalBackend(Backend):
     def __enter__(self) -> "LocalBackend":
         self.commit, self.patch = head(), uncommitted_changes()
         self.env = SINGLE_THREAD_ENV | identity()
-        self.links: Path | None = None
-        self.cache = self._ascii_path(cache_folder())
         CLONES.mkdir(parents=True, exist_ok=True)
         self.folder = Path(mkdtemp(prefix="clones-", dir=CLONES)).resolve()
         return self
 
     def _set_up_clone(self, clone: Path) -> None:
         local_clone(clone, self.commit, self.patch)
-        # DVC copies Git's settings to its workspaces, and writes ASCII alone: so no path in them,
-        # and no name
-        git("-C", str(clone), "remote", "remove", "origin")
         if (settings := Path(".dvc/config.local")).exists():
             shutil.copy(settings, clone / settings)
-        use_cache(self.cache, clone)
-
-    def _ascii_path(self, cache: Path) -> Path:
-        """Return a path to the cache that DVC can write into the settings of its workspaces.
-
-        It writes ASCII alone, so that a link stands in for any other.
-        """
-        if str(cache).isascii():
-            return cache
-        self.links = Path(mkdtemp(prefix="dvc-cache-"))
-        link = self.links / "cache"
-        link.symlink_to(cache, target_is_directory=True)
-        return link
+        use_cache(cache_folder(), clone)
 
     def __exit__(self, *exception: object) -> None:
-        for folder in filter(None, (self.links, self.folder)):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self, spec: ExperimentSpec, log: Path) -> "LocalJob":
         clone = self.folder / spec.name
         self._set_up_clone(clone)
         # what the user has set stays as it is
         variables = {name: self.env[name] for name in self.env if name not in os.environ}
-        words = command("exp", "run", "--temp", *spec.arguments)
+        words = command("exp", "run", *spec.arguments)
         with log.open("wb") as file:
             return LocalJob(
                 subprocess.Popen(
