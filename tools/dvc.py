@@ -41,7 +41,7 @@ def status(stage: str | None = None) -> dict[str, list]:
         with Repo() as repo:
             return repo.status(targets=stage, with_deps=True)
     except RWLockFileCorruptedError:
-        Path(repo.tmp_dir, RWLOCK_FILE).unlink()
+        Path(repo.tmp_dir, RWLOCK_FILE).unlink(missing_ok=True)
         return status(stage)
     except DvcException as error:
         raise UserError(f"`dvc status` fails: {error}") from None

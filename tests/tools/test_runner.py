@@ -51,7 +51,7 @@ class ScriptBackend(Backend):
     capacity = 2
 
     def __init__(self, script: str):
-        self.script, self.jobs, self.fetched = script, [], []
+        self.script, self.jobs, self.fetched, self.discarded = script, [], [], []
 
     def start(self, spec: ExperimentSpec, log: Path) -> LocalJob:
         with log.open("w") as file:
@@ -61,6 +61,9 @@ class ScriptBackend(Backend):
 
     def fetch(self, name: str) -> None:
         self.fetched.append(name)
+
+    def discard(self, name: str) -> None:
+        self.discarded.append(name)
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +100,7 @@ def test_one_that_is_pruned_is_told_and_stopped_and_not_fetched(capsys):
     run_parallel([ExperimentSpec("a"), ExperimentSpec("b")], watch=watch, backend=backend)
     assert all(job.poll() is not None for job in backend.jobs) and backend.fetched == []
     assert {run.state for run in ended} == {State.PRUNED}
+    assert sorted(backend.discarded) == ["a", "b"]
     told = capsys.readouterr().out.splitlines()
     assert sorted(told) == [
         "a: epoch 1/9, validation accuracy 0.5000",
@@ -138,6 +142,7 @@ def test_what_failed_is_told_when_the_others_have_ended(capsys):
         f"{name} failed. Its last lines:" for name in "abc"
     ]
     assert message.count("  | a reason") == 3 and backend.fetched == []
+    assert sorted(backend.discarded) == ["a", "b", "c"]
     assert sorted(line.split(" after")[0] for line in capsys.readouterr().out.splitlines()) == [
         "a: failed", "b: failed", "c: failed",
     ]  # fmt: skip
@@ -162,6 +167,7 @@ def test_experiments_that_start_at_once_are_not_mixed_up(toy, monkeypatch):
             assert job.process.wait(TIMEOUT) == 0, log.read_text()
             assert log.read_text().count("Running stage 'train'") == 1
             backend.fetch(spec.name)
+            backend.discard(spec.name)
         assert list(backend.folder.iterdir()) == []
     experiments = list_experiments(head())
     seeds = {name: yaml_at(commit, "params.yaml")["seed"] for name, commit in experiments.items()}

@@ -60,3 +60,6 @@ class Backend(ABC):
     @abstractmethod
     def fetch(self, name: str) -> None:
         """Take a completed experiment over into this repository, in the place of an older one."""
+
+    def discard(self, name: str) -> None:  # noqa: B027, as not every one has anything
+        """Free what an experiment took that has ended, however it did."""

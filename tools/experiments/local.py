@@ -32,8 +32,8 @@ SINGLE_THREAD_ENV = {
 class LocalBackend(Backend):
     """Clones of the repository as it is when the block begins, changes not committed included.
 
-    They share DVC's cache and settings. One is gone when its experiment is fetched, all when the
-    block ends.
+    They share DVC's cache and settings. Each has the data, so one is gone when its experiment has
+    ended, and all when the block ends.
     """
 
     capacity = cpu_count()
@@ -75,9 +75,11 @@ class LocalBackend(Backend):
 
     def fetch(self, name: str) -> None:
         reference = experiment_ref(self.commit, name)
-        clone = self.folder / name
-        git("fetch", "--quiet", "--no-tags", str(clone), f"+{reference}:{reference}")
-        shutil.rmtree(clone, ignore_errors=True)
+        clone = str(self.folder / name)
+        git("fetch", "--quiet", "--no-tags", clone, f"+{reference}:{reference}")
+
+    def discard(self, name: str) -> None:
+        shutil.rmtree(self.folder / name, ignore_errors=True)
 
 
 class LocalJob(Job):

@@ -63,6 +63,8 @@ def run_parallel(
                         watch(run)
                         if run.state is State.PRUNED:
                             display.show(run, [run.state.value])
+                    if run.state is not State.RUNNING:
+                        entered.discard(run.spec.name)
                 failed += [run for run in active if run.state is State.FAILED]
                 active = [run for run in active if run.state is State.RUNNING]
                 time.sleep(POLL_INTERVAL)
