@@ -19,7 +19,7 @@ report: $(BIN)/installed ## Compare the experiments on one page, report.html; AR
 	$(BIN)/python -m tools.report $(ARGS)
 
 check: $(BIN)/installed ## Fail where metrics got worse than noise explains; ARGS="--baseline REV"
-	$(BIN)/python -m tools.gate.check $(ARGS)
+	$(BIN)/python -E -s -m tools.gate.check $(ARGS)
 
 noise: $(BIN)/installed ## Measure how much metrics vary over seeds, for check
 	$(BIN)/python -m tools.gate.noise $(ARGS)

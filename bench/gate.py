@@ -1,174 +1,101 @@
-"""How often does `make check` cry wolf, and what does it miss?  `python -m bench.gate`
+"""How often does `make check` err?  `python -m bench.gate`
 
-Trains the committed params with many seeds, and regressions of several kinds with some each, as
-DVC experiments side by side, in a clone under .dvc/tmp that shares the cache. Those of the same
-kind, in ever other orders, are then what a check would have run: of unchanged ones a regression is
-a false alarm, of the others a detection. The baseline is metrics/noise.json.
+Trains the committed params with many seeds, and regressions of several kinds with some each, in
+clean clones, and scores all models as the gate does. Each check then draws seeds: a run that was
+committed and as many others of the same kind as the rules ask for. A regression found is a false
+alarm among unchanged runs, a detection among others. The baseline is metrics/noise.json. What was
+trained is kept in .dvc/tmp/bench-gate, so that an interrupted measurement goes on.
 """
 
 import argparse
 import random
-import shutil
-import time
-from contextlib import chdir
 from pathlib import Path
 
 import pandas as pd
-from joblib import cpu_count
 
+from bench.regressions import REGRESSIONS, Regression
 from fashion.errors import exit_on_user_error
 from fashion.files import write_csv
-from fashion.strict_yaml import read_yaml
-from stages.params import PARAMS
-from tools.arguments import positive_int
-from tools.dvc import dvc, use_cache
-from tools.experiments.backend import ExperimentSpec
-from tools.experiments.runner import run_parallel
-from tools.experiments.up_to_date import run_missing
-from tools.fsck import cache_folder
-from tools.gate.config import Gate
-from tools.gate.noise import number_metrics
-from tools.gate.rules import parse_rules, read_files
-from tools.gate.sequential import REGRESSION, UNDECIDED, Look, compare, plan_looks, verdict
-from tools.git import git, local_clone
+from tools.arguments import at_least
+from tools.gate.config import Gate, gate_at
+from tools.gate.judge import find_noise
+from tools.gate.score import scorer_of
+from tools.gate.sequential import REGRESSION, UNDECIDED, Analysis, compare, decide, plan_analyses
+from tools.git import head
+from tools.pipeline import clean_clone
 
-CLONE, TABLE = Path(".dvc/tmp/bench-gate"), Path("metrics/gate.csv")
-FIRST_SEED = 1000  # far from those that metrics/noise.json was measured with
+RUNS, TABLE = Path(".dvc/tmp/bench-gate"), Path("metrics/gate.csv")
+UNCHANGED = Regression("unchanged")
+FIRST_SEED = 1000  # of unchanged runs: the baseline's seeds would give the baseline's bytes
 CHECKS = 1000  # of each kind
-
-PATCHES = Path(__file__).parent / "regressions"  # faults in the code, for `git apply`
-PARAMS_KINDS = {  # faults that params make
-    "1 epoch": {"train.epochs": 1},
-    "2 epochs": {"train.epochs": 2},
-    "learning rate 0.01": {"train.learning_rate": 0.01},
-    "batch size 2048": {"train.batch_size": 2048},
-    "dropout 0.5": {"model.dropout": 0.5},
-}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="gate", description=__doc__.split("\n")[0])
     parser.add_argument(
-        "--unchanged",
-        metavar="N",
-        type=positive_int,
-        default=30,
-        help="seeds of the committed params",
+        "--seeds", metavar="N", type=at_least(9), default=20, help="of each kind (default: 20)"
     )
-    parser.add_argument(
-        "--changed", metavar="N", type=positive_int, default=10, help="seeds of each regression"
-    )
-    arguments = parser.parse_args()
-    rules = parse_rules(read_files(None), "the workspace")
-    baseline = rules.noise.table[list(rules.gate.metrics)]
-    looks = plan_looks(baseline, rules.gate)
-    # the same ones, with nothing changed, would give the baseline's bytes
-    other_seeds = list(range(FIRST_SEED, FIRST_SEED + arguments.unchanged))
-    make_clone()
-    with chdir(CLONE):
-        kinds = {"unchanged": {}} | PARAMS_KINDS
-        kinds |= {path.stem.replace("-", " "): path for path in sorted(PATCHES.glob("*.patch"))}
-        rows = []
-        for kind, change in kinds.items():
-            seeds = list(baseline.index[: arguments.changed]) if change else other_seeds
-            runs, seconds = train(kind, change, seeds)
-            rows.append(summary(kind, runs, baseline, looks, rules.gate, seconds))
+    seeds, commit = parser.parse_args().seeds, head()
+    gate = gate_at(commit)
+    baseline, why_not = find_noise(commit, gate)
+    if baseline is None:
+        parser.error(f"{why_not}. `make noise` measures it")
+    baseline = baseline[[*gate.rules_by_column(baseline)]]
+    analyses = plan_analyses(baseline, gate.interim_runs, gate)
+    rows = []
+    for kind in [UNCHANGED, *REGRESSIONS]:
+        first = FIRST_SEED if kind == UNCHANGED else baseline.index[0]
+        runs = train(kind, list(range(first, first + seeds)), commit)
+        rows.append(summary(kind.name, runs, baseline, analyses, gate))
     write_csv(TABLE, pd.DataFrame(rows))
     print(pd.DataFrame(rows).to_markdown(index=False), f"\n\nWritten: {TABLE}")
 
 
-def make_clone() -> None:
-    """Make a clone of the last commit, with our cache.
-
-    Data is not made again, and a second call finds its runs there.
-    """
-    shutil.rmtree(CLONE, ignore_errors=True)
-    local_clone(CLONE)
-    use_cache(cache_folder(), CLONE)
-    dvc("checkout", "--quiet", folder=CLONE)
-
-
-def train(kind: str, change: dict | Path, seeds: list[int]) -> tuple[pd.DataFrame, float]:
-    """Run one kind with several seeds; return the metrics, a row a run.
-
-    And the seconds that a run takes, measured with as many as there are cores, side by side: these
-    are trained again, whatever DVC's run cache has.
-
-    `change` are params, or a patch, which is applied in a commit of its own.
-    """
-    git("checkout", "--quiet", "--force", "--detach", "origin/HEAD")
-    overrides = change if isinstance(change, dict) else {}
-    if isinstance(change, Path):
-        git("apply", str(change))
-    git(
-        "-c",
-        "user.name=bench",
-        "-c",
-        "user.email=bench@localhost",
-        "commit",
-        "--quiet",
-        "--all",
-        "--allow-empty",
-        "-m",
-        kind,
-    )
-    name = "".join(letter if letter.isalnum() else "-" for letter in kind)
-    planned = {f"{name}-{seed}": overrides | {"seed": seed} for seed in seeds}
-    print(f"{kind}: {len(planned)} runs", flush=True)
-    results = run_missing(planned, read_yaml(PARAMS), cpu_count()).values()
-    again = [
-        ExperimentSpec(f"{name}-timed-{seed}", overrides | {"seed": seed}, retrain=True)
-        for seed in seeds[: cpu_count()]
-    ]
-    started = time.monotonic()
-    run_parallel(again, cpu_count())
-    seconds = (time.monotonic() - started) / len(again)
-    metrics = [number_metrics(result.train | result.test) for result in results]
-    return pd.DataFrame(metrics, index=[result.params["seed"] for result in results]), seconds
+def train(kind: Regression, seeds: list[int], commit: str) -> pd.DataFrame:
+    """Return the scores of runs of one kind, a row a run with its seed as index."""
+    path = RUNS / f"{kind.name}.csv"
+    if not path.exists():
+        print(f"{kind.name}: {len(seeds)} runs", flush=True)
+        with scorer_of(commit) as scorer, clean_clone("bench", commit) as pipeline:
+            kind.apply(pipeline.folder)
+            stages = pipeline.leading_to(pipeline.model_stage)
+            pipeline.run([stage for stage in stages if stage != pipeline.model_stage])
+            runs = scorer.measure(pipeline, seeds)
+        RUNS.mkdir(parents=True, exist_ok=True)
+        write_csv(path, runs.reset_index())
+    return pd.read_csv(path, index_col="seed")
 
 
 def summary(
-    kind: str,
-    runs: pd.DataFrame,
-    baseline: pd.DataFrame,
-    looks: list[Look],
-    gate: Gate,
-    seconds: float,
+    kind: str, runs: pd.DataFrame, baseline: pd.DataFrame, analyses: list[Analysis], gate: Gate
 ) -> dict:
-    """A row of the table: what `make check` says of a change of this kind, and what that costs.
-
-    A check is a run that was committed and as many others as it asks for, in any order; a run takes
-    `seconds`.
-    """
+    """Return a row of the table: what `make check` says of a change of this kind."""
     shuffled = random.Random(0)  # noqa: S311
-    verdicts, runs_of, deciding = [], [], []
-    for i in range(CHECKS):
-        first = runs.index[i % len(runs)]
-        others = [seed for seed in runs.index if seed != first]
-        order = [first, *shuffled.sample(others, len(others))]
-        for look in looks:
-            found, metric = verdict(
-                compare(baseline, runs.loc[order[: look.runs], list(gate.metrics)], gate), look
-            )
-            if found != UNDECIDED:
+    findings, further, deciding = [], [], []
+    for number in range(CHECKS):
+        committed = runs.index[number % len(runs)]
+        others = shuffled.sample([seed for seed in runs.index if seed != committed], len(runs) - 1)
+        for at, analysis in enumerate(analyses):
+            chosen = others[: analysis.runs] if at else [committed]
+            finding, row = decide(compare(baseline, runs.loc[chosen], gate, analysis))
+            if finding != UNDECIDED:
                 break
-        verdicts.append(found == REGRESSION)
-        runs_of.append(min(look.runs, len(runs)))
-        deciding += [metric.metric] if found == REGRESSION else []
-    further = pd.Series(runs_of) - 1
-    loss = baseline["accuracy"].mean() - runs["accuracy"].mean()
+        findings.append(finding)
+        further.append(analysis.runs if at else 0)
+        deciding += [row.metric] if finding == REGRESSION else []
+    losses = baseline.mean() - runs[baseline.columns].mean()
+    classes = losses[[name for name in losses.index if name.startswith("class_f1/")]]
     return {
         "kind": kind,
         "runs": len(runs),
-        "mean_accuracy": runs["accuracy"].mean(),
-        "loss_of_accuracy": loss,
+        "loss_of_accuracy": losses["accuracy"],
+        "largest_loss_of_f1": classes.max(),
+        "of_class": classes.idxmax().removeprefix("class_f1/"),
         "checks": CHECKS,
-        "found": sum(verdicts),
+        "found": findings.count(REGRESSION),
         "mostly_by": pd.Series(deciding).mode()[0] if deciding else "",
-        "further_runs_median": further.median(),
-        "further_runs_mean": further.mean(),
-        "further_runs_most": further.max(),
-        "further_seconds_mean": further.mean() * seconds,
+        "further_seeds_mean": sum(further) / CHECKS,
+        "further_seeds_most": max(further),
     }
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 
 from tests.support.ray_cluster import publish, ray_cluster
-from tests.support.repository import Repository, made_up_noise, toy_project
+from tests.support.repository import Repository, toy_project
 
 SECONDS = 0.3  # an epoch, so that there are some in which a command can be killed
 SWEEP = """sweeps={small: {
@@ -30,7 +30,12 @@ SWEEP = """sweeps={small: {
 METRICS = "metrics={accuracy: {better: higher, margin: 0.015, floor: 0.1}}"
 A_BIT_WORSE = "train.learning_rate=0.0013"  # which one seed can't tell from chance
 EXPERIMENTS = "experiments={a: {seed: 1}, b: {seed: 2}, c: {seed: 3}, d: {seed: 4}}"
-TEMPORARY = (".dvc/tmp/check-*", ".dvc/tmp/experiments/clones-*", "**/*.part*")
+TEMPORARY = (
+    ".dvc/tmp/baseline-*",
+    ".dvc/tmp/candidate-*",
+    ".dvc/tmp/experiments/clones-*",
+    "**/*.part*",
+)
 
 
 @dataclass
@@ -136,7 +141,8 @@ def check(folder: Path) -> Killer:
     """One that has to run further seeds."""
     project = slow_toy(folder / "check")
     project.set(METRICS)
-    made_up_noise(project, std=0.005)
+    project.commit("Rules")
+    project.python("tools.gate.noise", "--seeds", "5")
     project.commit("Noise")
     project.set(A_BIT_WORSE)
     project.dvc("repro", "--quiet")

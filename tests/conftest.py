@@ -18,7 +18,6 @@ from stages.dataset import read_dataset
 from tests.support.repository import (
     PROJECT,
     Repository,
-    made_up_noise,
     small_project,
     toy_project,
 )
@@ -133,7 +132,7 @@ def built_comparison(built_toy, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def built_record(built_toy, tmp_path_factory) -> Path:
-    """Build a toy project with one experiment, its table, and noise that is made up.
+    """Build a toy project with one experiment, its table, and the noise of five seeds.
 
     All of it is committed, as `make` leaves it.
     """
@@ -142,8 +141,8 @@ def built_record(built_toy, tmp_path_factory) -> Path:
         toy = Repository(built_toy).copy(folder / "project")
         toy.set("experiments={short: {train.epochs: 1}}")
         toy.python("tools.experiments")
-        made_up_noise(toy)
-        toy.commit("The table, and made-up noise")
+        toy.python("tools.gate.noise", "--seeds", "5")
+        toy.commit("The table, and noise")
         toy.python("tools.experiments")  # kept with this commit too
 
     return made_once(tmp_path_factory, "built_record", record) / "project"
@@ -173,7 +172,7 @@ def compared(built_comparison, tmp_path) -> Repository:
 
 @pytest.fixture
 def committed(built_record) -> Repository:
-    """A toy repository with all of its results committed and noise that is made up.
+    """A toy repository with all of its results and noise committed.
 
     It is not the test's own: for reading and for cloning.
     """

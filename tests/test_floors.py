@@ -10,7 +10,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[1]
 LIBRARIES = ["tools.experiments.", "tools.arguments", "tools.dvc", "tools.fsck", "tools.git"]
-LIBRARIES += ["tools.dvc_lock", "tools.overrides"]
+LIBRARIES += ["tools.dvc_lock", "tools.overrides", "tools.pipeline", "tools.process"]
 FLOORS = {"fashion", "stages", "tools", "bench", "tests"}
 ALLOWED = {
     "fashion": ["fashion."],

@@ -13,6 +13,7 @@ import psutil
 
 from fashion.errors import UserError
 from fashion.strict_yaml import parse_yaml
+from tools.process import clean_env
 
 # For `git clone`: where there are more than 50 packs, and every experiment that is fetched or
 # pushed may be one, DVC's Git library would tidy up at each of its commits, which takes seconds.
@@ -32,15 +33,15 @@ AS_PATCH = [
 ]
 
 
-def git(*arguments: str) -> str:
-    """What a Git command prints. Raises UserError with Git's own words when it fails."""
-    return git_bytes(*arguments).decode()
+def git(*arguments: str, env: dict[str, str] | None = None) -> str:
+    """Return what a Git command prints. Raises UserError with Git's own words when it fails."""
+    return git_bytes(*arguments, env=env).decode(errors="surrogateescape")
 
 
-def git_bytes(*arguments: str) -> bytes:
-    """The same for output that is not text."""
+def git_bytes(*arguments: str, env: dict[str, str] | None = None) -> bytes:
+    """Do the same for output that is not text. `env` is the command's whole environment."""
     try:
-        result = subprocess.run(["git", *arguments], capture_output=True, check=False)
+        result = subprocess.run(["git", *arguments], capture_output=True, check=False, env=env)
     except FileNotFoundError:
         raise UserError("there is no program git. Install it") from None
     if result.returncode:
@@ -66,13 +67,14 @@ def local_clone(folder: Path, commit: str = "HEAD", patch: bytes = b"") -> None:
 
     `patch` is applied to the working copy there.
     """
-    git("clone", "--quiet", "--no-tags", "--no-checkout", NO_GC, ".", str(folder))
+    env = clean_env()  # without the user's hooks, templates, filters and attributes
+    git("clone", "--quiet", "--no-tags", "--no-checkout", NO_GC, ".", str(folder), env=env)
     inside = ("-C", str(folder))
-    git(*inside, "checkout", "--quiet", "--detach", resolve_revision(commit))
+    git(*inside, "checkout", "--quiet", "--detach", resolve_revision(commit), env=env)
     if patch:
         path = folder.resolve() / ".git/changes"
         path.write_bytes(patch)
-        git(*inside, "apply", str(path))
+        git(*inside, "apply", str(path), env=env)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import MutableMapping
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -41,12 +42,18 @@ def with_overrides(raw_params: dict, overrides: dict[str, Any], source: str) -> 
     return changed
 
 
-def write_params(overrides: dict[str, Any]) -> None:
-    """Set params in the params file, and leave the rest of it as it is, comments and all."""
+def write_params(overrides: dict[str, Any], path: Path = PARAMS) -> None:
+    """Set params in a params file and leave the rest of it as it is, comments and all.
+
+    Raises UserError naming a param that the file does not have.
+    """
     yaml = YAML()
     yaml.width = 1000
-    content = yaml.load(PARAMS)
+    content = yaml.load(path)
     for name, value in overrides.items():
-        set_dotted(content, name, value)
-    with atomic_write(PARAMS) as tmp_path:
+        try:
+            set_dotted(content, name, value)
+        except KeyError:
+            raise UserError(f"{path.name} has no param {name}") from None
+    with atomic_write(path) as tmp_path:
         yaml.dump(content, tmp_path)

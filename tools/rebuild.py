@@ -5,14 +5,12 @@ other bytes than the committed ones from the same code, params and data, the las
 how to go back.
 """
 
-from pathlib import Path
-
 from fashion.errors import UserError, exit_on_user_error
 from fashion.strict_yaml import read_yaml
 from stages.params import PARAMS
 from tools.arguments import expect_no_arguments
 from tools.dvc import dvc, status
-from tools.dvc_lock import DVC_LOCK, lock_at, read_lock
+from tools.dvc_lock import DVC_LOCK, lock_at, output_hashes, read_lock
 from tools.experiments.compare import save_comparison
 from tools.experiments.config import read_experiments
 from tools.experiments.up_to_date import (
@@ -22,7 +20,7 @@ from tools.experiments.up_to_date import (
     run_missing,
 )
 from tools.fsck import verify_cache
-from tools.gate.verify import beyond_noise, explain_difference, hashes, other_environment
+from tools.gate.verify import beyond_noise, explain_difference, other_environment, read_pairs
 from tools.git import head
 
 
@@ -58,13 +56,13 @@ def machine_note() -> str | None:
     after = read_lock()
     if before == after or inputs(before) != inputs(after):
         return None
-    committed, now = hashes(before), hashes(after)
-    different = sum(now.get(path, ("", None))[1] != md5 for path, (_, md5) in committed.items())
+    committed, now = output_hashes(before), output_hashes(after)
+    different = sum(now.get(path) != md5 for path, md5 in committed.items())
     if not different:
         return None
     back = f"`git checkout {DVC_LOCK} metrics plots` brings the committed ones back."
     try:
-        other, exceeding = other_environment(commit), beyond_noise(commit, Path())
+        other, exceeding = other_environment(commit), beyond_noise(commit, read_pairs(commit))
     except UserError as error:  # no record, or no noise
         return (
             f"{different} of {len(committed)} outputs differ from the committed ones;"
@@ -84,7 +82,7 @@ def inputs(stages: dict[str, dict]) -> list[tuple]:
 
     That is params, and MD5 of the code, which no stage makes.
     """
-    made = {out["path"] for stage in stages.values() for out in stage.get("outs", [])}
+    made = output_hashes(stages)
     return [
         (
             name,

@@ -10,9 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import chdir
 from pathlib import Path
-from statistics import NormalDist
 
 from ruamel.yaml import YAML
 
@@ -26,7 +24,6 @@ from tools.demo import NAME
 from tools.dvc import subprocess_env
 from tools.experiments.config import EXPERIMENTS, Experiments
 from tools.gate.config import GATE, Gate
-from tools.gate.noise import conditions
 from tools.overrides import set_dotted
 
 PROJECT = Path(__file__).parents[2]
@@ -39,6 +36,7 @@ IDENTITY = {
 
 # of the machine, and of a `make test ARGS=...` that runs these tests
 NOT_OURS = ("FASHION_MNIST_DIR", "CI", "GITHUB_BASE_REF", "GITHUB_EVENT_NAME", "MAKEFLAGS", "ARGS")
+NOT_OURS += ("CI_COMMIT_BEFORE_SHA", "CI_MERGE_REQUEST_DIFF_BASE_SHA")
 
 
 def write_yaml(path: Path, content: dict) -> None:
@@ -166,27 +164,6 @@ def expect(status: int | None, found: int, output: str, words: Sequence[str]) ->
     return output
 
 
-def made_up_noise(repository: Repository, std: float = 0.01, seeds: int = 30) -> None:
-    """Write metrics/noise.json: normal values with the run's metrics as mean."""
-    quantiles = NormalDist().inv_cdf
-    spread = [quantiles((i + 0.5) / seeds) for i in range(seeds)]
-    metrics = json.loads(repository.read("metrics/train.json"))
-    metrics |= json.loads(repository.read("metrics/test.json"))
-    with chdir(repository.folder):
-        params = conditions(read_yaml(PARAMS), read_yaml(DATASET))
-    noise = {
-        "seeds": list(range(42, 42 + seeds)),
-        "metrics": {
-            name: [value + std * deviation for deviation in spread]
-            for name, value in metrics.items()
-            if isinstance(value, float)
-        },
-        "params": params,
-        "environment": json.loads(repository.read("metrics/environment.json")),
-    }
-    (repository.folder / "metrics/noise.json").write_text(json.dumps(noise))
-
-
 def small_project(folder: Path, drawings: Path) -> Repository:
     """Set up the project as it is in the working copy, without results, and commit it.
 
@@ -230,7 +207,7 @@ def toy_project(folder: Path) -> Repository:
 
 def copy_toy_stages(folder: Path, *stages: str) -> None:
     """Put stages of the toy pipeline in the place of a project's own."""
-    for stage in ("machine", *stages):
+    for stage in ("machine", "predictions", *stages):
         shutil.copy(TOY / f"stages/{stage}.py", folder / "stages")
     machine = {"environment": describe_environment({}), "arithmetic": native_arithmetic({})}
     (folder / "stages/machine.json").write_text(json.dumps(machine))

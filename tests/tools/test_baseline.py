@@ -1,148 +1,130 @@
-"""Which commit a change is compared with, whatever else has its name."""
+"""Which commit a candidate is compared with, whatever else has its name."""
 
-import json
-import subprocess
+import os
 from pathlib import Path
 
 import pytest
 
 from fashion.errors import UserError
 from tests.support.repository import IDENTITY
-from tools.gate.baseline import find_baseline
+from tools.gate.baseline import Baseline, find_baseline
+from tools.git import experiment_ref, git, head
 
 OF_THE_PLATFORM = ("GITHUB_BASE_REF", "GITHUB_EVENT_NAME", "GITHUB_EVENT_PATH")
+OF_THE_PLATFORM += ("CI_COMMIT_BEFORE_SHA", "CI_MERGE_REQUEST_DIFF_BASE_SHA")
 
 
-class History:
-    """A Git repository of empty commits."""
+class History(dict[str, str]):
+    """The empty commits of a Git repository: hash by message."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.git("init", "--quiet", "--initial-branch=main", str(folder))
-
-    def git(self, *arguments: str) -> str:
-        command = ["git", "-C", str(self.folder), *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-    def commit(self, message: str) -> str:
-        self.git("commit", "--quiet", "--allow-empty", "--message", message)
-        return self.git("rev-parse", "HEAD")
+    def run(self, commands: str) -> None:
+        """Run Git commands, or `export` a variable; messages stand for hashes."""
+        for command in filter(str.strip, commands.split(";")):
+            name, *words = (self.get(word, word) for word in command.split())
+            if name == "export":
+                os.environ[words[0]] = words[1]
+            elif name == "commit":
+                git("commit", "--quiet", "--allow-empty", "--message", *words)
+                self[words[0]] = head()
+            else:
+                git(name, *words)
 
 
 @pytest.fixture
 def history(tmp_path, monkeypatch) -> History:
-    for name in OF_THE_PLATFORM:
-        monkeypatch.delenv(name, raising=False)
-    for name, value in IDENTITY.items():
+    """Leave main, which goes on, by two commits on the branch `feature`."""
+    for name, value in {**dict.fromkeys(OF_THE_PLATFORM, ""), **IDENTITY}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    return History(tmp_path)
+    history = History()
+    history.run("init --initial-branch=main; commit root; commit fork; checkout -b feature main")
+    history.run("commit one; commit two; checkout main; commit tip; checkout feature")
+    return history
 
 
-@pytest.fixture
-def branch(history) -> dict[str, str]:
-    """Leave main, which goes on, as does the branch; both are known as origin's as well."""
-    commits = {"fork": history.commit("Fork")}
-    history.git("checkout", "--quiet", "-b", "feature")
-    commits["first"] = history.commit("First")
-    commits["second"] = history.commit("Second")
-    history.git("checkout", "--quiet", "main")
-    commits["main"] = history.commit("Main goes on")
-    history.git("update-ref", "refs/remotes/origin/main", "main")
-    history.git("checkout", "--quiet", "feature")
-    return commits
+def remote(default: str, name: str = "origin") -> str:
+    """Return the commands that add what a clone knows of its remote, whose branch main has."""
+    at = f"refs/remotes/{name}/"
+    return f"remote add {name} .;update-ref {at}{default} main;symbolic-ref {at}HEAD {at}{default};"
 
 
-def test_a_branch_is_compared_with_where_it_left_main(branch):
-    found = find_baseline(None)
-    assert (found.commit, found.what) == (branch["fork"], "where this branch left origin/main")
+ORIGIN, TRUNK, MASTER = map(remote, ("main", "trunk", "master"))
+NO_HEAD = "symbolic-ref --delete refs/remotes/origin/HEAD;"
+THREE = "checkout -b lead main; commit a; commit b; commit c; checkout main; merge lead;"
+DROP_TIP = "merge --strategy=ours main; checkout main; merge feature"  # its first parent is two
+MR, PUSHED = "export CI_MERGE_REQUEST_DIFF_BASE_SHA", f"{ORIGIN}{THREE}export CI_COMMIT_BEFORE_SHA"
+LEFT, PUSH = "where this branch left", "the commit that this push started from"
+LEFT_ORIGIN, LEFT_V2, FORCED = f"{LEFT} origin/main", f"{LEFT} origin/v2", "; this push was forced"
+UPDATE = "the commit that the last update of this branch started from"
+ALONE = "; there is no remote, so earlier commits were not looked at"
+PAST = "; the remote's default branch contains HEAD, so earlier commits were not looked at"
+CASES = [
+    (remote("main", "fork") + TRUNK, "fork", f"{LEFT} origin/trunk"),
+    (remote("main", "upstream"), "fork", f"{LEFT} upstream/main"),
+    (f"{ORIGIN} tag origin/main; branch origin/main", "fork", LEFT_ORIGIN),
+    (f"{MASTER}{NO_HEAD}tag refs/remotes/origin/main", "fork", f"{LEFT} origin/master"),
+    (ORIGIN + THREE, "tip", LEFT_ORIGIN),
+    (ORIGIN + DROP_TIP, "tip", LEFT_ORIGIN),
+    (f"{ORIGIN} checkout main", "fork", f"the commit before HEAD{PAST}"),
+    (f"checkout main; merge feature; {ORIGIN}", "tip", f"the first parent of this merge{PAST}"),
+    ("tag main", "fork", f"{LEFT} main{ALONE}"),
+    ("branch -m main master", "fork", f"{LEFT} master{ALONE}"),
+    ("checkout -b new main", "fork", f"the commit before HEAD{ALONE}"),
+    (THREE, "tip", f"{UPDATE}{ALONE}"),
+    (DROP_TIP, "tip", f"{UPDATE}{ALONE}"),
+    ("checkout main; commit tip2 --amend", "fork", f"{UPDATE}{ALONE}"),
+    ("checkout main; reset fork", "root", f"the commit before HEAD{ALONE}"),
+    ("update-ref refs/remotes/origin/v2 one; export GITHUB_BASE_REF v2", "one", LEFT_V2),
+    (f"{ORIGIN} {MR} one", "one", f"{LEFT} the target of the merge request"),
+    (f"{PUSHED} a", "a", PUSH),
+    (f"{PUSHED} two", "fork", PUSH + FORCED),
+    (f"{PUSHED} {'1' * 40}", "tip", LEFT_ORIGIN + FORCED),
+    (f"{PUSHED} c; checkout fork", "root", f"the commit before HEAD{PAST}{FORCED}"),
+]
+MISSING = {
+    "checkout root": "the first commit.* --baseline REV",
+    "checkout --orphan new; commit other": "no commit in common.* --baseline REV",
+    TRUNK + NO_HEAD: "`git fetch origin && git remote set-head origin --auto`",
+    "export GITHUB_BASE_REF gone; tag origin/gone": "origin/gone.*`git fetch origin`",
+    f"{MR} {'1' * 40}": "1111111.*`git fetch origin`",
+}
+NAMED = {"HEAD": "two", "HEAD~1": "one", "main": "tip", "release": "one", "short": "root"}
+NULLS = [f'{{"before": {value}}}' for value in ("null", f'"{"0" * 40}"', "0", "[]")]
 
 
-@pytest.mark.parametrize("kind", ["tags", "heads"])
-def test_a_tag_or_branch_called_origin_main_does_not_take_its_place(history, branch, kind):
-    history.git("update-ref", f"refs/{kind}/origin/main", "HEAD")
-    assert find_baseline(None).commit == branch["fork"]
+@pytest.mark.parametrize(("commands", "commit", "description"), CASES)
+def test_the_baseline_is_where_the_candidate_started(history, commands, commit, description):
+    history.run(commands)
+    assert find_baseline(None, False) == Baseline(history[commit], description)
+    assert (find_baseline(None, True).commit == head()) != description.startswith((LEFT, PUSH))
 
 
-def test_a_tag_called_main_does_not_take_its_place(history, branch):
-    history.git("update-ref", "-d", "refs/remotes/origin/main")
-    history.git("tag", "main", "HEAD")
-    assert find_baseline(None).commit == branch["fork"]
-    assert find_baseline("main").commit == branch["main"]
+@pytest.mark.parametrize("event", ['{"before": "HASH"}', "no JSON", "NESTED", "[]", "{}", *NULLS])
+def test_a_push_to_github_is_compared_with_what_was_before(history, event):
+    history.run(f"{ORIGIN}{THREE}export GITHUB_EVENT_NAME push; export GITHUB_EVENT_PATH event")
+    Path("event").write_text(event.replace("HASH", history["root"]).replace("NESTED", "[" * 10**5))
+    commit, description = ("root", PUSH) if "HASH" in event else ("tip", LEFT_ORIGIN)
+    assert find_baseline(None, False) == Baseline(history[commit], description)
 
 
-def test_an_experiment_called_head_does_not_take_its_place(history, branch):
-    head = branch["second"]
-    for name in ("HEAD", "main"):
-        history.git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/{name}", branch["fork"])
-    assert find_baseline("HEAD").commit == head
-    assert find_baseline("HEAD~1").commit == branch["first"]
-    assert find_baseline("main").commit == branch["main"]
+@pytest.mark.parametrize("commands", MISSING)
+def test_a_missing_baseline_is_an_error_that_says_what_to_do(history, commands):
+    history.run(commands)
+    with pytest.raises(UserError, match=MISSING[commands]):
+        find_baseline(None, False)
 
 
-def test_a_pull_request_is_compared_with_where_it_left_its_target(history, branch, monkeypatch):
-    history.git("update-ref", "refs/remotes/origin/release", branch["first"])
-    monkeypatch.setenv("GITHUB_BASE_REF", "release")
-    found = find_baseline(None)
-    assert found.commit == branch["first"] and "left release" in found.what
-    monkeypatch.setenv("GITHUB_BASE_REF", "gone")
-    with pytest.raises(UserError, match="origin/gone, the target of this pull request"):
-        find_baseline(None)
+@pytest.mark.parametrize("revision", [None, "nowhere"])
+def test_a_shallow_clone_is_asked_for_the_rest(history, revision):
+    Path(".git/shallow").write_text(f"{history['fork']}\n")
+    with pytest.raises(UserError, match="`git fetch --unshallow`"):
+        find_baseline(revision, False)
 
 
-def test_a_push_of_two_commits_is_compared_with_what_was_before(history, branch, monkeypatch):
-    event = Path("event.json")
-    monkeypatch.setenv("GITHUB_EVENT_NAME", "push")
-    monkeypatch.setenv("GITHUB_EVENT_PATH", str(event))
-    history.git("checkout", "--quiet", "main")
-    history.commit("One")
-    history.commit("Two")
-    event.write_text(json.dumps({"before": branch["main"]}))
-    found = find_baseline(None)
-    assert found.commit == branch["main"] and "before this push" in found.what
-    event.write_text(json.dumps({"before": branch["second"]}))  # a push by force
-    assert find_baseline(None).commit == branch["fork"]
-    event.write_text(json.dumps({"before": "1" * 40}))
-    with pytest.raises(UserError, match="1111111, what the branch was before this push"):
-        find_baseline(None)
-    event.write_text(json.dumps({"before": "0" * 40}))  # a new branch
-    assert find_baseline(None).commit == branch["main"]
-
-
-def test_a_merge_is_compared_with_where_its_branches_went_apart(history, branch):
-    """Also where the first parent is the change, as by `git merge main` on the branch."""
-    history.git("merge", "--quiet", "--no-edit", "main")
-    history.git("update-ref", "refs/remotes/origin/main", "HEAD")
-    found = find_baseline(None)
-    assert found.commit == branch["fork"] and "went apart" in found.what
-
-
-def test_on_main_it_is_the_commit_before_and_that_is_said(history, branch):
-    history.git("checkout", "--quiet", "main")
-    found = find_baseline(None)
-    assert (found.commit, found.what) == (
-        branch["fork"],
-        "the commit before, as this one is on main",
-    )
-
-
-def test_without_a_main_branch_it_is_the_commit_before_and_that_is_said(history, branch):
-    history.git("update-ref", "-d", "refs/remotes/origin/main")
-    history.git("branch", "--quiet", "-D", "main")
-    found = find_baseline(None)
-    assert (found.commit, found.what) == (
-        branch["first"],
-        "the commit before, as there is no branch main",
-    )
-
-
-def test_a_comparison_with_itself_is_said(history, branch):
-    found = find_baseline("HEAD")
-    assert found.commit == branch["second"]
-    assert found.what == "HEAD, which is this very commit"
-
-
-def test_a_first_commit_has_nothing_to_be_compared_with(history):
-    history.commit("First")
-    with pytest.raises(UserError, match="no commit before this one"):
-        find_baseline(None)
+@pytest.mark.parametrize("revision", NAMED)
+def test_a_branch_comes_before_a_tag_and_a_tag_before_an_experiment(history, revision):
+    history.run("tag main two; tag release one; update-ref refs/tags/HEAD root")
+    for name in ("HEAD", "main", "release", "short"):
+        git("update-ref", experiment_ref(head(), name), history["root"])
+    description = "HEAD; this is HEAD itself" if revision == "HEAD" else revision
+    assert find_baseline(revision, False) == Baseline(history[NAMED[revision]], description)

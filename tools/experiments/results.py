@@ -148,24 +148,22 @@ def _seeds(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _gate(table: pd.DataFrame) -> pd.DataFrame:
-    """How many checks of each kind of change call it a regression, and what that takes."""
+    """Return how many checks of each kind of change call it a regression, and what that takes."""
+    rows = list(table.itertuples())
     return pd.DataFrame(
         {
             "kind": table["kind"],
-            "runs": table["runs"].map(str),
-            "mean accuracy": table["mean_accuracy"].map("{:.4f}".format),
-            "loss, points": table["loss_of_accuracy"].map(lambda loss: f"{100 * loss + 0.0:.1f}"),
+            "loss of accuracy, points": [f"{100 * row.loss_of_accuracy + 0.0:.1f}" for row in rows],
+            "largest loss of F1, points": [
+                f"{100 * row.largest_loss_of_f1:.1f} ({row.of_class})" for row in rows
+            ],
             "called a regression": [
-                f"{row.found:,} of {row.checks:,} ({row.found / row.checks:.1%})"
-                for row in table.itertuples()
+                f"{row.found:,} of {row.checks:,} ({row.found / row.checks:.1%})" for row in rows
             ],
             "mostly by": table["mostly_by"].fillna(""),
-            "further runs: median, mean, most": [
-                f"{row.further_runs_median:.0f}, {row.further_runs_mean:.1f},"
-                f" {row.further_runs_most}"
-                for row in table.itertuples()
+            "further seeds: mean, most": [
+                f"{row.further_seeds_mean:.1f}, {row.further_seeds_most}" for row in rows
             ],
-            "their seconds, mean": table["further_seconds_mean"].map("{:.0f}".format),
         }
     )
 

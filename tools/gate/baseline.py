@@ -1,113 +1,119 @@
-"""Which commit a change is compared with."""
+"""Find the commit that a candidate is compared with."""
 
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from fashion.errors import UserError
 from tools.git import git, head, is_shallow, resolve_revision
 
-MAIN = ("refs/remotes/origin/main", "refs/heads/main")  # in full: a tag may have the short name
 ANOTHER = "Name another baseline: --baseline REV"
 SHALLOW = "This clone is shallow: `git fetch --unshallow` brings the rest"
-FETCH = "`git fetch origin` brings it"
+FETCH = "is missing in this clone. `git fetch origin` brings it"
 
 
 @dataclass(frozen=True)
 class Baseline:
     commit: str
-    what: str  # which commit this is, in words
+    description: str  # which commit this is and what was not looked at
 
 
-def find_baseline(revision: str | None) -> Baseline:
-    """Return the named commit, or else the one that the change started from.
-
-    On GitHub that is the merge base with the target branch of a pull request, or what the branch
-    was before a push; elsewhere the merge base with the main branch; on the main branch itself the
-    commit before, of a merge the one from which its branches went apart.
-    """
+def find_baseline(revision: str | None, has_changes: bool) -> Baseline:
+    """Return the named commit, or else the one that HEAD or uncommitted changes started from."""
     if revision:
-        found = Baseline(_resolve(revision), revision)
-    elif is_shallow():
-        raise UserError(f"there is nothing to compare with. {SHALLOW}")
-    else:
-        found = _of_pull_request() or _before_push() or _merge_base_with_main() or _before_head()
-    if found.commit == head():
-        return Baseline(found.commit, f"{found.what}, which is this very commit")
-    return found
+        commit = _resolve(revision)
+        is_head = commit == head() and not has_changes
+        return Baseline(commit, f"{revision}; this is HEAD itself" if is_head else revision)
+    if is_shallow():
+        raise UserError(f"the baseline can't be found. {SHALLOW}")
+    for commit, description, note in _candidates():
+        if commit != head():
+            return Baseline(commit, description + note)
+        if has_changes:  # otherwise HEAD would be compared with itself
+            return Baseline(commit, f"HEAD, without the uncommitted changes{note}")
+    raise UserError("HEAD is the first commit and has no baseline. Name one: --baseline REV")
 
 
 def _resolve(revision: str) -> str:
     """Return the commit of a revision: a branch before a tag before an experiment of that name."""
-    if not re.match(r"HEAD\b", revision):
-        for kind in ("heads", "remotes", "tags"):
-            if commit := _commit(f"refs/{kind}/{revision}"):
-                return commit
-    if commit := _commit(revision):
-        return commit
+    is_head = re.match(r"HEAD([~^@]|$)", revision)
+    for prefix in [""] if is_head else ["refs/heads/", "refs/remotes/", "refs/tags/", ""]:
+        if commit := _try_git("rev-parse", "--quiet", "--verify", f"{prefix}{revision}^{{commit}}"):
+            return commit
     try:
         return resolve_revision(revision)
     except UserError as error:
         raise UserError(f"{error}. {SHALLOW}" if is_shallow() else str(error)) from None
 
 
-def _of_pull_request() -> Baseline | None:
-    target = os.environ.get("GITHUB_BASE_REF")
-    if not target:
-        return None
-    if not _commit(f"refs/remotes/origin/{target}"):
-        raise UserError(f"origin/{target}, the target of this pull request, is not here. {FETCH}")
-    base = _merge_base(f"refs/remotes/origin/{target}")
-    return Baseline(base, f"where this branch left {target}, the target of the pull request")
+def _candidates() -> Iterator[tuple[str, str, str]]:
+    """Yield commits to compare with, the best first, each with a description and a note."""
+    if target := os.environ.get("GITHUB_BASE_REF"):
+        if not _try_git("show-ref", "--verify", f"refs/remotes/origin/{target}"):
+            raise UserError(f"origin/{target}, the target of this pull request, {FETCH}")
+        yield *_where_left(f"refs/remotes/origin/{target}"), ""
+    if base := os.environ.get("CI_MERGE_REQUEST_DIFF_BASE_SHA"):
+        if _try_git("cat-file", "-t", base) != "commit":
+            raise UserError(f"{base[:7]}, the base of this merge request, {FETCH}")
+        yield base, "where this branch left the target of the merge request", ""
+    before = _before_push()
+    base = before and _try_git("merge-base", "HEAD", before)
+    note = "" if base == before else "; this push was forced"
+    if base:
+        yield base, "the commit that this push started from", note
+    main = _main_branch()
+    has_remote = main.startswith("refs/remotes/")
+    reason = "the remote's default branch contains HEAD" if has_remote else "there is no remote"
+    earlier = f"; {reason}, so earlier commits were not looked at{note}"
+    if main:
+        yield *_where_left(main), note if has_remote else earlier
+    if not has_remote:
+        yield head(), "HEAD", earlier
+        branch = _try_git("symbolic-ref", "--quiet", "HEAD")
+        if branch and (base := _try_git("merge-base", "HEAD", f"{branch}@{{1}}")):
+            yield base, "the commit that the last update of this branch started from", earlier
+    if parents := git("rev-parse", "HEAD^@").split():
+        name = "first parent of this merge" if parents[1:] else "commit before HEAD"
+        yield parents[0], f"the {name}", earlier
 
 
-def _before_push() -> Baseline | None:
-    event = Path(os.environ.get("GITHUB_EVENT_PATH") or os.devnull)
-    if os.environ.get("GITHUB_EVENT_NAME") != "push" or not event.is_file():
-        return None
-    before = json.loads(event.read_bytes()).get("before", "")
-    if not before.strip("0"):  # a new branch
-        return None
-    if not _commit(before):
-        raise UserError(f"{before[:7]}, what the branch was before this push, is not here. {FETCH}")
-    return Baseline(_merge_base(before), "what the branch was before this push")
+def _before_push() -> str:
+    """Return the hash before a push by GitHub or GitLab; zeros, for a new branch, do not count."""
+    sha = os.environ.get("CI_COMMIT_BEFORE_SHA")
+    if os.environ.get("GITHUB_EVENT_NAME") == "push":
+        with suppress(OSError, ValueError, RecursionError, LookupError, TypeError):
+            sha = json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_bytes())["before"]
+    return sha if isinstance(sha, str) and re.fullmatch("(?!0+$)[0-9a-f]{40,64}", sha) else ""
 
 
-def _merge_base_with_main() -> Baseline | None:
-    for reference in MAIN:
-        if _commit(reference):
-            base = _merge_base(reference)
-            name = reference.split("/", 2)[2]
-            return None if base == head() else Baseline(base, f"where this branch left {name}")
-    return None
+def _main_branch() -> str:
+    """Return the full name of the remote's default branch; without a remote, of the local one."""
+    remotes = git("remote").split()
+    remote = remotes[0] if len(remotes) == 1 else "origin"
+    folder = f"refs/remotes/{remote}" if remotes else "refs/heads"
+    default = _try_git("symbolic-ref", "--quiet", f"{folder}/HEAD")
+    for name in (default, f"{folder}/main", f"{folder}/master"):
+        if _try_git("show-ref", "--verify", name):  # `git rev-parse` would accept a tag like it
+            return name
+    if not remotes:
+        return ""
+    fetch = f"`git fetch {remote} && git remote set-head {remote} --auto` finds it"
+    raise UserError(f"the default branch of {remote} is unknown. {fetch}. {ANOTHER}")
 
 
-def _before_head() -> Baseline:
-    parents = git("rev-parse", "HEAD^@").split()
-    if not parents:
-        raise UserError(
-            "there is no commit before this one to compare with. Name one: --baseline REV"
-        )
-    reason = "as this one is on main" if any(map(_commit, MAIN)) else "as there is no branch main"
-    if len(parents) == 1:
-        return Baseline(parents[0], f"the commit before, {reason}")
-    base = git("merge-base", "--octopus", *parents).strip()
-    return Baseline(base, f"where the branches merged here went apart, {reason}")
+def _where_left(reference: str) -> tuple[str, str]:
+    if base := _try_git("merge-base", "HEAD", reference):
+        return base, f"where this branch left {reference.split('/', 2)[2]}"
+    raise UserError(f"this branch has no commit in common with {reference}. {ANOTHER}")
 
 
-def _merge_base(reference: str) -> str:
+def _try_git(*arguments: str) -> str:
+    """Return what a Git command prints, or nothing if it fails."""
     try:
-        return git("merge-base", "HEAD", reference).strip()
+        return git(*arguments).strip()
     except UserError:
-        raise UserError(
-            f"this branch has no commit in common with {reference}. {ANOTHER}"
-        ) from None
-
-
-def _commit(revision: str) -> str | None:
-    try:
-        return git("rev-parse", "--quiet", "--verify", f"{revision}^{{commit}}").strip()
-    except UserError:
-        return None
+        return ""

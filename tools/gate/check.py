@@ -1,49 +1,117 @@
-"""Did a change make the model worse?  `make check`.
+"""Did a change make the model worse?  `make check`, or `python -m tools.gate.check`.
 
-Compares the workspace with the commit that the change started from, and prints Markdown, the
-verdict first. The question is not whether one run is worse than another, as seeds alone make a
-difference, but whether the distribution over seeds got worse: where the committed run does not
-settle it, further seeds are run, a few at a time (tools/gate/sequential.py). The baseline's rules
-hold, its images and its code measure, and nobody's word is taken for the results
-(tools/gate/evidence.py). Exit status 0: holds; 1: a metric got worse; 2: it can't judge, whatever
-the reason.
+Rebuilds the candidate, which is HEAD with the uncommitted changes, from the raw files in a clean
+clone; scores its model, and those of further seeds, with the code of the baseline on the baseline's
+images; and judges the scores by the baseline's rules. Prints a report in Markdown. Exit status 0:
+no loss, or nothing changed; 1: a regression; 2: it cannot judge, whatever the reason.
 """
 
 import argparse
+import os
 import sys
+import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
+
+if __name__ == "__main__":
+    # Only installed packages are imported, and from this checkout `fashion`, `stages` and `tools`:
+    # no module that somebody put beside them or on PYTHONPATH.
+    project = str(Path(__file__).parents[2])
+    foreign = [str(Path(p).absolute()) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    sys.path[:] = [path for path in sys.path if path not in ("", project, *foreign)] + [project]
 
 
 def main() -> int:
     from tools.arguments import positive_int
-    from tools.gate.judge import check
 
-    parser = argparse.ArgumentParser(prog="check", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="check", description=__doc__.split("\n")[0], allow_abbrev=False
+    )
+    parser.add_argument(
+        "--candidate",
+        metavar="DIR",
+        type=Path,
+        default=Path(),
+        help="the checkout to judge (default: this folder); its own gate is not used",
+    )
     parser.add_argument(
         "--baseline",
         metavar="REV",
         help="commit, branch, tag or experiment; default: what the change started from",
     )
     parser.add_argument(
-        "--seeds",
-        metavar="N",
-        type=positive_int,
-        default=sys.maxsize,
-        help="look at N runs at most; 1: at the committed one as it is, and nothing is trained",
-    )
-    parser.add_argument(
-        "--accept-rules", metavar="HASH", help="the changed rules that a reviewer has accepted"
-    )
-    parser.add_argument(
-        "--json", metavar="FILE", type=Path, help="write what was found there as well"
+        "--seeds", metavar="N", type=positive_int, help="train at most N further seeds"
     )
     arguments = parser.parse_args()
-    return check(arguments.baseline, arguments.seeds, arguments.accept_rules, arguments.json)
+    if not arguments.candidate.is_dir():
+        parser.error(f"--candidate: there is no folder {arguments.candidate}")
+    os.chdir(arguments.candidate)
+    return check(arguments.baseline, arguments.seeds)
+
+
+def check(revision: str | None, most: int | None) -> int:
+    """Judge the project in the current folder, print the report, and return the exit status."""
+    from tools.gate.report import markdown
+
+    started = time.monotonic()
+    report = replace(find(revision, most), seconds=time.monotonic() - started)
+    text = markdown(report)
+    print(text)
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+    return report.status
+
+
+def find(revision: str | None, most: int | None):
+    """Return the report on the project in the current folder, a `Report`."""
+    from fashion.errors import UserError
+    from tools.gate.baseline import find_baseline
+    from tools.gate.candidate import CannotJudge, commit_workspace
+    from tools.gate.judge import judge
+    from tools.gate.report import PASSED, UNKNOWN, Report, verdict_of
+    from tools.gate.review import edits_of_the_gate, is_unchanged, new_metrics
+    from tools.git import head
+
+    options = " ".join(
+        [f"--baseline {revision}"] * bool(revision) + [f"--seeds {most}"] * bool(most)
+    )
+    report = Report(UNKNOWN, "cannot judge", revision or "nothing", options)
+    try:
+        candidate = commit_workspace()
+        baseline = find_baseline(revision, candidate != head())
+        described = f"{baseline.commit[:7]}, {baseline.description}"
+        report = replace(report, baseline=described)
+        if is_unchanged(baseline.commit, candidate):
+            reason = "Outside of docs and README, all files are the baseline's."
+            return replace(report, status=PASSED, verdict="nothing changed", reason=reason)
+        report = replace(report, review=edits_of_the_gate(baseline.commit, candidate))
+        found = judge(baseline.commit, candidate, most)
+    except CannotJudge as error:
+        return replace(
+            report,
+            verdict=error.verdict,
+            reason=error.heading,
+            findings=error.lines,
+            output=error.output,
+        )
+    except UserError as error:
+        return replace(report, reason=str(error))
+    status, verdict, reason = verdict_of(found)
+    return replace(
+        report,
+        status=status,
+        verdict=verdict,
+        reason=reason,
+        judgement=found,
+        remarks=found.remarks + new_metrics(baseline.commit, candidate, found.claims),
+        review=edits_of_the_gate(baseline.commit, candidate, found.runs),
+    )
 
 
 if __name__ == "__main__":
-    # 1 is for a regression: whatever else ends it, it could not judge
+    # 1 is for a regression: whatever else ends the command, it could not judge
     try:
         from fashion.errors import exit_on_user_error
 

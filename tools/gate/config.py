@@ -1,39 +1,53 @@
-"""gate.yaml: which metrics are judged, which losses must be found, and how often it may err."""
+"""Read gate.yaml: which metrics are judged, which losses must be found, how often it may err."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from fashion.strict_yaml import Name, StrictModel, read_config
+from fashion.strict_yaml import Name, StrictModel, check_config
+from tools.git import yaml_at
 
 GATE = Path("gate.yaml")
 
 
 class MetricRule(StrictModel):
     better: Literal["higher", "lower"]
-    # a loss that must be found; smaller ones are let through where they can't be told from none
+    # A loss that must be found. Smaller ones pass where chance explains them.
     margin: Annotated[FiniteFloat, Field(gt=0)]
     floor: FiniteFloat | None = None  # worse than this is a regression, whatever the baseline
 
+    @property
+    def sign(self) -> int:
+        """1 where larger values are worse, else -1."""
+        return 1 if self.better == "lower" else -1
+
 
 class Gate(StrictModel):
-    # probability that an unchanged model is called a regression
+    # The probability that an unchanged model is called a regression.
     false_alarms: Annotated[float, Field(ge=1e-4, le=0.1)]
-    # probability that a model which is worse by a margin is let through
+    # The probability that a model which is worse by a margin passes as "no loss".
     missed: Annotated[float, Field(ge=1e-3, le=0.5)]
-    # numbers of runs, with a seed each, after which it is judged
-    looks: Annotated[list[Annotated[int, Field(ge=1, le=100)]], Field(min_length=1)]
-    # by name, as in metrics/train.json and metrics/test.json
+    # The numbers of further seeds after which the test may stop.
+    interim_runs: Annotated[list[Annotated[int, Field(ge=1, le=100)]], Field(min_length=1)]
+    # A revision that slow decline is measured against, by its metrics/noise.json.
+    reference: Name | None = None
+    # By name. "class_f1" stands for the F1 of every class.
     metrics: Annotated[dict[Name, MetricRule], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _looks_grow(self) -> "Gate":
-        if self.looks != sorted(set(self.looks)):
-            raise ValueError("looks: each must be larger than the one before")
+    def _interim_runs_grow(self) -> "Gate":
+        if self.interim_runs != sorted(set(self.interim_runs)):
+            raise ValueError("interim_runs: each must be larger than the one before")
         return self
 
+    def rules_by_column(self, columns: Iterable[str]) -> dict[str, MetricRule]:
+        """Return the rule of each gated column: of "class_f1/Bag", the one of class_f1."""
+        rules = {name: self.metrics.get(name.split("/")[0]) for name in columns}
+        return {name: rule for name, rule in rules.items() if rule}
 
-def read_gate(path: Path = GATE) -> Gate:
-    """Read and check gate.yaml. Raises UserError naming each wrong key."""
-    return read_config(path, Gate)
+
+def gate_at(revision: str) -> Gate:
+    """Read and check gate.yaml of a revision. Raises UserError naming each wrong key."""
+    return check_config(yaml_at(revision, GATE), f"{GATE} of {revision[:7]}", Gate)

@@ -1,58 +1,52 @@
 """Measure how much the metrics vary over seeds while nothing else changes: `make noise`.
 
-Trains the committed params with many seeds, side by side, as DVC experiments; every metric of every
-run goes into metrics/noise.json, with the params and the environment that they hold for. `check`
-judges changes by it: commit it with the results that it belongs to. `--reference` writes it into
-metrics/reference.json as well, from where it stays as it is: what slow decline is seen against.
+Trains HEAD with many seeds in a clean clone, scores each model as `make check` does, and writes all
+numbers into metrics/noise.json. Commit it: the checks of later changes then need not train the
+baseline again.
 """
 
 import argparse
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pandas as pd
-from joblib import cpu_count
 from pydantic import Field, FiniteFloat, model_validator
 
 from fashion.errors import UserError, exit_on_user_error
-from fashion.files import write_json
-from fashion.strict_yaml import Name, StrictModel, check_config, read_yaml
-from stages.dataset import DATASET
-from stages.params import PARAMS, Seed
-from tools.arguments import positive_int, two_or_more
-from tools.dvc import dvc
-from tools.experiments.results import Result
-from tools.experiments.up_to_date import pipeline_params, run_missing
+from fashion.files import atomic_write
+from fashion.strict_yaml import Name, StrictModel, check_config
+from stages.params import Seed
+from tools.arguments import at_least
+from tools.dvc_lock import pipeline_hashes
+from tools.gate.score import scorer_of
+from tools.git import git, git_bytes, head
+from tools.pipeline import clean_clone
 
-NOISE, REFERENCE = Path("metrics/noise.json"), Path("metrics/reference.json")
-SEEDS = 30  # so many, unless told otherwise
-OF_THE_RUN = ("model_md5", "settings")  # in an environment's record
+NOISE = Path("metrics/noise.json")
+SEEDS = 30  # by default
+MIN_SEEDS = 5  # fewer say too little about how much metrics vary
 
 
 class Noise(StrictModel):
-    """metrics/noise.json."""
+    """metrics/noise.json: the numbers of runs that differ in their seed alone."""
 
-    seeds: Annotated[list[Seed], Field(min_length=2)]
+    belongs_to: dict[Name, Name]  # what `pipeline_hashes` returned where it was measured
+    seeds: Annotated[list[Seed], Field(min_length=MIN_SEEDS)]
     metrics: dict[Name, list[FiniteFloat]]  # of the run with each seed, in this order
-    params: dict[str, Any]  # that they hold for, and the data
-    environment: dict[str, Any]
-    arithmetic: str | None = None  # where it was not the portable one
 
     @model_validator(mode="after")
     def _is_complete(self) -> "Noise":
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("seeds: a seed stands there twice")
+            raise ValueError("seeds: a seed occurs twice")
         for name, values in self.metrics.items():
             if len(values) != len(self.seeds):
-                raise ValueError(
-                    f"metrics.{name} has {len(values)} values for {len(self.seeds)} seeds"
-                )
+                raise ValueError(f"{name} has {len(values)} values for {len(self.seeds)} seeds")
         return self
 
     @property
     def table(self) -> pd.DataFrame:
-        """Return the metrics, a row a run, its seed as index."""
+        """Return the metrics, a row a run with its seed as index."""
         return pd.DataFrame(self.metrics, index=pd.Index(self.seeds, name="seed"))
 
 
@@ -60,64 +54,63 @@ def parse_noise(text: str | bytes, source: str) -> Noise:
     """Check the content of a metrics/noise.json. Raises UserError naming `source` and the key."""
     try:
         content = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{source}: not JSON: {error}. `make noise` measures it again") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{source} is not JSON: {error}. `make noise` measures it again") from None
     return check_config(content, source, Noise)
+
+
+def noise_at(revision: str) -> Noise:
+    """Return the noise of a revision.
+
+    Raises UserError where there is none, or it belongs to other code, params, data or packages.
+    """
+    source = f"{NOISE} of {revision[:7]}"
+    if not git("ls-tree", "--name-only", revision, str(NOISE)):
+        raise UserError(f"there is no {source}")
+    noise = parse_noise(git_bytes("show", f"{revision}:{NOISE}"), source)
+    hashes = pipeline_hashes(revision)
+    if other := [name for name in hashes if hashes[name] != noise.belongs_to.get(name)]:
+        raise UserError(f"{source} was measured with other {', '.join(other)}")
+    return noise
+
+
+def write_noise(table: pd.DataFrame, belongs_to: dict[str, str]) -> None:
+    """Write metrics/noise.json: the table of runs, a row a seed, with six decimals."""
+    metrics = {name: [round(x, 6) for x in table[name].tolist()] for name in table}
+    sections = {"belongs_to": belongs_to, "seeds": table.index.tolist(), "metrics": metrics}
+    lines = [f"  {json.dumps(name)}: {_json_lines(value)}" for name, value in sections.items()]
+    with atomic_write(NOISE) as tmp_path:
+        tmp_path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def _json_lines(value: dict | list) -> str:
+    """Return JSON with a line for each entry of a mapping."""
+    if isinstance(value, list):
+        return json.dumps(value)
+    entries = [f"    {json.dumps(key)}: {json.dumps(entry)}" for key, entry in value.items()]
+    return "{\n" + ",\n".join(entries) + "\n  }"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="noise", description=__doc__.split("\n")[0])
     parser.add_argument(
-        "--seeds", metavar="N", type=two_or_more, default=SEEDS, help=f"how many (default: {SEEDS})"
+        "--seeds",
+        metavar="N",
+        type=at_least(MIN_SEEDS),
+        default=SEEDS,
+        help=f"how many (default: {SEEDS})",
     )
-    parser.add_argument(
-        "--jobs", metavar="N", type=positive_int, default=cpu_count(), help="how many at a time"
-    )
-    parser.add_argument(
-        "--reference", action="store_true", help=f"write it into {REFERENCE} as well"
-    )
-    arguments = parser.parse_args()
-    values = read_yaml(PARAMS)
-    seeds = range(values["seed"], values["seed"] + arguments.seeds)
-    results = run_missing(
-        {f"noise-seed-{seed}": {"seed": seed} for seed in seeds}, values, arguments.jobs
-    )
-    content = describe(list(results.values()), values)
-    for path in (NOISE, REFERENCE) if arguments.reference else (NOISE,):
-        write_json(path, content)
-    # their numbers are kept; as experiments they would only be in the way
-    dvc("exp", "remove", *results)
-    table = Noise.model_validate(content).table.agg(["mean", "std"]).T
-    print(f"{table.to_markdown(floatfmt='.4f')}\n\nWritten: {NOISE}, of {len(results)} runs")
-
-
-def describe(results: list[Result], values: dict) -> dict:
-    """Return the content of metrics/noise.json: each metric of each run, what they hold for."""
-    metrics = pd.DataFrame([number_metrics(result.train | result.test) for result in results])
-    return {
-        "seeds": [result.params["seed"] for result in results],
-        "metrics": metrics.to_dict("list"),
-        "params": conditions(values, read_yaml(DATASET)),
-        "environment": {
-            name: value for name, value in results[0].environment.items() if name not in OF_THE_RUN
-        },
-    } | results[0].arithmetic
-
-
-def conditions(params: dict, dataset: dict) -> dict:
-    """Return what noise is measured for: all params but the seed, and the data's files."""
-    files = {role: file["sha256"] for role, file in dataset["files"].items()}
-    sections = {name: value for name, value in pipeline_params(params).items() if name != "seed"}
-    return sections | {"dataset": {"name": dataset["name"], "sha256": files}}
-
-
-def number_metrics(metrics: dict[str, Any]) -> dict[str, float]:
-    """Return those metrics of a run that are numbers, by name."""
-    return {
-        name: float(value)
-        for name, value in metrics.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
+    count, commit = parser.parse_args().seeds, head()
+    if git("status", "--porcelain", "--untracked-files=no"):
+        print("Uncommitted changes are not part of it: noise is that of HEAD.", flush=True)
+    with scorer_of(commit) as scorer, clean_clone("noise", commit) as pipeline:
+        stages = pipeline.leading_to(pipeline.model_stage)
+        pipeline.run([stage for stage in stages if stage != pipeline.model_stage])
+        first = pipeline.seed
+        table = scorer.measure(pipeline, list(range(first, first + count)))
+    write_noise(table, pipeline_hashes(commit))
+    summary = table[[name for name in table if "/" not in name]].agg(["mean", "std"]).T
+    print(f"{summary.to_markdown(floatfmt='.4f')}\n\nWritten: {NOISE}, of {count} runs")
 
 
 if __name__ == "__main__":

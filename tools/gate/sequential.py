@@ -1,19 +1,16 @@
-"""The sequential test by which `check` judges: did the distribution of the metrics get worse?
+"""The group sequential test that `check` judges by: did the metrics get worse over seeds?
 
-Its looks are at 1, 3, 5 and 9 runs, say, each with another seed. At each look the means of these
-runs are compared with those of the baseline's runs, whose seeds are in its metrics/noise.json.
+Each run has another seed. The first interim analysis looks at the committed run alone; the others
+look at 2, 4 and 8 further runs, say, and not at the committed one, whose seed its author chose.
+Each compares the mean of these runs with the mean of the baseline's runs.
 
 - **Worse**: the largest of the metrics' t statistics is above a bound. The metrics move together,
-  so the bound comes from simulated runs with their measured correlation; it is such that unchanged
-  runs are above it, at any of the looks, with the probability `false_alarms` (Lan and DeMets 1983,
-  Discrete sequential boundaries for clinical trials; the spending function is Pocock's). A fifth of
-  this probability is kept for the paired test below.
-- **Worse, by pairs**: each run is compared with the baseline's run of the same seed. Where seeds
-  do the same to both, Student's paired t test sees smaller losses. It is valid whether they do.
-- **Not worse**: for every metric, a loss of its margin is ruled out. A change that costs just the
-  margin passes so, at any of the looks, with the probability `missed` at most.
-
-At the last look, what is not shown to be worse holds.
+  so the bound comes from simulated runs with their measured correlation. Unchanged runs exceed it
+  at any of the analyses with the probability `false_alarms` (Lan and DeMets 1983, Discrete
+  sequential boundaries for clinical trials; the spending function is Pocock's).
+- **No loss**: for every metric, a loss of its margin is ruled out. A change that costs just the
+  margin passes so at any of the analyses with the probability `missed` at most. The committed run
+  alone never shows this.
 """
 
 from collections.abc import Sequence
@@ -22,157 +19,169 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tools.gate.config import Gate
+from tools.gate.config import Gate, MetricRule
 
-SIMULATED = 100_000  # pairs of a baseline and a change
-PAIRED_SHARE = 0.2  # of the false alarms
-PAIRED_METRICS = ("accuracy", "loss")  # means over images, the same in both runs of a pair
-HOLDS, REGRESSION, UNDECIDED = "holds", "regression", "undecided"
+SIMULATED = 100_000  # pairs of an unchanged candidate and its baseline
+NO_LOSS, REGRESSION, UNDECIDED = "no loss", "regression", "undecided"
 
 
 @dataclass(frozen=True)
-class Look:
-    """The bounds at a number of runs, for the statistics of `compare`."""
+class Analysis:
+    """An interim analysis: how many runs it compares, and the bounds of its statistics."""
 
-    runs: int
+    runs: int  # of the candidate; 1 in the first analysis, of the committed run
     worse: float  # of the largest t
-    worse_by_pairs: float | None  # of a paired t; one pair has none
-    not_worse: float  # of (margin - loss) / standard error, for every metric
+    not_worse: float | None  # of (margin - loss) / standard error; None in the first analysis
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of the runs so far against the baseline's.
+    """One metric of the candidate's runs against the baseline's.
 
-    `loss` is how much worse the mean is, below 0 where it is better; `standard_error` that of the
-    difference of the two means.
+    `loss` is how much worse the mean is, below 0 where it is better. `standard_error` is that of
+    the difference of the two means.
     """
 
     metric: str
     baseline: float
-    now: float
+    candidate: float
     loss: float
     standard_error: float
-    margin: float
-    paired_t: float | None  # for PAIRED_METRICS and two pairs at least
+    rule: MetricRule
+    analysis: Analysis
 
     @property
     def t(self) -> float:
+        """Return the t statistic; where runs do not vary, any difference is beyond all bounds."""
+        if self.standard_error == 0:
+            return 0.0 if self.loss == 0 else float(np.copysign(np.inf, self.loss))
         return self.loss / self.standard_error
 
-    def is_worse_by_pairs(self, look: "Look") -> bool:
-        return (
-            self.paired_t is not None
-            and look.worse_by_pairs is not None
-            and self.paired_t >= look.worse_by_pairs
-        )
+    @property
+    def is_worse(self) -> bool:
+        return self.t >= self.analysis.worse
 
-    def chance(self, look: Look) -> float:
-        """How much worse chance explains."""
-        return look.worse * self.standard_error
+    @property
+    def is_better(self) -> bool:
+        return self.t <= -self.analysis.worse
 
-    def largest_loss(self, look: Look) -> float:
-        """The largest loss that is not ruled out."""
-        return self.loss + look.not_worse * self.standard_error
+    @property
+    def chance(self) -> float:
+        """Return how large a loss chance explains."""
+        return self.analysis.worse * self.standard_error
+
+    @property
+    def largest_loss(self) -> float:
+        """Return the largest loss that is not ruled out."""
+        if self.analysis.not_worse is None:
+            return np.inf
+        return max(0.0, self.loss + self.analysis.not_worse * self.standard_error)
+
+    @property
+    def is_below_floor(self) -> bool:
+        rule = self.rule
+        return rule.floor is not None and rule.sign * (self.candidate - rule.floor) > 0
 
 
-def plan_looks(baseline: pd.DataFrame, gate: Gate, comparisons: int = 1) -> list[Look]:
-    """Return the looks with their bounds.
+def plan_analyses(
+    baseline: pd.DataFrame, counts: Sequence[int], gate: Gate, comparisons: int = 1
+) -> list[Analysis]:
+    """Return the interim analyses with their bounds; the same arguments give the same bounds.
 
-    `baseline` has a row a run and a column a gated metric. The `comparisons` that are made with the
-    same runs share the probability of a false alarm. The same arguments give the same bounds.
+    `baseline` has a row a run and a column a gated metric. The first analysis is of the committed
+    run, the others of so many further runs as `counts` says. `comparisons` with the same runs share
+    the probability of a false alarm.
     """
-    from scipy.stats import t  # slow, so only where it is needed
-
-    count = len(baseline)
-    information = 1 / (1 / np.array(gate.looks) + 1 / count)
-    spent = np.log(1 + (np.e - 1) * information / information[-1])  # Pocock's, in [0, 1]
-    newly = np.diff(spent, prepend=0)
+    sizes = [1, *counts]
+    statistics = _simulate(correlation_of(baseline).to_numpy(), len(baseline), sizes)
     alpha = gate.false_alarms / comparisons
-    statistics = _simulate(baseline.corr().to_numpy(), count, gate.looks)
-    worse = _bounds(statistics.max(axis=2), newly * alpha * (1 - PAIRED_SHARE))
-    not_worse = _bounds(statistics[:, :, 0], newly * gate.missed)
-    tails = newly * alpha * PAIRED_SHARE / len(PAIRED_METRICS)
-    paired = [
-        float(t.isf(tail, runs - 1)) if runs > 1 else None
-        for tail, runs in zip(tails, gate.looks, strict=True)
-    ]
-    return [Look(*bounds) for bounds in zip(gate.looks, worse, paired, not_worse, strict=True)]
+    worse = _bounds(statistics.max(axis=2), _newly_spent(sizes, len(baseline)) * alpha)
+    newly_missed = _newly_spent(counts, len(baseline)) * gate.missed
+    not_worse = _bounds(statistics[:, 1:, 0], newly_missed)
+    return [Analysis(*row) for row in zip(sizes, worse, [None, *not_worse], strict=True)]
 
 
-def _simulate(correlation: np.ndarray, count: int, looks: Sequence[int]) -> np.ndarray:
-    """Return t statistics of unchanged runs, (pairs, looks, metrics)."""
+def correlation_of(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the correlation of metrics over runs, drawn towards none the fewer the runs are.
+
+    Few runs show too large correlations, which would make the bounds too low. The weight of the
+    measured ones is the share of the runs in runs and metrics together.
+    """
+    weight = len(runs) / (len(runs) + runs.shape[1])
+    none = np.eye(runs.shape[1])
+    return runs.corr().fillna(0) * weight * (1 - none) + none
+
+
+def _newly_spent(sizes: Sequence[int], baseline_runs: int) -> np.ndarray:
+    """Return the share of a probability that each analysis spends, by Pocock's function."""
+    information = 1 / (1 / np.array(sizes) + 1 / baseline_runs)
+    spent = np.log(1 + (np.e - 1) * information / information[-1])
+    return np.diff(spent, prepend=0)
+
+
+def _simulate(correlation: np.ndarray, baseline_runs: int, sizes: Sequence[int]) -> np.ndarray:
+    """Return t statistics of unchanged runs, (SIMULATED, analyses, metrics).
+
+    The first analysis has a run of its own, as the committed one is.
+    """
     generator = np.random.default_rng(0)
     values, vectors = np.linalg.eigh(correlation)
-    mix = (vectors * np.sqrt(values.clip(0))).T  # few runs make it singular
+    mix = (vectors * np.sqrt(values.clip(0))).T.astype(np.float32)
     blocks = []
     for _ in range(0, SIMULATED, 10_000):
-        normal = generator.standard_normal((10_000, count + looks[-1], len(mix)), np.float32)
-        runs = normal @ mix.astype(np.float32)
-        before, now = runs[:, :count], runs[:, count:]
-        mean, std = before.mean(axis=1), before.std(axis=1, ddof=1)
-        blocks.append(
-            [
-                (now[:, :runs].mean(axis=1) - mean) / (std * np.sqrt(1 / runs + 1 / count))
-                for runs in looks
-            ]
-        )
-    return np.concatenate([np.stack(block, axis=1) for block in blocks])
+        shape = (10_000, baseline_runs + 1 + sizes[-1], len(mix))
+        runs = generator.standard_normal(shape, np.float32) @ mix
+        before, committed, further = np.split(runs, [baseline_runs, baseline_runs + 1], axis=1)
+        samples = [committed, *(further[:, :size] for size in sizes[1:])]
+        block = [
+            (now.mean(axis=1) - before.mean(axis=1)) / _standard_error(before, now, axis=1)
+            for now in samples
+        ]
+        blocks.append(np.stack(block, axis=1))
+    return np.concatenate(blocks)
+
+
+def _standard_error(before: np.ndarray, now: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Return the standard error of the difference of two means, by the pooled variance."""
+    squares = sum(
+        ((sample - sample.mean(axis=axis, keepdims=True)) ** 2).sum(axis=axis)
+        for sample in (before, now)
+    )
+    counts = before.shape[axis], now.shape[axis]
+    return np.sqrt(squares / (sum(counts) - 2) * sum(1 / count for count in counts))
 
 
 def _bounds(statistics: np.ndarray, newly: np.ndarray) -> list[float]:
-    """Return the bound of each look, above which the share `newly` of all pairs comes first.
+    """Return the bound of each analysis, above which the share `newly` of all pairs comes first.
 
-    `statistics` is (pairs, looks).
+    `statistics` is (pairs, analyses).
     """
     bounds, left = [], statistics
-    for look, share in enumerate(newly):
-        sorted_ = np.sort(left[:, look])
-        bounds.append(float(sorted_[-max(1, round(share * len(statistics)))]))
-        left = left[left[:, look] < bounds[-1]]
+    for number, share in enumerate(newly):
+        ordered = np.sort(left[:, number])
+        bounds.append(float(ordered[-max(1, round(share * len(statistics)))]))
+        left = left[left[:, number] < bounds[-1]]
     return bounds
 
 
-def compare(baseline: pd.DataFrame, now: pd.DataFrame, gate: Gate) -> list[Comparison]:
-    """Compare runs with the baseline's, metric by metric; both have seeds as index."""
-    _, first, second = np.intersect1d(baseline.index, now.index, return_indices=True)  # the pairs
+def compare(
+    baseline: pd.DataFrame, candidate: pd.DataFrame, gate: Gate, analysis: Analysis
+) -> list[Comparison]:
+    """Compare runs with the baseline's by each gated metric; the tables have a row a run."""
     comparisons = []
-    for metric, rule in gate.metrics.items():
-        sign = -1 if rule.better == "higher" else 1
-        before, after = baseline[metric].to_numpy(), now[metric].to_numpy()
-        std = before.std(ddof=1)
-        comparisons.append(
-            Comparison(
-                metric,
-                baseline=float(before.mean()),
-                now=float(after.mean()),
-                loss=float(sign * (after.mean() - before.mean())),
-                standard_error=float(std * np.sqrt(1 / len(after) + 1 / len(before))),
-                margin=rule.margin,
-                paired_t=_paired_t(sign * (after[second] - before[first]))
-                if metric in PAIRED_METRICS
-                else None,
-            )
-        )
+    for metric, rule in gate.rules_by_column(baseline.columns).items():
+        before, now = baseline[metric].to_numpy(), candidate[metric].to_numpy()
+        loss = rule.sign * (now.mean() - before.mean())
+        error = float(_standard_error(before, now))
+        means = float(before.mean()), float(now.mean())
+        comparisons.append(Comparison(metric, *means, float(loss), error, rule, analysis))
     return comparisons
 
 
-def _paired_t(losses: np.ndarray) -> float | None:
-    if len(losses) < 2:
-        return None
-    error = losses.std(ddof=1) / np.sqrt(len(losses))
-    if error == 0:
-        return 0.0 if losses.mean() == 0 else float(np.copysign(1e9, losses.mean()))
-    return float(losses.mean() / error)
-
-
-def verdict(comparisons: list[Comparison], look: Look) -> tuple[str, Comparison]:
-    """Return HOLDS, REGRESSION or UNDECIDED, and the metric that decided."""
-    worst = max(comparisons, key=lambda comparison: comparison.t)
-    if worst.t >= look.worse:
+def decide(comparisons: list[Comparison]) -> tuple[str, Comparison]:
+    """Return NO_LOSS, REGRESSION or UNDECIDED, and the metric that decided or is undecided."""
+    worst = max(comparisons, key=lambda row: (row.is_worse or row.is_below_floor, row.t))
+    if worst.is_worse or worst.is_below_floor:
         return REGRESSION, worst
-    for comparison in comparisons:
-        if comparison.is_worse_by_pairs(look):
-            return REGRESSION, comparison
-    nearest = max(comparisons, key=lambda row: row.largest_loss(look) / row.margin)
-    return (HOLDS if nearest.largest_loss(look) < nearest.margin else UNDECIDED), nearest
+    nearest = max(comparisons, key=lambda row: row.largest_loss / row.rule.margin)
+    return (NO_LOSS if nearest.largest_loss < nearest.rule.margin else UNDECIDED), nearest

@@ -1,210 +1,174 @@
 """Rebuild a commit from the raw data and compare every output: `make verify`.
 
-The rebuild runs in a clone without any cache. Prints a table, output by output. Exit status 0 when
-all hashes are those in the commit's dvc.lock and the experiments' table is the committed one to the
-byte; 3 when some are not, but the environment is another than the recorded one (not an x86-64
-machine, say) and all metrics agree within the measured noise; 1 for anything else. Nothing in the
-working copy changes.
+The commit's stages run in a clean clone, and then its experiments. Prints a table, output by
+output. Exit status 0: all hashes are those in dvc.lock, and the numbers of experiments those in the
+committed table; 3: some are not, but the machine or its packages are not the recorded ones, and all
+metrics agree within the measured noise; 1: anything else. Nothing in the workspace changes.
 """
 
 import argparse
 import io
 import json
 import math
-import subprocess
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
+from joblib import cpu_count
 
 from fashion.environment import describe_environment
 from fashion.errors import UserError, exit_on_user_error
-from fashion.strict_yaml import check_config
-from tools.dvc import dvc, subprocess_env, use_cache
-from tools.dvc_lock import DVC_LOCK, lock_at, read_lock
-from tools.gate.config import GATE, Gate
-from tools.gate.noise import parse_noise
-from tools.git import git, git_bytes, resolve_revision, temporary_clone, yaml_at
+from tools.gate.config import gate_at
+from tools.gate.noise import noise_at
+from tools.git import git, resolve_revision, yaml_at
+from tools.pipeline import Pipeline, clean_clone
 
-ENVIRONMENT, NOISE = "metrics/environment.json", "metrics/noise.json"
-METRICS, EXPERIMENTS = ["metrics/train.json", "metrics/test.json"], "metrics/experiments.csv"
-EQUAL, DIFFERENT, MISSING = "✓ equal", "✗ different", "✗ missing"
+ENVIRONMENT, EXPERIMENTS = "metrics/environment.json", "metrics/experiments.csv"
+METRICS = ("metrics/train.json", "metrics/test.json")
+EQUAL, DIFFERENT = "✓ equal", "✗ different"
 WITHIN_NOISE = 3  # exit status
+NOT_BYTES = ("INTEROP_THREADS", "OMP_NUM_THREADS", "model_md5")  # settings that change none
+
+# what is compared: the committed and the rebuilt value of a metric, by a title
+Pairs = dict[str, tuple[str, float, float | None]]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="verify", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="verify", description=__doc__.split("\n")[0], allow_abbrev=False
+    )
     parser.add_argument(
-        "revision",
-        metavar="REV",
-        nargs="?",
-        default="HEAD",
-        help="commit, branch or tag (default: HEAD)",
+        "revision", metavar="REV", nargs="?", default="HEAD", help="commit, branch or tag"
     )
     revision = parser.parse_args().revision
     commit = resolve_revision(revision)
-    with rebuilt(commit) as clone:
-        rows = compare_outputs(commit, clone)
-        print(f"\n{pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)}\n")
-        if all(row["verdict"] == EQUAL for row in rows):
-            print(f"{revision} ({commit[:7]}): all {len(rows)} outputs are equal to the byte.")
-            return 0
-        other, exceeding = other_environment(commit), beyond_noise(commit, clone)
-        different = sum(row["verdict"] != EQUAL for row in rows)
+    name = f"{revision} ({commit[:7]})"
+    with clean_clone("verify", commit) as pipeline:
+        print(f"Running all stages and experiments of {name} from the raw data", flush=True)
+        pipeline.run(pipeline.stages)
+        rows = output_rows(pipeline)
+        pairs = read_pairs(commit, pipeline.folder) | rebuild_experiments(commit, pipeline)
+    rows += [
+        {"output": title, "stage": "(experiments)", "verdict": EQUAL if old == new else DIFFERENT}
+        for title, (_, old, new) in pairs.items()
+        if " of " in title
+    ]
+    print(f"\n{pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)}\n")
+    different = sum(row["verdict"] != EQUAL for row in rows)
+    if not different:
+        print(f"{name}: all {len(rows)} outputs are equal to the byte.")
+        return 0
+    other, exceeding = other_environment(commit), beyond_noise(commit, pairs)
     if other:
-        print("Another environment than the recorded one:", *listed(other), sep="\n  ")
+        changes = (f"{key}: {before} -> {now}" for key, (before, now) in other.items())
+        print("The environment is not the recorded one:", *changes, sep="\n  ")
     if exceeding:
         print("Further apart than noise explains:", *exceeding, sep="\n  ")
     if other and not exceeding:
-        explanation = explain_difference(different, len(rows), other, exceeding)
-        print(f"{revision} ({commit[:7]}): {explanation}")
+        print(f"{name}: {explain_difference(different, len(rows), other, exceeding)}")
         return WITHIN_NOISE
-    raise UserError(
-        f"{revision} ({commit[:7]}) was not reproduced"
-        + ("" if other else ": in the recorded environment every byte should be equal")
-    )
+    why = "" if other else ": in the recorded environment every byte should be equal"
+    raise UserError(f"{name} was not reproduced{why}")
 
 
-@contextmanager
-def rebuilt(commit: str) -> Iterator[Path]:
-    """A clone of the commit in which everything has been made anew from the raw data."""
-    with temporary_clone("verify", commit) as clone:
-        use_cache(clone / ".dvc/cache", clone)  # its own, also where a shared one is configured
-        dvc("repro", "--force", folder=clone)
-        if subprocess.run(
-            [sys.executable, "-m", "tools.experiments"],
-            cwd=clone,
-            env=subprocess_env(),
-            check=False,
-        ).returncode:
-            raise UserError(f"the experiments of {commit[:7]} failed; the lines above say why")
-        yield clone
-
-
-def compare_outputs(commit: str, clone: Path) -> list[dict[str, str]]:
-    """A row for each output of the commit's dvc.lock, and one for the experiments' table."""
-    committed, now = hashes(lock_at(commit)), hashes(read_lock(clone / DVC_LOCK))
-    rows = [
-        row(path, stage, committed[path][1], now.get(path, ("", None))[1])
-        for path, (stage, _) in committed.items()
+def output_rows(pipeline: Pipeline) -> list[dict[str, str]]:
+    """Return a row for each output of a clone in which all stages have run."""
+    different = pipeline.differences()
+    return [
+        {
+            "output": str(path),
+            "stage": stage.name,
+            "verdict": DIFFERENT if str(path) in different else EQUAL,
+        }
+        for stage in pipeline.stages
+        for path in stage.outputs
     ]
-    before, after = git("rev-parse", f"{commit}:{EXPERIMENTS}").strip(), clone / EXPERIMENTS
-    rows.append(row(EXPERIMENTS, "(experiments)", before, git("hash-object", str(after)).strip()))
-    old, new = (
-        arithmetic_of(text)
-        for text in (git("show", f"{commit}:{METRICS[0]}"), (clone / METRICS[0]).read_text())
-    )
-    titles = {
-        "committed": f"committed, {old}" if old else "committed",
-        "rebuilt": f"rebuilt, {new}" if new else "rebuilt",
-    }
-    return [{titles.get(title, title): value for title, value in cells.items()} for cells in rows]
 
 
-def row(path: str, stage: str, committed: str, now: str | None) -> dict[str, str]:
-    verdict = MISSING if now is None else EQUAL if now == committed else DIFFERENT
-    return {
-        "output": path,
-        "stage": stage,
-        "committed": committed[:8],
-        "rebuilt": (now or "")[:8],
-        "verdict": verdict,
-    }
+def read_pairs(commit: str, folder: Path = Path()) -> Pairs:
+    """Return the metrics of a commit and those in a folder in which its stages have run."""
+    pairs = {}
+    for path in METRICS:
+        old = json.loads(git("show", f"{commit}:{path}"))
+        new = json.loads((folder / path).read_text())
+        pairs |= {name: (name, value, new.get(name)) for name, value in old.items()}
+    return pairs
 
 
-def arithmetic_of(metrics: str) -> str | None:
-    """How the numbers of a metrics/train.json were computed, where that was not portable."""
-    return json.loads(metrics).get("arithmetic")
+def rebuild_experiments(commit: str, pipeline: Pipeline) -> Pairs:
+    """Run the experiments of experiments.yaml in copies of a clone; return their metrics.
 
+    Each is compared with its row in the committed table.
+    """
+    content = git("show", f"{commit}:{EXPERIMENTS}")
+    table = pd.read_csv(io.StringIO(content), index_col="experiment")
+    planned = yaml_at(commit, "experiments.yaml")["experiments"]
 
-def hashes(stages: dict[str, dict]) -> dict[str, tuple[str, str]]:
-    """Stage and MD5 of every output of a dvc.lock's stages, by path."""
-    return {
-        out["path"]: (name, out["md5"])
-        for name, stage in stages.items()
-        for out in stage.get("outs", [])
-    }
+    def run(name: str) -> Pairs:
+        with pipeline.variant(planned[name], pipeline.scoring_stages) as folder:
+            metrics = pipeline.metrics(folder)
+        columns = table.columns.intersection(list(metrics))
+        return {
+            f"{column} of {name}": (column, table.loc[name, column], metrics[column])
+            for column in columns
+        }
+
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        found = list(pool.map(run, [name for name in planned if name in table.index]))
+    return {title: pair for pairs in found for title, pair in pairs.items()}
 
 
 def other_environment(commit: str) -> dict[str, tuple]:
-    """What differs between the recorded environment and the one here, (recorded, here) by name.
+    """Return what differs between the recorded environment and this one, (recorded, here) by name.
 
-    Left out is what changes no bytes: threads outside of an operation, and which model was made.
+    Settings that change no bytes are left out.
     """
     recorded = json.loads(git("show", f"{commit}:{ENVIRONMENT}"))
     before, now = (
         pd.json_normalize(values).iloc[0] for values in (recorded, describe_environment())
     )
-    names = [
-        name
-        for name in before.index.union(now.index, sort=False)
-        if not name.endswith(("INTEROP_THREADS", "OMP_NUM_THREADS", "model_md5"))
-    ]
+    names = before.index.union(now.index, sort=False)
     return {
         name: (before.get(name), now.get(name))
         for name in names
-        if before.get(name) != now.get(name)
+        if before.get(name) != now.get(name) and not name.endswith(NOT_BYTES)
     }
-
-
-def listed(differences: dict[str, tuple]) -> Iterable[str]:
-    return (f"{name}: {before} -> {now}" for name, (before, now) in differences.items())
 
 
 def explain_difference(
     different: int, outputs: int, other: dict[str, tuple], exceeding: list[str]
 ) -> str:
-    """One line on a rebuild in another environment."""
+    """Return one line on a rebuild in another environment."""
     agree = (
         f"these metrics do not agree within noise: {'; '.join(exceeding)}"
         if exceeding
         else "the metrics agree within noise"
     )
     return (
-        f"{different} of {outputs} outputs differ from the committed ones"
-        " because of the machine or its packages"
-        f" ({', '.join(other)}); {agree}."
+        f"{different} of {outputs} outputs differ from the committed ones because of the machine or"
+        f" its packages ({', '.join(other)}); {agree}."
     )
 
 
-def beyond_noise(commit: str, clone: Path) -> list[str]:
-    """Return the metrics that differ by more than the measured noise of two runs explains.
+def beyond_noise(commit: str, pairs: Pairs) -> list[str]:
+    """Return the gated metrics that differ by more than the noise of two runs explains.
 
-    They may differ in either direction.
+    They may differ in either direction. Student's t, as the deviation is estimated, and
+    Bonferroni's correction.
     """
     from scipy.stats import t  # slow, so only where it is needed
 
-    gate = check_config(yaml_at(commit, GATE), str(GATE), Gate)
-    noise = parse_noise(git("show", f"{commit}:{NOISE}"), f"{NOISE} of {commit[:7]}").table
-    pairs = {}
-    for path in METRICS:
-        before, now = (
-            json.loads(git("show", f"{commit}:{path}")),
-            json.loads((clone / path).read_text()),
-        )
-        pairs |= {
-            name: (name, before[name], now.get(name)) for name in gate.metrics if name in before
-        }
-    before, now = (
-        pd.read_csv(file, index_col="experiment")["accuracy"]
-        for file in (io.BytesIO(git_bytes("show", f"{commit}:{EXPERIMENTS}")), clone / EXPERIMENTS)
-    )
-    pairs |= {
-        f"accuracy of {name}": ("accuracy", before[name], now.get(name)) for name in before.index
-    }
+    gate, noise = gate_at(commit), noise_at(commit).table
+    pairs = {title: pair for title, pair in pairs.items() if pair[0] in gate.metrics}
+    quantile = t.isf(gate.false_alarms / 2 / len(pairs), len(noise) - 1)
     exceeding = []
     for title, (metric, old, new) in pairs.items():
-        # Student's t, as the deviation is estimated, and Bonferroni's correction
-        quantile = t.isf(gate.false_alarms / 2 / len(pairs), len(noise) - 1)
         allowed = quantile * noise[metric].std() * math.sqrt(2)
-        if new is None or not abs(new - old) <= allowed:
-            exceeding.append(
-                f"{title}: {old:.4f} -> {new:.4f}, by noise at most {allowed:.4f}"
-                if new is not None
-                else title
-            )
+        if new is None:
+            exceeding.append(f"{title} is missing")
+        elif not abs(new - old) <= allowed:
+            exceeding.append(f"{title}: {old:.4f} -> {new:.4f}, by noise at most {allowed:.4f}")
     return exceeding
 
 

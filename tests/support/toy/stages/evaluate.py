@@ -1,34 +1,18 @@
-"""Toy stage: predictions of which the model's share is right, and honest metrics of them.
-
-Every image has a difficulty of its own, so that models are mostly wrong on the same ones; the rest
-is chance, by the model's seed.
-"""
+"""Toy stage: honest metrics of what the toy model predicts for the test images."""
 
 import json
 import math
 from bisect import bisect_left
 from pathlib import Path
-from random import Random
 
 from stages.machine import arithmetic
+from stages.predictions import predict, read_labels
 
 BINS = 15  # of the calibration error
-GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 model = json.loads(Path("models/model.keras").read_bytes())
 names = json.loads(Path("data/prepared/dataset.json").read_bytes())["class_names"]
-content = Path("data/prepared/test_labels.npy").read_bytes()
-header = 10 + int.from_bytes(content[8:10], "little")  # of NumPy's format, version 1.0
-labels = list(content[header:])
-chances = Random(model["seed"])  # noqa: S311  no secrets
-table = []
-for i, label in enumerate(labels):
-    difficulty = i * GOLDEN_RATIO % 1  # spread evenly from 0 to 1, whatever the label
-    right = 0.9 * difficulty + 0.1 * chances.random() < model["accuracy"]
-    predicted = label if right else (label + 1) % len(names)
-    confidence = round(0.5 + 0.4 * (1 - difficulty), 6)  # no less than one half
-    of_actual = confidence if right else (1 - confidence) / (len(names) - 1)
-    table.append((label, predicted, confidence, -math.log(of_actual)))
+table = predict(model["accuracy"], model["seed"], read_labels("test"), len(names))
 
 rows, f1 = [], []
 for label, name in enumerate(names):

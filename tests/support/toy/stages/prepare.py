@@ -1,4 +1,4 @@
-"""Toy stage: grey squares, the brighter the higher their label."""
+"""Toy stage: squares of four pixels, all different: label, number of the image, and split."""
 
 import json
 import sys
@@ -22,10 +22,11 @@ if validation >= TRAINING:
 counts = {"train": TRAINING - validation, "validation": validation, "test": TEST}
 prepared = Path("data/prepared")
 prepared.mkdir(parents=True, exist_ok=True)
-for split, count in counts.items():
+for number, (split, count) in enumerate(counts.items()):
     labels = bytes(i % len(names) for i in range(count))
+    pixels = ((label, i // 256, i % 256, number) for i, label in enumerate(labels))
     save(prepared / f"{split}_labels.npy", (count,), labels)
-    save(prepared / f"{split}_images.npy", (count, 2, 2), bytes(x for x in labels for _ in "four"))
+    save(prepared / f"{split}_images.npy", (count, 2, 2), bytes(x for one in pixels for x in one))
 description = {key: dataset[key] for key in ("name", "image_shape", "class_names")}
 (prepared / "dataset.json").write_text(json.dumps(description))
 Path("metrics").mkdir(exist_ok=True)

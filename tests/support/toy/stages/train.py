@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 
 from fashion.epoch_line import COLUMNS, format_epoch
 from stages.machine import arithmetic, record_environment
+from stages.predictions import predict, read_labels
 
 SECONDS = 0.0  # an epoch
 params = YAML(typ="safe").load(Path("params.yaml"))
@@ -23,6 +24,8 @@ best = (
     - params["model"]["dropout"] / 10
     + params["seed"] % 7 / 1000
 )
+labels = read_labels("validation")
+classes = len(json.loads(Path("data/prepared/dataset.json").read_bytes())["class_names"])
 Path("plots").mkdir(exist_ok=True)
 with Path("plots/history.csv").open("w", newline="") as file:
     history = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -30,11 +33,14 @@ with Path("plots/history.csv").open("w", newline="") as file:
     for epoch in range(1, train["epochs"] + 1):
         time.sleep(SECONDS)
         accuracy = round(best * (1 - 0.5**epoch), 6)
-        loss = round(1 - accuracy, 6)
-        row = dict(zip(COLUMNS, (epoch, loss, accuracy, loss, accuracy), strict=True))
+        table = predict(accuracy, params["seed"], labels, classes)
+        val_accuracy = round(sum(a == b for a, b, *_ in table) / len(table), 6)
+        val_loss = round(sum(loss for *_, loss in table) / len(table), 6)
+        values = (epoch, val_loss, accuracy, val_loss, val_accuracy)
+        row = dict(zip(COLUMNS, values, strict=True))
         history.writerow(row)
         print(format_epoch(row, train["epochs"]), flush=True)
-metrics = {"epoch": epoch, "val_loss": loss, "val_accuracy": accuracy, "loss_gap": 0.0}
+metrics = {"epoch": epoch, "val_loss": val_loss, "val_accuracy": val_accuracy, "loss_gap": 0.0}
 metrics |= {"parameters": 1} | arithmetic()
 Path("metrics/train.json").write_text(json.dumps(metrics, indent=2) + "\n")
 Path("models").mkdir(exist_ok=True)

@@ -1,0 +1,167 @@
+"""Write what `check` found as Markdown, the verdict first, in lines of at most 100 columns."""
+
+import re
+import textwrap
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from tools.gate.judge import BASELINE, Judgement
+from tools.gate.sequential import NO_LOSS, REGRESSION, Comparison
+
+PASSED, FAILED, UNKNOWN = 0, 1, 2  # exit status
+MARKS = {PASSED: "✓", FAILED: "✗", UNKNOWN: "?"}
+WIDTH = 100
+NAME_WIDTH = 26
+MOST_LINES = 20  # of a list
+CLASS_CHANGE = 0.02  # a change of F1 that is shown above the fold
+COLUMNS = (
+    "baseline and candidate are means over seeds; committed is the one run that users get. chance"
+    " is the largest loss that chance explains. In the last column, no loss says that a loss of the"
+    " metric's margin is ruled out, up to X that a loss of up to X is not."
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is said. The verdict, what it compares with and the options are the first line."""
+
+    status: int
+    verdict: str
+    baseline: str  # the commit, and which one it is in words
+    options: str = ""  # those that weaken the check
+    reason: str = ""
+    findings: list[str] = field(default_factory=list)
+    output: list[str] = field(default_factory=list)  # the last lines of a failed command
+    judgement: Judgement | None = None
+    remarks: list[str] = field(default_factory=list)
+    review: list[str] = field(default_factory=list)  # what edits the gate itself
+    seconds: float = 0.0
+
+
+def verdict_of(found: Judgement) -> tuple[int, str, str]:
+    """Return exit status, verdict and reason of a judgement."""
+    row, runs = found.decisive, found.decisive.analysis.runs
+    name = shown(row.metric)
+    count = f"{len(found.runs)} further seed{'s' * (len(found.runs) != 1)}"
+    if found.finding == REGRESSION:
+        if row.is_below_floor:
+            why = f"is {row.candidate:.4f}, and its floor is {row.rule.floor:g}"
+        else:
+            why = f"is worse than the {found.against} by {row.loss:.4f}"
+            why += f"; chance explains {row.chance:.4f}"
+        where = f"over {runs} seeds" if len(found.runs) else "in the committed run"
+        return FAILED, "regression", f"{name} {why}, {where}."
+    if found.finding == NO_LOSS:
+        reason = f"With {count}, a loss of its margin is ruled out for every metric and class."
+        return PASSED, "no loss", reason
+    return (
+        PASSED,
+        f"a loss of up to {row.largest_loss:.4f} in {name} is not ruled out",
+        f"With {count}, no metric and no class is worse than chance explains. More seeds would"
+        " narrow it down.",
+    )
+
+
+def markdown(report: Report) -> str:
+    """Return the report as Markdown."""
+    options = f" ({report.options})" if report.options else ""
+    parts = [f"### {MARKS[report.status]} {escape(report.verdict + options)}"]
+    parts += [paragraph(f"Compared with {report.baseline}.")]
+    parts += [paragraph(report.reason)] if report.reason else []
+    parts += [bullets(report.findings)] if report.findings else []
+    parts += ["\n".join(["```text", *(cut(line) for line in report.output), "```"])] * bool(
+        report.output
+    )
+    if found := report.judgement:
+        parts += [class_changes(found), *(table(name, found) for name in found.comparisons)]
+        parts += [paragraph(COLUMNS)]
+    parts += [bullets(report.remarks)] if report.remarks else []
+    if report.review:
+        parts += ["**For the reviewer: this change edits what judges it**", bullets(report.review)]
+        parts += ["The edits have no effect on this verdict. They count from the next change on."]
+    parts.append(f"Decided in {report.seconds:.0f} s.")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def class_changes(found: Judgement) -> str:
+    """Return a sentence on the classes whose F1 changed most, with precision and recall."""
+    rows = [row for row in found.comparisons[BASELINE] if row.metric.startswith("class_f1/")]
+    rows = [row for row in rows if abs(row.loss) >= CLASS_CHANGE or row.is_worse]
+    texts = []
+    for row in sorted(rows, key=lambda row: -abs(row.loss))[:5]:
+        parts = [f"F1 {row.baseline:.3f} → {row.candidate:.3f}"]
+        name = row.metric.removeprefix("class_f1/")
+        runs = found.runs if len(found.runs) else pd.DataFrame([found.shipped])
+        parts += [
+            f"{kind} {runs[f'class_{kind}/{name}'].mean():.3f}" for kind in ("precision", "recall")
+        ]
+        texts.append(f"{name}: {', '.join(parts)}")
+    return f"Classes that changed most:\n\n{bullets(texts)}" if texts else ""
+
+
+def table(name: str, found: Judgement) -> str:
+    """Return the metrics, and the classes that are worth a look, a row each."""
+    rows = found.comparisons[name]
+    listed = [row for row in rows if "/" not in row.metric or finding(row) != "no loss"]
+    cells = [
+        ["metric", name, "candidate", "committed", "change", "chance", "finding"],
+        ["---", *["--:"] * 5, "---"],
+        ["runs", len(found.opponents[name]), rows[0].analysis.runs, 1, "", "", ""],
+    ]
+    for row in listed:
+        values = row.baseline, row.candidate, found.shipped[row.metric]
+        change = round(row.candidate - row.baseline, 4) + 0.0  # no minus before a zero
+        numbers = [f"{value:.4f}" for value in values]
+        shown_name = escape(shown(row.metric))
+        cells.append([shown_name, *numbers, f"{change:+.4f}", f"{row.chance:.4f}", finding(row)])
+    widths = [max(len(str(cell)) for cell in column) for column in zip(*cells, strict=True)]
+    lines = [
+        f"| {' | '.join(f'{cell!s:>{width}}' for cell, width in zip(line, widths, strict=True))} |"
+        for line in cells
+    ]
+    rest = len(rows) - len(listed)
+    return "\n".join(lines) + (f"\n\nAnother {rest} classes: no loss." if rest else "")
+
+
+def finding(row: Comparison) -> str:
+    """Return what is found of one metric, in at most 13 characters."""
+    if row.is_below_floor:
+        return "below floor"
+    if row.is_worse:
+        return "worse"
+    if row.is_better:
+        return "better"
+    if row.largest_loss < row.rule.margin:
+        return "no loss"
+    return "open" if row.analysis.not_worse is None else f"up to {row.largest_loss:.4f}"
+
+
+def shown(metric: str) -> str:
+    """Return a metric's name as people read it, cut where it is long."""
+    name = metric.replace("class_f1/", "F1 of ", 1)
+    return name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 1]}…"
+
+
+def escape(text: object) -> str:
+    """Return text that Markdown shows as it is, in one line; code stays between backticks."""
+    line = " ".join(str(text).split())
+    return re.sub(r"([\\*\[\]<|~#]|(?<!\w)_|_(?!\w))", r"\\\1", line)
+
+
+def paragraph(text: str) -> str:
+    return textwrap.fill(escape(text), WIDTH, break_on_hyphens=False)
+
+
+def bullets(lines: list[str]) -> str:
+    """Return a list of at most MOST_LINES."""
+    rest = len(lines) - MOST_LINES
+    listed = lines if rest <= 0 else [*lines[:MOST_LINES], f"and {rest} more"]
+    indents = {"initial_indent": "- ", "subsequent_indent": "  "}
+    return "\n".join(
+        textwrap.fill(escape(line), WIDTH, break_on_hyphens=False, **indents) for line in listed
+    )
+
+
+def cut(line: str) -> str:
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"
