@@ -22,6 +22,15 @@ NO_REPOSITORY = (
     "this folder is no Git repository with a commit, and DVC keeps experiments in one. Either"
     " `git clone` the project, or `git init && git add -A && git commit -m first` here"
 )
+SOMEBODY = {  # so that the same changes always give the same commit
+    f"GIT_{role}_{part}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for part, value in (
+        ("NAME", "workspace"),
+        ("EMAIL", "workspace@localhost"),
+        ("DATE", "@0 +0000"),
+    )
+}
 # for `git diff`: a patch that can be applied, whatever the user has configured
 AS_PATCH = [
     "--binary",
@@ -104,6 +113,25 @@ def identity() -> dict[str, str]:
         if value := git("config", "--default", "", "--get", key).strip():
             variables |= {f"GIT_{role}_{part}": value for role in ("AUTHOR", "COMMITTER")}
     return variables
+
+
+def commit_workspace() -> str:
+    """Return HEAD, or a commit of HEAD with the uncommitted changes of tracked and added files.
+
+    The commit is in no branch, and the user's index stays as it is.
+    """
+    index = git("rev-parse", "--git-path", "index").strip()
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, "index")
+        if Path(index).exists():
+            shutil.copy(index, copy)
+        env = os.environ | SOMEBODY | {"GIT_INDEX_FILE": str(copy)}
+        git("add", "--update", ":/", env=env)
+        tree = git("write-tree", env=env).strip()
+        if tree == git("rev-parse", "HEAD^{tree}").strip():
+            return head()
+        words = ("commit-tree", tree, "-p", "HEAD", "-m", "The workspace")
+        return git("-c", "commit.gpgSign=false", *words, env=env).strip()
 
 
 def is_unchanged(revision: str, *paths: str) -> bool:

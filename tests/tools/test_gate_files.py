@@ -126,7 +126,7 @@ def test_the_report_has_the_verdict_first_and_fits_100_columns(finding, rows, ve
     found = judgement(finding, *rows)
     status, text, reason = verdict_of(found)
     review = ["a/long/" + "path" * 40, *["x"] * 30]
-    report = Report(status, text, "main", "--seeds 2", reason, judgement=found, review=review)
+    report = Report(status, text, "--seeds 2", "", reason, judgement=found, review=review)
     report = markdown(report)
     assert report.startswith(f"### {verdict}") and "(--seeds 2)" in report.splitlines()[0]
     assert all(line in report for line in lines), report

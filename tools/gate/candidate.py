@@ -3,11 +3,7 @@
 Nothing that its own code claims is taken on trust: the claims are compared with the scores.
 """
 
-import os
-import shutil
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,16 +12,10 @@ from fashion.errors import UserError
 from fashion.strict_yaml import read_yaml
 from stages.dataset import DATASET
 from tools.gate.score import ROUNDING, Scorer, Scores
-from tools.git import git, head
 from tools.pipeline import Pipeline
 from tools.process import CommandFailed
 
 NOT_REPRODUCED, CONTRADICTS = "cannot be reproduced", "results contradict the model"
-SOMEBODY = {  # so that the same changes always give the same commit
-    f"GIT_{role}_{part}": value
-    for role in ("AUTHOR", "COMMITTER")
-    for part, value in (("NAME", "gate"), ("EMAIL", "gate@localhost"), ("DATE", "@0 +0000"))
-}
 
 
 class CannotJudge(UserError):
@@ -39,25 +29,6 @@ class CannotJudge(UserError):
     ):
         super().__init__("; ".join([heading, *lines]))
         self.verdict, self.heading, self.lines, self.output = verdict, heading, lines, output or []
-
-
-def commit_workspace() -> str:
-    """Return HEAD, or a commit of HEAD with the uncommitted changes of tracked and added files.
-
-    The commit is in no branch, and the user's index stays as it is.
-    """
-    index = git("rev-parse", "--git-path", "index").strip()
-    with TemporaryDirectory() as folder:
-        copy = Path(folder, "index")
-        if Path(index).exists():
-            shutil.copy(index, copy)
-        env = os.environ | SOMEBODY | {"GIT_INDEX_FILE": str(copy)}
-        git("add", "--update", ":/", env=env)
-        tree = git("write-tree", env=env).strip()
-        if tree == git("rev-parse", "HEAD^{tree}").strip():
-            return head()
-        words = ("commit-tree", tree, "-p", "HEAD", "-m", "The workspace")
-        return git("-c", "commit.gpgSign=false", *words, env=env).strip()
 
 
 def rebuild(pipeline: Pipeline, scorer: Scorer) -> tuple[list[str], bool]:

@@ -55,8 +55,8 @@ def check(revision: str | None, most: int | None) -> int:
     from tools.gate.report import markdown
 
     started = time.monotonic()
-    report = replace(find(revision, most), seconds=time.monotonic() - started)
-    text = markdown(report)
+    report = find(revision, most)
+    text = f"{markdown(report)}\nDecided in {time.monotonic() - started:.0f} s.\n"
     print(text)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:
@@ -65,49 +65,36 @@ def check(revision: str | None, most: int | None) -> int:
 
 
 def find(revision: str | None, most: int | None):
-    """Return the report on the project in the current folder, a `Report`."""
+    """Return what is found of the project in the current folder, as a `Report`."""
     from fashion.errors import UserError
     from tools.gate.baseline import find_baseline
-    from tools.gate.candidate import CannotJudge, commit_workspace
+    from tools.gate.candidate import CannotJudge
     from tools.gate.judge import judge
     from tools.gate.report import PASSED, UNKNOWN, Report, verdict_of
-    from tools.gate.review import edits_of_the_gate, is_unchanged, new_metrics
-    from tools.git import head
+    from tools.gate.review import edits_of_the_gate, is_unchanged
+    from tools.git import commit_workspace, head
 
-    options = " ".join(
-        [f"--baseline {revision}"] * bool(revision) + [f"--seeds {most}"] * bool(most)
-    )
-    report = Report(UNKNOWN, "cannot judge", revision or "nothing", options)
+    options = [f"--baseline {revision}"] if revision else []
+    options += [f"--seeds {most}"] if most else []
+    report = Report(UNKNOWN, "cannot judge", " ".join(options), f"Baseline: {revision}.")
     try:
         candidate = commit_workspace()
         baseline = find_baseline(revision, candidate != head())
-        described = f"{baseline.commit[:7]}, {baseline.description}"
-        report = replace(report, baseline=described)
+        compared = f"Compared with {baseline.commit[:7]}, {baseline.description}."
+        report = replace(report, compared=compared)
         if is_unchanged(baseline.commit, candidate):
             reason = "Outside of docs and README, all files are the baseline's."
             return replace(report, status=PASSED, verdict="nothing changed", reason=reason)
-        report = replace(report, review=edits_of_the_gate(baseline.commit, candidate))
+        report = replace(report, review=edits_of_the_gate(baseline.commit, candidate, None))
         found = judge(baseline.commit, candidate, most)
     except CannotJudge as error:
-        return replace(
-            report,
-            verdict=error.verdict,
-            reason=error.heading,
-            findings=error.lines,
-            output=error.output,
-        )
+        return replace(report, verdict=error.verdict, reason=error.heading, unknown=error)
     except UserError as error:
         return replace(report, reason=str(error))
     status, verdict, reason = verdict_of(found)
-    return replace(
-        report,
-        status=status,
-        verdict=verdict,
-        reason=reason,
-        judgement=found,
-        remarks=found.remarks + new_metrics(baseline.commit, candidate, found.claims),
-        review=edits_of_the_gate(baseline.commit, candidate, found.runs),
-    )
+    review = edits_of_the_gate(baseline.commit, candidate, found)
+    report = replace(report, status=status, verdict=verdict, reason=reason)
+    return replace(report, judgement=found, review=review)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from tools.gate.candidate import CannotJudge
 from tools.gate.judge import BASELINE, Judgement
 from tools.gate.sequential import NO_LOSS, REGRESSION, Comparison
 
@@ -24,19 +25,16 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Report:
-    """All that is said. The verdict, what it compares with and the options are the first line."""
+    """All that is said: the verdict, with the options that weaken it, and what it rests on."""
 
     status: int
     verdict: str
-    baseline: str  # the commit, and which one it is in words
-    options: str = ""  # those that weaken the check
+    options: str
+    compared: str  # with which commit, in a sentence
     reason: str = ""
-    findings: list[str] = field(default_factory=list)
-    output: list[str] = field(default_factory=list)  # the last lines of a failed command
+    unknown: CannotJudge | None = None
     judgement: Judgement | None = None
-    remarks: list[str] = field(default_factory=list)
     review: list[str] = field(default_factory=list)  # what edits the gate itself
-    seconds: float = 0.0
 
 
 def verdict_of(found: Judgement) -> tuple[int, str, str]:
@@ -67,20 +65,17 @@ def markdown(report: Report) -> str:
     """Return the report as Markdown."""
     options = f" ({report.options})" if report.options else ""
     parts = [f"### {MARKS[report.status]} {escape(report.verdict + options)}"]
-    parts += [paragraph(f"Compared with {report.baseline}.")]
-    parts += [paragraph(report.reason)] if report.reason else []
-    parts += [bullets(report.findings)] if report.findings else []
-    parts += ["\n".join(["```text", *(cut(line) for line in report.output), "```"])] * bool(
-        report.output
-    )
+    parts += [paragraph(report.compared), paragraph(report.reason)]
+    if error := report.unknown:
+        parts += [bullets(error.lines)]
+        if error.output:
+            parts += ["\n".join(["```text", *map(cut, error.output), "```"])]
     if found := report.judgement:
         parts += [class_changes(found), *(table(name, found) for name in found.comparisons)]
-        parts += [paragraph(COLUMNS)]
-    parts += [bullets(report.remarks)] if report.remarks else []
+        parts += [paragraph(COLUMNS), bullets(found.remarks)]
     if report.review:
         parts += ["**For the reviewer: this change edits what judges it**", bullets(report.review)]
         parts += ["The edits have no effect on this verdict. They count from the next change on."]
-    parts.append(f"Decided in {report.seconds:.0f} s.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

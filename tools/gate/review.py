@@ -1,5 +1,6 @@
 """List what of a change edits the gate itself, for the person who reviews it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -7,15 +8,16 @@ import pandas as pd
 from flatten_dict import flatten
 
 from fashion.errors import UserError
-from tools.dvc_lock import lock_at
+from tools.dvc_lock import lock_at, output_hashes
 from tools.gate.config import GATE
+from tools.gate.judge import Judgement
 from tools.gate.noise import NOISE, noise_at
 from tools.gate.score import ROUNDING
 from tools.git import git, git_bytes, yaml_at
 
 # what decides how a change is judged
 FOLDERS = ("tools/", ".ci/", ".github/", ".dvc/", "requirements")
-FILES = ("Makefile", "dvc.yaml", ".dvcignore", ".gitattributes", ".gitmodules", str(GATE))
+FILES = ("Makefile", "dvc.yaml", ".dvcignore", ".gitattributes", ".gitmodules")
 BYTECODE = (".pyc", ".pyo", ".so", ".pth")
 LINK, SUBMODULE = "120000", "160000"  # modes in a Git tree
 
@@ -43,52 +45,36 @@ def changed_files(baseline: str, candidate: str) -> list[ChangedFile]:
     ]
 
 
-def edits_of_the_gate(
-    baseline: str, candidate: str, measured: pd.DataFrame | None = None
-) -> list[str]:
-    """Return what a change edits of what judges it, a line each.
-
-    `measured` are the gate's own scores of the candidate so far, a row a seed.
-    """
-    measured = pd.DataFrame() if measured is None else measured
-    lines = [*rule_changes(baseline, candidate)]
-    files = changed_files(baseline, candidate)
-    outputs = tuple(
-        out["path"] for stage in _lock_or_nothing(candidate).values() for out in stage["outs"]
-    )
-    for file in files:
+def edits_of_the_gate(baseline: str, candidate: str, found: Judgement | None) -> list[str]:
+    """Return what a change edits of what judges it, a line each, after the candidate was judged."""
+    lines = rule_changes(baseline, candidate, found.claims if found else {})
+    try:
+        outputs = output_hashes(lock_at(candidate))
+    except UserError:
+        outputs = {}
+    for file in changed_files(baseline, candidate):
         if file.path == str(NOISE):
-            lines.append(noise_change(candidate, file, measured))
-        elif file.path.startswith(FOLDERS) or file.path in FILES[:-1]:
+            lines.append(noise_change(candidate, file, found.runs if found else pd.DataFrame()))
+        elif file.path.startswith(FOLDERS) or file.path in FILES:
             lines.append(file.path)
         elif kind := _hidden_content(file, outputs):
             lines.append(f"{file.path} ({kind})")
     return lines
 
 
-def rule_changes(baseline: str, candidate: str) -> list[str]:
-    """Return each changed key of gate.yaml, with both values."""
+def rule_changes(baseline: str, candidate: str, values: dict[str, Any]) -> list[str]:
+    """Return each changed key of gate.yaml with both values; of a new metric, also its value."""
     try:
         old, new = (flatten(yaml_at(one, GATE), reducer="dot") for one in (baseline, candidate))
     except (UserError, AttributeError, TypeError) as error:
         return [f"{GATE}: can't be compared: {error}"]
-    return [
-        f"{GATE}: {key}: {old.get(key)} -> {new.get(key)}"
-        for key in old | new
-        if old.get(key) != new.get(key)
-    ]
-
-
-def new_metrics(baseline: str, candidate: str, values: dict[str, Any]) -> list[str]:
-    """Return a remark on each metric that is new in gate.yaml; `values` has their values."""
-    try:
-        old, new = (yaml_at(one, GATE)["metrics"].keys() for one in (baseline, candidate))
-    except (UserError, AttributeError, TypeError, KeyError):
-        return []
-    return [
-        f"{name} is new in {GATE}: {values.get(name, 'not measured')}, judged from the next change"
-        " on."
-        for name in new - old
+    keys = [key for key in old | new if old.get(key) != new.get(key)]
+    lines = [f"{GATE}: {key}: {old.get(key)} -> {new.get(key)}" for key in keys]
+    metrics = {key.split(".")[1] for key in keys if key.startswith("metrics.")}
+    return lines + [
+        f"{name} is new in {GATE}: {values.get(name)}, judged from the next change on"
+        for name in sorted(metrics)
+        if not any(key.startswith(f"metrics.{name}.") for key in old)
     ]
 
 
@@ -110,14 +96,7 @@ def noise_change(candidate: str, file: ChangedFile, measured: pd.DataFrame) -> s
     return f"{NOISE} is measured again; {len(seeds)} of its {len(table)} runs agree with the gate's"
 
 
-def _lock_or_nothing(revision: str) -> dict:
-    try:
-        return lock_at(revision)
-    except UserError:
-        return {}
-
-
-def _hidden_content(file: ChangedFile, outputs: tuple[str, ...]) -> str | None:
+def _hidden_content(file: ChangedFile, outputs: Iterable[str]) -> str | None:
     """Return what a reviewer can't read in a file outside of the outputs: its kind."""
     if set(file.mode) == {"0"} or any(Path(file.path).is_relative_to(path) for path in outputs):
         return None
