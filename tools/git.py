@@ -25,11 +25,7 @@ NO_REPOSITORY = (
 SOMEBODY = {  # so that the same changes always give the same commit
     f"GIT_{role}_{part}": value
     for role in ("AUTHOR", "COMMITTER")
-    for part, value in (
-        ("NAME", "workspace"),
-        ("EMAIL", "workspace@localhost"),
-        ("DATE", "@0 +0000"),
-    )
+    for part, value in (("NAME", "gate"), ("EMAIL", "gate@localhost"), ("DATE", "@0 +0000"))
 }
 # for `git diff`: a patch that can be applied, whatever the user has configured
 AS_PATCH = [

@@ -20,7 +20,7 @@ from tools.experiments.up_to_date import (
     run_missing,
 )
 from tools.fsck import verify_cache
-from tools.gate.verify import beyond_noise, explain_difference, other_environment, read_pairs
+from tools.gate.verify import explain_difference, read_pairs
 from tools.git import head
 
 
@@ -62,19 +62,10 @@ def machine_note() -> str | None:
         return None
     back = f"`git checkout {DVC_LOCK} metrics plots` brings the committed ones back."
     try:
-        other, exceeding = other_environment(commit), beyond_noise(commit, read_pairs(commit))
+        _, why = explain_difference(commit, different, len(committed), read_pairs(commit))
     except UserError as error:  # no record, or no noise
-        return (
-            f"{different} of {len(committed)} outputs differ from the committed ones;"
-            f" why, is not known: {error}. {back}"
-        )
-    if not other:
-        return (
-            f"{different} of {len(committed)} outputs differ from the committed ones,"
-            " though the environment is the recorded one,"
-            f" where every byte should be equal: `make verify` shows which. {back}"
-        )
-    return f"{explain_difference(different, len(committed), other, exceeding)} {back}"
+        why = f"{different} of {len(committed)} outputs differ from the committed ones: {error}."
+    return f"{why} `make verify` rebuilds them in a clean clone. {back}"
 
 
 def inputs(stages: dict[str, dict]) -> list[tuple]:

@@ -87,6 +87,12 @@ class Repository:
             return self.run(sys.executable, "-m", *words, status=status, **variables)
         return expect(status, *fork_server().run(list(words), self.folder, env), words)
 
+    def make(self, *arguments: str, status: int | None = 0) -> str:
+        """Run `make` with the environment that runs the tests."""
+        if not (self.folder / ".venv").exists():
+            (self.folder / ".venv").symlink_to(sys.prefix)
+        return self.run("make", "--old-file=.venv/bin/installed", *arguments, status=status)
+
     def dvc(self, *arguments: str, **keywords) -> str:
         return self.python("dvc", *arguments, **keywords)
 

@@ -364,6 +364,14 @@ def test_files_named_like_packages_do_not_take_their_place_in_the_gate(gated):
     assert "without writing" in output
 
 
+def test_make_names_the_status_that_it_turns_into_2(gated):
+    MUCH_WORSE(gated)
+    made(gated)
+    output = gated.make("check", status=2)
+    assert "### ✗ regression" in output and "Error 1" in output
+    gated.run(".venv/bin/python", "-m", "tools.gate.check", status=1)
+
+
 def test_a_crash_has_status_2_and_abbreviated_options_are_refused(gated):
     edit("tools/gate/judge.py", '    """Judge a', '    raise KeyError\n    """Judge a')(gated)
     commit(gated)

@@ -16,11 +16,8 @@ def test_a_commit_that_rebuilds_to_the_byte_is_verified_and_nothing_here_changes
     assert not list((committed.folder / ".dvc/tmp").glob("verify-*"))
 
 
-def claim(clone: Repository, accuracy: float, cpu: str | None, model: bool = False) -> None:
-    """Have the last commit claim a test accuracy that is lower by so much.
-
-    Maybe it claims another processor as well, and another model.
-    """
+def claim(clone: Repository, accuracy: float, cpu: str | None) -> None:
+    """Have the last commit claim a lower test accuracy, and maybe another processor."""
     values = json.loads(clone.read("metrics/test.json"))
     values["accuracy"] -= accuracy
     clone.rewrite("metrics/test.json", json.dumps(values))
@@ -33,10 +30,10 @@ def claim(clone: Repository, accuracy: float, cpu: str | None, model: bool = Fal
 @pytest.mark.parametrize(
     ("accuracy", "cpu", "status", "said"),
     [
-        (0.0001, "another", 3, "(cpu); the metrics agree within noise."),
-        (0.0001, None, 1, "in the recorded environment every byte should be equal"),
-        (0.3, None, 1, "Further apart than noise explains"),
-        (-0.3, "another", 1, "Further apart than noise explains"),
+        (0.0001, "another", 3, "; the metrics agree within noise."),
+        (0.0001, None, 1, "the environment is the recorded one, where every byte should be equal"),
+        (0.3, "another", 1, "by more than noise explains: accuracy: "),
+        (-0.3, "another", 1, "by more than noise explains: accuracy: "),
     ],
 )
 def test_a_result_that_is_different_is_explained_or_an_error(clone, accuracy, cpu, status, said):
@@ -46,6 +43,12 @@ def test_a_result_that_is_different_is_explained_or_an_error(clone, accuracy, cp
     assert said in output and ("cpu: another ->" in output) == bool(cpu)
     assert any("metrics/test.json" in line and "✗ different" in line for line in lines)
     assert sum("✗ different" in line for line in lines) == 1
+
+
+def test_make_names_the_status_that_it_turns_into_2(clone):
+    claim(clone, 0.0001, "another")
+    output = clone.make("verify", status=2)
+    assert "the metrics agree within noise" in output and "Error 3" in output
 
 
 def test_a_missing_revision_is_named(committed):

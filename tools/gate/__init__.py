@@ -1,7 +1,7 @@
-"""Judging results: did a change make the model worse, are the committed results the code's?
+"""Judge results: did a change make the model worse, are the committed results the code's?
 
-What belongs here: the rules (config.py reads gate.yaml, noise.py measures how much metrics vary,
-rules.py takes both from the baseline), the evidence (baseline.py, declarations.py, evidence.py),
-the decision (sequential.py, judge.py), its report (summary.py), and the commands: check.py compares
-with a baseline, verify.py rebuilds.
+Commands: check.py compares a candidate with a baseline, noise.py measures how much metrics vary,
+verify.py rebuilds a commit. Behind them: baseline.py (what to compare with), candidate.py (rebuild
+and score it), score.py (the baseline's code as the scorer), config.py (gate.yaml), sequential.py
+(the statistics), judge.py (the decision), review.py (edits of the gate), report.py (the text).
 """
