@@ -111,7 +111,8 @@ class Pipeline:
             except (OSError, ValueError, TypeError, RecursionError) as error:
                 raise UserError(f"{path} is no file of metrics: {error}") from None
             for name, value in content.items():
-                if isinstance(value, int | float) and not is_number(value):
+                is_bool = isinstance(value, bool)
+                if isinstance(value, int | float) and not is_bool and not is_number(value):
                     raise UserError(f"{path}: {name} is {str(value)[:20]}, which is not finite")
             found |= content
         return found
@@ -147,6 +148,15 @@ class Pipeline:
                 names = ", ".join(map(str, missing))
                 raise UserError(f"stage {stage.name} succeeded without writing {names}")
 
+    def copy_to(self, folder: Path) -> None:
+        """Copy the clone without what Git and DVC keep there. Raises UserError if it can't."""
+        ignored = shutil.ignore_patterns(".git", ".dvc")
+        try:
+            shutil.copytree(self.folder, folder, symlinks=True, ignore=ignored)
+        except shutil.Error as error:  # with the reason for each file
+            source, _, reason = error.args[0][0]
+            raise UserError(f"{source} can't be copied: {reason}") from None
+
     @contextmanager
     def variant(
         self,
@@ -162,9 +172,7 @@ class Pipeline:
         name = "-".join(f"{key}-{value}" for key, value in overrides.items())[:60]
         copy = self.folder.with_name(f"{self.folder.name}-{name.replace('/', '-')}")
         try:
-            shutil.copytree(
-                self.folder, copy, symlinks=True, ignore=shutil.ignore_patterns(".git", ".dvc")
-            )
+            self.copy_to(copy)
             write_params(overrides, copy / PARAMS)
             self.run(self._concerned(overrides, targets), copy, hidden)
             yield copy

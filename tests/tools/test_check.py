@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.repository import Repository
-from tools.gate import check
+from tools.gate import check, sequential
 
 RULES = (
     "accuracy: {better: higher, margin: 0.015, floor: 0.1}, loss: {better: lower, margin: 0.1},"
@@ -40,8 +40,9 @@ def gated(gated_once, tmp_path) -> Repository:
 
 
 @pytest.fixture
-def judged(call):
+def judged(call, monkeypatch):
     """Run check; return what it prints, after its first line is seen to be the verdict."""
+    monkeypatch.setattr(sequential, "SIMULATED", 20_000)  # a second less for each check
 
     def run(repository: Repository, verdict: str, *arguments: str, **variables: str) -> str:
         status = {"✓": 0, "✗": 1, "?": 2}[verdict[0]]
@@ -319,7 +320,7 @@ def test_options_that_weaken_a_check_stand_in_the_verdict(gated, judged):
     commit(gated)
     report = judged(gated, "✓", "--seeds", "1", "--baseline", "HEAD~1")
     assert "(--baseline HEAD~1 --seeds 1)" in report.splitlines()[0]
-    assert "|         runs |       12 |         1 |         1 |" in report
+    assert "| runs         |       12 |         1 |         1 |" in report
 
 
 def test_slow_decline_is_found_against_the_reference(gated, judged):
@@ -365,6 +366,9 @@ def test_files_named_like_packages_do_not_take_their_place_in_the_gate(gated):
 
 
 def test_make_names_the_status_that_it_turns_into_2(gated):
+    """Also where the Makefile would have Python import a file of the candidate's by itself."""
+    write("tools/sitecustomize.py", "import os; os._exit(0)\n")(gated)
+    edit("Makefile", "BIN := .venv", "export PYTHONPATH := $(CURDIR)/tools\nBIN := .venv")(gated)
     MUCH_WORSE(gated)
     made(gated)
     output = gated.make("check", status=2)

@@ -117,9 +117,9 @@ LOW = replace(SAME, candidate=0.4, metric="class_f1/" + "x" * 40)
             "✗ regression",
             ["0.0200", "chance explains 0.0150", "2 seeds"],
         ),
-        (REGRESSION, (LOW,), "✗ regression", ["its floor is 0.5", "below floor |"]),
+        (REGRESSION, (LOW,), "✗ regression", ["its floor is 0.5", "| below floor"]),
         (NO_LOSS, (SAME,), "✓ no loss", ["Another 1 classes: no loss."]),
-        (UNDECIDED, (OPEN,), "✓ a loss of up to 0.0180 in macro_f1", ["up to 0.0180 |"]),
+        (UNDECIDED, (OPEN,), "✓ a loss of up to 0.0180 in macro_f1", ["| up to 0.0180"]),
     ],
 )
 def test_the_report_has_the_verdict_first_and_fits_100_columns(finding, rows, verdict, lines):

@@ -35,7 +35,7 @@ CORRELATION = np.array(
     [[1, -0.9, 0.3, 0.3], [-0.9, 1, -0.3, -0.3], [0.3, -0.3, 1, 0], [0.3, -0.3, 0, 1]]
 )
 MIX = np.linalg.cholesky(CORRELATION).T
-CHECKS = 1500
+CHECKS = 600
 SAME = (0, 0, 0, 0)
 
 

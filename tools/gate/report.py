@@ -15,11 +15,13 @@ MARKS = {PASSED: "✓", FAILED: "✗", UNKNOWN: "?"}
 WIDTH = 100
 NAME_WIDTH = 26
 MOST_LINES = 20  # of a list
+UNREMARKABLE = ("no loss", "open")
 CLASS_CHANGE = 0.02  # a change of F1 that is shown above the fold
 COLUMNS = (
     "baseline and candidate are means over seeds; committed is the one run that users get. chance"
     " is the largest loss that chance explains. In the last column, no loss says that a loss of the"
-    " metric's margin is ruled out, up to X that a loss of up to X is not."
+    " metric's margin is ruled out, up to X that a loss of up to X is not, open that further seeds"
+    " would tell."
 )
 
 
@@ -98,7 +100,7 @@ def class_changes(found: Judgement) -> str:
 def table(name: str, found: Judgement) -> str:
     """Return the metrics, and the classes that are worth a look, a row each."""
     rows = found.comparisons[name]
-    listed = [row for row in rows if "/" not in row.metric or finding(row) != "no loss"]
+    listed = [row for row in rows if "/" not in row.metric or finding(row) not in UNREMARKABLE]
     cells = [
         ["metric", name, "candidate", "committed", "change", "chance", "finding"],
         ["---", *["--:"] * 5, "---"],
@@ -111,12 +113,11 @@ def table(name: str, found: Judgement) -> str:
         shown_name = escape(shown(row.metric))
         cells.append([shown_name, *numbers, f"{change:+.4f}", f"{row.chance:.4f}", finding(row)])
     widths = [max(len(str(cell)) for cell in column) for column in zip(*cells, strict=True)]
-    lines = [
-        f"| {' | '.join(f'{cell!s:>{width}}' for cell, width in zip(line, widths, strict=True))} |"
-        for line in cells
-    ]
-    rest = len(rows) - len(listed)
-    return "\n".join(lines) + (f"\n\nAnother {rest} classes: no loss." if rest else "")
+    formats = [f"{{!s:{'>' if 0 < at < 6 else '<'}{width}}}" for at, width in enumerate(widths)]
+    lines = [f"| {' | '.join(formats).format(*line)} |" for line in cells]
+    text = "\n".join(lines)
+    rest = [row for row in rows if row not in listed]
+    return f"{text}\n\nAnother {len(rest)} classes: {finding(rest[0])}." if rest else text
 
 
 def finding(row: Comparison) -> str:

@@ -68,16 +68,11 @@ class Scorer:
         needed = [one for one in pipeline.leading_to(*scoring) if one not in scoring]
         pipeline.run([stage for stage in needed if stage != pipeline.model_stage])
         self.held_out = HeldOut(pipeline)
-        self._validation = pipeline.folder.with_name(f"{pipeline.folder.name}-validation")
-        ignored = shutil.ignore_patterns(".git", ".dvc")
-        shutil.copytree(pipeline.folder, self._validation, symlinks=True, ignore=ignored)
+        self._validation = pipeline.folder / ".dvc/validation"  # removed with the first clone
+        pipeline.copy_to(self._validation)
         for test, validation in zip(TEST, VALIDATION, strict=True):
             paths = (find(pipeline, self._validation, name) for name in (validation, test))
             shutil.copy(*paths)
-
-    def remove(self) -> None:
-        """Remove the second clone; the first one belongs to whoever made it."""
-        shutil.rmtree(self._validation, ignore_errors=True)
 
     def score(self, model: Path) -> Scores:
         """Score a model file. Raises UserError where the baseline's code can't."""
@@ -123,11 +118,7 @@ class Scorer:
 def scorer_of(commit: str) -> Iterator[Scorer]:
     """Yield the scorer of a commit. Its clones are removed when the block ends."""
     with clean_clone("baseline", commit) as pipeline:
-        scorer = Scorer(pipeline)
-        try:
-            yield scorer
-        finally:
-            scorer.remove()
+        yield Scorer(pipeline)
 
 
 class HeldOut:
