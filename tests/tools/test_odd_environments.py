@@ -20,7 +20,7 @@ from tools.experiments.backend import ExperimentSpec
 from tools.experiments.local import LocalJob
 from tools.experiments.run import ExperimentRun
 from tools.experiments.runner import stop
-from tools.gate import check, noise
+from tools.gate import noise
 from tools.git import git
 from tools.report import __main__ as report
 from tools.report import readme
@@ -28,7 +28,6 @@ from tools.report import readme
 
 def test_where_nothing_was_made_yet_commands_say_so(clone, call):
     made = "nothing has been made here yet"
-    assert f"- {made}: `make`\n" in call(clone, check, "--baseline", "HEAD", status=2)
     assert made in call(clone, fsck)
     assert "`make` trains it" in call(clone, predict, "--test", "0", status=1)
     assert clone.run("git", "status", "--porcelain") == ""
