@@ -49,7 +49,7 @@ COMMANDS = {
     "`dvc exp show`": ("dvc", "exp", "show"),
     "`dvc exp show --all-commits`": ("dvc", "exp", "show", "--all-commits"),
     "`make report`": ("tools.report",),
-    "`make check`": ("tools.gate.check", "--baseline", "HEAD~1"),
+    "`make check`": ("tools.gate.check", "--baseline", "HEAD"),
 }
 
 

@@ -14,9 +14,9 @@ import pytest
 from tests.support.repository import Repository
 from tools.gate import check, sequential
 
-RULES = (
-    "accuracy: {better: higher, margin: 0.015, floor: 0.1}, loss: {better: lower, margin: 0.1},"
-    " val_accuracy: {better: higher, margin: 0.015}, class_f1: {better: higher, margin: 0.1}"
+RULES = (  # margins so wide that two further seeds mostly settle it
+    "accuracy: {better: higher, margin: 0.04, floor: 0.1}, loss: {better: lower, margin: 0.2},"
+    " val_accuracy: {better: higher, margin: 0.06}, class_f1: {better: higher, margin: 0.2}"
 )
 Step = Callable[[Repository], object]
 
@@ -184,7 +184,7 @@ ATTACKS: dict[str, tuple[str, str, list[Step]]] = {
     "caches in Git": (NOT_REPRODUCED, OTHER_MODEL, [
         MUCH_WORSE, dvc("commit", "--force", "--quiet"), git("add", "--force", ".dvc/cache"),
         commit]),
-    "inflated noise and margin": ("✗ regression", "metrics.accuracy.margin: 0.015 -> 0.9", [
+    "inflated noise and margin": ("✗ regression", "metrics.accuracy.margin: 0.04 -> 0.9", [
         inflated_noise, set_("metrics.accuracy.margin=0.9"), MUCH_WORSE]),
     "edited noise": ("✓", "noise.json does not belong to the candidate", [
         inflated_noise, A_BIT_BETTER]),
@@ -241,7 +241,7 @@ HONEST: dict[str, tuple[str, str, list[Step]]] = {
         edit(TRAIN, '{"accuracy": accuracy, "seed"', '{"score": accuracy, "seed"'),
         edit(EVALUATE, 'model["accuracy"]', 'model["score"]')]),
     "renamed class": (REVIEWER, "Purse", [edit("dataset.yaml", "Bag", "Purse")]),
-    "class that vanishes": (REVIEWER, "The classes are others.", [
+    "class that vanishes": (REVIEWER, "The classes differ.", [
         set_("class_names=[T-shirt/top, Trouser, Pullover]")]),
     "smaller validation split": ("✓", "validated on other images", [
         set_("prepare.validation_size=100")]),
@@ -325,7 +325,7 @@ def test_options_that_weaken_a_check_stand_in_the_verdict(gated, judged):
 
 def test_slow_decline_is_found_against_the_reference(gated, judged):
     reference = gated.run("git", "rev-parse", "HEAD").strip()
-    set_("train.learning_rate=0.0013")(gated)
+    set_("metrics.accuracy.margin=0.01", "train.learning_rate=0.0013")(gated)
     made(gated)
     gated.python("tools.gate.noise", "--seeds", "12")
     write("gate.yaml", gated.read("gate.yaml") + f"reference: {reference}\n".encode())(gated)

@@ -58,13 +58,13 @@ def rebuild(pipeline: Pipeline, scorer: Scorer) -> tuple[list[str], bool]:
     remarks = []
     if validation:
         remarks.append(
-            f"The candidate trains with {validation:,} of the baseline's validation images, so its"
-            " validation metrics are better than they should be. Those on the test images count."
+            f"The candidate trains with {validation:,} of the baseline's validation images, which"
+            " improves its validation metrics. Only those on the test images count."
         )
     if not same_validation:
         remarks.append(
-            "The candidate was validated on other images than the baseline, so what it says about"
-            " its validation is not compared with what the gate measures."
+            "The candidate was validated on other images than the baseline. Its own validation"
+            " metrics are not compared with the gate's."
         )
     return remarks, same_validation
 
@@ -76,7 +76,7 @@ def require_same_classes(pipeline: Pipeline, scorer: Scorer) -> None:
     )
     if now != before:
         lines = [f"baseline: {before}", f"candidate: {now}"]
-        raise needs_reviewer("The classes are others.", lines)
+        raise needs_reviewer("The classes differ.", lines)
 
 
 def needs_reviewer(heading: str, lines: list[str], output: list[str] | None = None) -> CannotJudge:
@@ -130,7 +130,7 @@ def contradictions(
         for measured in scores.tables:
             shared = [column for column in claimed if column in measured]
             if len(shared) > 1 and not claimed[shared].equals(measured[shared]):
-                found.append(f"the table of {', '.join(shared)} is another than the one measured")
+                found.append(f"the table of {', '.join(shared)} is not the one measured")
     return found
 
 

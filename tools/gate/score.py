@@ -53,7 +53,7 @@ class Scores:
 
 
 class Scorer:
-    """Two clean clones of the baseline, in which its evaluation scores any model.
+    """Two copies of a clean clone of the baseline, in which its evaluation scores any model.
 
     In one of them the validation images take the place of the test images.
     """
@@ -68,18 +68,18 @@ class Scorer:
         needed = [one for one in pipeline.leading_to(*scoring) if one not in scoring]
         pipeline.run([stage for stage in needed if stage != pipeline.model_stage])
         self.held_out = HeldOut(pipeline)
-        self._validation = pipeline.folder / ".dvc/validation"  # removed with the first clone
-        pipeline.copy_to(self._validation)
-        for test, validation in zip(TEST, VALIDATION, strict=True):
-            paths = (find(pipeline, self._validation, name) for name in (validation, test))
-            shutil.copy(*paths)
+        self._folders = pipeline.folder / ".dvc/test", pipeline.folder / ".dvc/validation"
+        for folder in self._folders:
+            pipeline.copy_to(folder)
+        for names in zip(VALIDATION, TEST, strict=True):
+            shutil.copy(*(find(pipeline, self._folders[1], name) for name in names))
 
     def score(self, model: Path) -> Scores:
         """Score a model file. Raises UserError where the baseline's code can't."""
-        folders, stages = (self.pipeline.folder, self._validation), self.pipeline.scoring_stages
+        stages = self.pipeline.scoring_stages
         with self._lock, ThreadPoolExecutor(2) as pool:
-            metrics, validation = pool.map(partial(self._run, model), folders)
-            tables, of_validation = (self.pipeline.tables(folder, stages) for folder in folders)
+            metrics, validation = pool.map(partial(self._run, model), self._folders)
+            tables, of_validation = (self.pipeline.tables(one, stages) for one in self._folders)
         metrics |= {f"val_{name}": value for name, value in validation.items()}
         for table in [one for one in tables if {"class", *PER_CLASS} <= {*one}]:
             for kind in PER_CLASS:
