@@ -83,12 +83,11 @@ def local_clone(folder: Path, commit: str = "HEAD", patch: bytes = b"") -> None:
 
 
 @contextmanager
-def temporary_clone(kind: str, commit: str, with_changes: bool = False) -> Iterator[Path]:
+def temporary_clone(kind: str, commit: str) -> Iterator[Path]:
     """Yield a clone of this repository at a commit that is gone when the block ends.
 
-    `with_changes` takes over what is changed but not committed. It is made inside the project, so
-    that relative data sources are found. Its name has this process's number: what a killed process
-    has left is known by it, and removed.
+    It is inside the project, so that relative data sources are found. Its name has this process's
+    number, by which the clones of killed processes are known and removed.
     """
     tmp = Path(".dvc/tmp")
     tmp.mkdir(parents=True, exist_ok=True)
@@ -98,7 +97,7 @@ def temporary_clone(kind: str, commit: str, with_changes: bool = False) -> Itera
     prefix = f"{kind}-{os.getpid()}-"
     with TemporaryDirectory(prefix=prefix, dir=tmp, ignore_cleanup_errors=True) as folder:
         clone = Path(folder).resolve()
-        local_clone(clone, commit, uncommitted_changes(commit) if with_changes else b"")
+        local_clone(clone, commit)
         yield clone
 
 

@@ -76,7 +76,7 @@ def find(revision: str | None, most: int | None):
 
     options = [f"--baseline {revision}"] if revision else []
     options += [f"--seeds {most}"] if most else []
-    report = Report(UNKNOWN, "cannot judge", " ".join(options), f"Baseline: {revision}.")
+    report = Report(UNKNOWN, "cannot judge", " ".join(options))
     try:
         candidate = commit_workspace()
         baseline = find_baseline(revision, candidate != head())

@@ -32,7 +32,7 @@ class Report:
     status: int
     verdict: str
     options: str
-    compared: str  # with which commit, in a sentence
+    compared: str = ""  # with which commit, in a sentence
     reason: str = ""
     unknown: CannotJudge | None = None
     judgement: Judgement | None = None
