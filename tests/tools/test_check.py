@@ -25,7 +25,7 @@ Step = Callable[[Repository], object]
 def gated_once(built_toy, tmp_path_factory) -> Repository:
     """Return a toy repository with rules and measured noise, and a commit after these."""
     toy = Repository(built_toy).copy(tmp_path_factory.mktemp("gated") / "project")
-    toy.set(f"metrics={{{RULES}}}")
+    toy.set(f"metrics={{{RULES}}}", "reference=null")
     toy.commit("Rules")
     toy.python("tools.gate.noise", "--seeds", "12")
     toy.commit("Noise")
@@ -328,19 +328,27 @@ def test_slow_decline_is_found_against_the_reference(gated, judged):
     set_("metrics.accuracy.margin=0.01", "train.learning_rate=0.0013")(gated)
     made(gated)
     gated.python("tools.gate.noise", "--seeds", "12")
-    write("gate.yaml", gated.read("gate.yaml") + f"reference: {reference}\n".encode())(gated)
+    set_(f"reference='{reference}'")(gated)
     commit(gated)
     set_("train.learning_rate=0.0019")(gated)
     made(gated)
     assert "worse than the reference" in judged(gated, "✗ regression")
 
 
-def test_a_reference_that_is_gone_is_remarked(gated, judged):
-    write("gate.yaml", gated.read("gate.yaml") + b"reference: gone\n")(gated)
+@pytest.mark.parametrize(
+    ("reference", "steps", "why_not"),
+    [
+        ("gone", [], "there is no revision gone"),
+        ("HEAD", [set_("prepare.validation_size=190"), made], "was measured on other data"),
+    ],
+)
+def test_a_reference_that_is_of_no_use_is_remarked(gated, judged, reference, steps, why_not):
+    commit_or_word = gated.run("git", "rev-parse", "HEAD") if reference == "HEAD" else reference
+    for step in [*steps, set_(f"reference='{commit_or_word.strip()}'"), commit, write("x", "x")]:
+        step(gated)
     commit(gated)
-    write("x", "x")(gated)
-    commit(gated)
-    assert "Slow decline is not looked for: there is no revision gone" in judged(gated, "✓")
+    report = judged(gated, "✓")
+    assert "Slow decline is not looked for" in report and why_not in report
 
 
 def test_a_missing_baseline_is_named_and_in_ci_the_summary_has_the_report(gated, judged):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fashion.errors import UserError
+from tools.dvc_lock import pipeline_hashes
 from tools.gate.candidate import rebuild, score_shipped
 from tools.gate.config import Gate, gate_at
 from tools.gate.noise import MIN_SEEDS, NOISE, SEEDS, noise_at
@@ -81,7 +82,7 @@ def judge(baseline: str, candidate: str, most: int | None) -> Judgement:
         def train(done: int, count: int) -> pd.DataFrame:
             return scorer.measure(pipeline, seeds[done:count])
 
-        opponents, notes = with_reference(noise, gate)
+        opponents, notes = with_reference(noise, gate, baseline)
         found = analyse(gate, opponents, shipped, counts, train)
         claims = pipeline.metrics(pipeline.folder)
         return replace(found, claims=claims, remarks=remarks + notes + remarks_on(found))
@@ -111,12 +112,17 @@ def find_noise(
     return table, ""
 
 
-def with_reference(noise: pd.DataFrame, gate: Gate) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """Return the runs to compare with, by name, and a remark where the reference is missing."""
+def with_reference(
+    noise: pd.DataFrame, gate: Gate, baseline: str
+) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Return the runs to compare with, by name, and a remark where the reference is of no use."""
     if not gate.reference:
         return {BASELINE: noise}, []
     try:
-        reference, why_not = find_noise(resolve_revision(gate.reference), gate)
+        commit = resolve_revision(gate.reference)
+        reference, why_not = find_noise(commit, gate)
+        if pipeline_hashes(commit)["data"] != pipeline_hashes(baseline)["data"]:
+            reference, why_not = None, f"{NOISE} of {commit[:7]} was measured on other data"
     except UserError as error:
         reference, why_not = None, str(error)
     if reference is None:
