@@ -29,7 +29,7 @@ from tools.pipeline import clean_clone
 
 BASELINE, REFERENCE = "baseline", "reference"
 ORDER = (REGRESSION, UNDECIDED, NO_LOSS)
-OUTLIER = 4  # standard deviations; of 16 metrics, one has that in 1 of 200 runs by chance
+OUTLIER = 4  # standard deviations
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def outliers(found: Judgement) -> list[str]:
     seeds have, and their mean has by chance.
     """
     runs, texts = found.runs, []
-    for row in found.comparisons[BASELINE]:
+    for row in [row for row in found.comparisons[BASELINE] if not row.is_class]:
         value, mean = found.shipped[row.metric], runs[row.metric].mean()
         spread = found.opponents[BASELINE][row.metric].std()
         if abs(value - mean) > OUTLIER * spread * np.sqrt(1 + 1 / len(runs)):
