@@ -224,7 +224,8 @@ ATTACKS: dict[str, tuple[str, str, list[Step]]] = {
              "    outs: [models/final.keras]\n  evaluate:\n")]),
     "options in .ci/run": ("✓", "- .ci/run", [write(".ci/run", "check --seeds 1\n"), commit]),
     "a wider bound in the gate's code": ("✗ regression", "- tools/gate/sequential.py", [
-        edit("tools/gate/sequential.py", "self.t < self.analysis.worse", "self.t < 1e9"), MUCH_WORSE]),
+        edit("tools/gate/sequential.py", "self.t < self.analysis.worse", "self.t < 1e9"),
+        MUCH_WORSE]),
     "a link": ("✓", "- link (a link)", [
         lambda one: (one.folder / "link").symlink_to("/etc"), commit]),
     "metrics edited by hand": (NOT_REPRODUCED, "metrics/test.json is", [
