@@ -1,7 +1,7 @@
 """The group sequential test that `check` judges by: did the metrics get worse over seeds?
 
 Each run has another seed. The first interim analysis looks at the committed run alone; the others
-look at 2, 4 and 8 further runs, say, and not at the committed one, whose seed its author chose.
+look at 2, 4 and 10 further runs, say, and not at the committed one, whose seed its author chose.
 Each compares the mean of these runs with the mean of the baseline's runs.
 
 - **Worse**: the largest of the metrics' t statistics is above a bound. The metrics move together,
