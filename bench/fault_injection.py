@@ -30,11 +30,11 @@ import psutil
 from joblib import cpu_count
 
 from bench.kills import Trial, check, cluster, kill_all, sweep
-from fashion.environment import describe_environment
-from fashion.errors import UserError, exit_on_user_error
-from fashion.files import write_json
-from fashion.strict_yaml import read_yaml
-from stages.dataset import read_dataset
+from fashion.core.dataset import read_dataset
+from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.files import write_json
+from fashion.core.strict_yaml import read_yaml
+from fashion.model.environment import describe_environment
 from tests.support.faulty_server import KINDS, faulty_server
 from tests.support.repository import Repository, small_project
 from tools.arguments import positive_int

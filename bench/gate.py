@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from bench.regressions import REGRESSIONS, Regression
-from fashion.errors import exit_on_user_error
-from fashion.files import write_csv
+from fashion.core.errors import exit_on_user_error
+from fashion.core.files import write_csv
 from tools.arguments import at_least
 from tools.gate.config import Gate, gate_at
 from tools.gate.judge import find_noise

@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fashion.errors import UserError
-from fashion.idx import UINT8, iterate_idx, read_idx_shape
-from stages.dataset import DATASET, read_dataset
+from fashion.core.dataset import DATASET, read_dataset
+from fashion.core.errors import UserError
+from fashion.data.idx import UINT8, iterate_idx, read_idx_shape
 from tests.support.repository import Repository
 from tools.dataset import describe_dataset, write_dataset
 from tools.dvc import subprocess_env

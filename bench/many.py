@@ -24,7 +24,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from stages.params import Params
+from fashion.core.params import Params
 from stages.pipeline import StagePaths, run
 
 

@@ -25,10 +25,10 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 from joblib import cpu_count
 
-from fashion.environment import cpu_model, native_arithmetic
-from fashion.errors import UserError, exit_on_user_error
-from fashion.files import write_csv
-from stages.dataset import read_dataset
+from fashion.core.dataset import read_dataset
+from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.files import write_csv
+from fashion.model.environment import cpu_model, native_arithmetic
 from tests.support.repository import PROJECT, Repository, small_project
 from tools.demo import draw_data_set
 from tools.experiments.config import read_experiments

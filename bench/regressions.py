@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stages.params import PARAMS
+from fashion.core.params import PARAMS
 from tools.overrides import write_params
 
 SPLIT = '    chosen = {"train": ~in_validation, "validation": in_validation}\n'
@@ -68,14 +68,14 @@ REGRESSIONS = [
     Regression(
         "no shuffling",
         {},
-        "fashion/training.py",
+        "fashion/model/training.py",
         "make_dataset(*training_data, batch_size=batch_size, seed=seed)",
         "make_dataset(*training_data, batch_size=batch_size)",
     ),
     Regression(
         "pixels not scaled",
         {},
-        "fashion/models.py",
+        "fashion/model/networks.py",
         "    layers = [keras.layers.Rescaling(1 / 255,",
         "    layers = [keras.layers.Rescaling(1.0,",
     ),

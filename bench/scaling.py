@@ -16,7 +16,7 @@ import optuna
 import pandas as pd
 import psutil
 
-from fashion.errors import exit_on_user_error
+from fashion.core.errors import exit_on_user_error
 from tests.support.ray_cluster import publish, ray_cluster
 from tests.support.repository import Repository, toy_project
 from tools.arguments import positive_int

@@ -31,11 +31,11 @@ from bench.growth import grown_project, watch
 from bench.many import children_seconds, grow, looks, stub_project
 from bench.many import experiments as run_experiments
 from bench.tables import BATCH_SIZES, COMMITS, COUNTS, FACTORS, KINDS, LOOPS, STAGES, tables
-from fashion.environment import describe_environment
-from fashion.errors import UserError, exit_on_user_error
-from fashion.files import write_json
-from fashion.strict_yaml import read_yaml
-from stages.params import PARAMS
+from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.files import write_json
+from fashion.core.params import PARAMS
+from fashion.core.strict_yaml import read_yaml
+from fashion.model.environment import describe_environment
 from tests.support.repository import Repository, write_yaml
 from tools.arguments import positive_int
 from tools.dvc import command, dvc, subprocess_env
@@ -57,7 +57,7 @@ ARITHMETIC = {
     },
     "native": {"ONEDNN_MAX_CPU_ISA": "DEFAULT"},
 }
-# portable arithmetic has one thread an operation (fashion/environment.py)
+# portable arithmetic has one thread an operation (fashion/model/environment.py)
 THREADS = {"portable": [1], "native": sorted({1, os.cpu_count()})}
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.baseline import build, scaled
-from stages.dataset import read_dataset
-from stages.params import read_params
+from fashion.core.dataset import read_dataset
+from fashion.core.params import read_params
 
 PREPARED = Path("data/prepared")
 EPOCHS = 3
@@ -32,9 +32,9 @@ def load(split: str) -> tuple[np.ndarray, np.ndarray]:
 
 def ours(batch_size: int) -> dict[str, float]:
     """The train stage's loop, with its network and memory-mapped arrays."""
-    from fashion import training
-    from fashion.backend import make_deterministic
-    from fashion.models import build_mlp
+    from fashion.model import training
+    from fashion.model.backend import make_deterministic
+    from fashion.model.networks import build_mlp
 
     starts, ends = [], []
 
@@ -76,7 +76,7 @@ def machine(parameters: int) -> dict[str, float]:
     Memory is read and written in arrays as large as the network's weights: they fit into the cache
     as well as those do.
     """
-    from fashion.backend import tf
+    from fashion.model.backend import tf
 
     square = tf.random.stateless_uniform((SIDE, SIDE), seed=(0, 0))
     weights, change = tf.Variable(tf.zeros(parameters)), tf.ones(parameters)

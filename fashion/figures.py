@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fashion.files import atomic_write
+from fashion.core.files import atomic_write
 
 matplotlib.rcdefaults()  # the same picture whatever matplotlibrc a user has
 matplotlib.rcParams["text.parse_math"] = False  # a class may be named "$5 to $10"

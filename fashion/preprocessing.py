@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fashion.errors import UserError
+from fashion.core.errors import UserError
 
 MAX_PIXELS = 50_000_000  # pixels; a picture that claims more is refused before it is unpacked
 FORMATS = ("PNG", "JPEG")

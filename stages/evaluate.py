@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from fashion.environment import arithmetic
-from fashion.files import write_csv, write_json
+from fashion.core.dataset import read_description
+from fashion.core.files import write_csv, write_json
+from fashion.core.params import Params
 from fashion.metrics import Tally, classification_metrics, per_class, predictions
-from stages.dataset import read_description
-from stages.params import Params
+from fashion.model.environment import arithmetic
 from stages.pipeline import StagePaths, load_split, run
 
 PIECE = 10_000  # images scored at a time; bounds memory, as each has a probability for every class
@@ -21,9 +21,9 @@ def evaluate(params: Params, files: StagePaths) -> None:
     images, labels = load_split(files, "test")
 
     # TensorFlow takes seconds to import, so only where there are data
-    from fashion.backend import make_deterministic
-    from fashion.models import load_model
-    from fashion.training import predict
+    from fashion.model.backend import make_deterministic
+    from fashion.model.networks import load_model
+    from fashion.model.training import predict
 
     make_deterministic(params.seed)
     model = load_model(files["model.keras"])

@@ -9,10 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-from fashion.errors import UserError
-from fashion.files import atomic_write, sha256
-from stages.dataset import DataFile, read_dataset
-from stages.params import Params
+from fashion.core.dataset import DataFile, read_dataset
+from fashion.core.errors import UserError
+from fashion.core.files import atomic_write, sha256
+from fashion.core.params import Params
 from stages.pipeline import StagePaths, run
 
 DATA_DIR_ENV = "FASHION_MNIST_DIR"

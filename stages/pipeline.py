@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fashion.errors import UserError, exit_on_user_error
-from fashion.strict_yaml import read_yaml
-from stages.params import Params, read_params
+from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.params import Params, read_params
+from fashion.core.strict_yaml import read_yaml
 
 DVC_YAML = Path("dvc.yaml")
 

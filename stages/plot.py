@@ -6,9 +6,9 @@
 import pandas as pd
 
 from fashion import figures
+from fashion.core.dataset import read_description
+from fashion.core.params import Params
 from fashion.figures import save_figure
-from stages.dataset import read_description
-from stages.params import Params
 from stages.pipeline import StagePaths, load_split, run
 
 SHOWN = 24  # test images in predictions.png and in mistakes.png

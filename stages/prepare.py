@@ -11,13 +11,13 @@ from typing import BinaryIO
 
 import numpy as np
 
-from fashion.dataset_stats import count_duplicates, images_per_class, pixel_mean_and_std
-from fashion.errors import UserError
-from fashion.files import atomic_write, write_json
-from fashion.idx import PIECE, iterate_idx, read_idx, read_idx_shape
-from fashion.splits import stratified_split
-from stages.dataset import Dataset, read_dataset, write_description
-from stages.params import Params
+from fashion.core.dataset import Dataset, read_dataset, write_description
+from fashion.core.errors import UserError
+from fashion.core.files import atomic_write, write_json
+from fashion.core.params import Params
+from fashion.data.idx import PIECE, iterate_idx, read_idx, read_idx_shape
+from fashion.data.splits import stratified_split
+from fashion.data.statistics import count_duplicates, images_per_class, pixel_mean_and_std
 from stages.pipeline import StagePaths, run
 
 

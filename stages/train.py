@@ -5,14 +5,14 @@
 
 from typing import TYPE_CHECKING
 
-from fashion.environment import arithmetic, record_environment
-from fashion.files import write_json
-from stages.dataset import Description, read_description
-from stages.params import Model, Params
+from fashion.core.dataset import Description, read_description
+from fashion.core.files import write_json
+from fashion.core.params import Model, Params
+from fashion.model.environment import arithmetic, record_environment
 from stages.pipeline import StagePaths, load_split, run
 
 if TYPE_CHECKING:
-    from fashion.backend import keras
+    from fashion.model.backend import keras
 
 THREADS_OF_CNN = 2  # always, as its bits depend on the number
 
@@ -22,9 +22,9 @@ def train(params: Params, files: StagePaths) -> None:
     validation_data = load_split(files, "validation")
 
     # TensorFlow takes seconds to import, so only where there are data
-    from fashion.backend import make_deterministic
-    from fashion.models import save_model
-    from fashion.training import fit
+    from fashion.model.backend import make_deterministic
+    from fashion.model.networks import save_model
+    from fashion.model.training import fit
 
     make_deterministic(params.seed, THREADS_OF_CNN if params.model.name == "cnn" else None)
     model = build(params.model, read_description(files["prepared"] / "dataset.json"))
@@ -55,7 +55,7 @@ def train(params: Params, files: StagePaths) -> None:
 
 def build(model: Model, description: Description) -> "keras.Model":
     """Build the network that the section `model` describes, for images as described."""
-    from fashion.models import build_cnn, build_mlp
+    from fashion.model.networks import build_cnn, build_mlp
 
     shape, classes = description.image_shape, len(description.class_names)
     if model.name == "cnn":

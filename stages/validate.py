@@ -4,8 +4,8 @@ DVC takes a stage's outputs away before it runs it: were a wrong value found by 
 and the metrics of before would be gone. `python -m stages.validate`, run by `dvc repro`.
 """
 
-from fashion.files import atomic_write
-from stages.params import PARAMS, Params
+from fashion.core.files import atomic_write
+from fashion.core.params import PARAMS, Params
 from stages.pipeline import StagePaths, run
 
 

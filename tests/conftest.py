@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from stages.dataset import read_dataset
+from fashion.core.dataset import read_dataset
 from tests.support.repository import (
     PROJECT,
     Repository,

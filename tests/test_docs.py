@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fashion.errors import UserError
+from fashion.core.errors import UserError
 from tools.report.readme import headline, pages, render_pages, render_tables
 
 PROJECT = Path(__file__).parents[1]

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fashion.dataset_stats import pixel_mean_and_std
-from fashion.errors import UserError
-from fashion.idx import read_idx
-from stages.dataset import read_dataset
+from fashion.core.dataset import read_dataset
+from fashion.core.errors import UserError
+from fashion.data.idx import read_idx
+from fashion.data.statistics import pixel_mean_and_std
 from stages.fetch import DATA_DIR_ENV, fetch_file
 
 PROJECT = Path(__file__).parents[1]

@@ -91,8 +91,8 @@ def prepared_data_gone(project, tmp_path):
 
 @remedy("dvc checkout", "make")
 def model_gone(project, tmp_path):
-    from fashion.errors import UserError
-    from fashion.models import load_model
+    from fashion.core.errors import UserError
+    from fashion.model.networks import load_model
 
     model = project.folder / "models/model.keras"
     for command in ("dvc checkout", "make"):
@@ -134,7 +134,7 @@ def params_wrong_or_gone(project, tmp_path):
         assert "short: " in project.python(*experiments)
 
 
-READ_PARAMS = "from stages.params import read_params; read_params()"
+READ_PARAMS = "from fashion.core.params import read_params; read_params()"
 
 
 @remedy("git checkout {DVC_LOCK} metrics plots", "make verify")

@@ -2,8 +2,8 @@
 
 The folder has gzip-compressed IDX files of uint8 images (items, height, width) and labels
 (items,), "train" in the names of two of them and "test" or "t10k" in those of the others;
-`fashion.idx.write_idx` writes such files from NumPy arrays. Sizes, SHA-256, image shape and number
-of classes are read from them. Then `dvc repro` does the rest.
+`fashion.data.idx.write_idx` writes such files from NumPy arrays. Sizes, SHA-256, image shape and
+number of classes are read from them. Then `dvc repro` does the rest.
 """
 
 import argparse
@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from ruamel.yaml import YAML
 
-from fashion.errors import UserError, exit_on_user_error
-from fashion.files import atomic_write, sha256
-from fashion.idx import read_idx, read_idx_shape
-from fashion.strict_yaml import check_config
-from stages.dataset import DATASET, Dataset
+from fashion.core.dataset import DATASET, Dataset
+from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.files import atomic_write, sha256
+from fashion.core.strict_yaml import check_config
+from fashion.data.idx import read_idx, read_idx_shape
 
 HEADER = """\
 # What the data is and where it comes from; `python -m tools.dataset FOLDER` writes this file for

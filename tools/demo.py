@@ -8,10 +8,10 @@ every result names its data.
 import shutil
 from pathlib import Path
 
-from fashion.errors import UserError, exit_on_user_error
-from fashion.idx import write_idx
+from fashion.core.dataset import DATASET, DataFiles, read_dataset
+from fashion.core.errors import UserError, exit_on_user_error
+from fashion.data.idx import write_idx
 from fashion.synthetic import draw_garments
-from stages.dataset import DATASET, DataFiles, read_dataset
 from tools.arguments import expect_no_arguments
 from tools.dataset import describe_dataset, write_dataset
 from tools.dvc import dvc

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fashion.errors import UserError
+from fashion.core.errors import UserError
 
 DVC_YAML = Path("dvc.yaml")
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from fashion.errors import UserError
-from fashion.strict_yaml import parse_yaml
+from fashion.core.errors import UserError
+from fashion.core.strict_yaml import parse_yaml
 from tools.git import git_bytes, yaml_at
 
 DVC_LOCK = Path("dvc.lock")

@@ -16,8 +16,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from fashion.errors import UserError, exit_on_user_error
-from fashion.files import md5
+from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.files import md5
 from tools.dvc_lock import DVC_LOCK, read_lock
 from tools.git import git
 

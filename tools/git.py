@@ -11,8 +11,8 @@ from typing import Any
 
 import psutil
 
-from fashion.errors import UserError
-from fashion.strict_yaml import parse_yaml
+from fashion.core.errors import UserError
+from fashion.core.strict_yaml import parse_yaml
 from tools.process import clean_env
 
 # For `git clone`: where there are more than 50 packs, and every experiment that is fetched or

@@ -7,10 +7,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from fashion.errors import UserError
-from fashion.files import atomic_write
-from fashion.strict_yaml import check_config
-from stages.params import PARAMS, Params
+from fashion.core.errors import UserError
+from fashion.core.files import atomic_write
+from fashion.core.params import PARAMS, Params
+from fashion.core.strict_yaml import check_config
 
 
 def set_dotted(mapping: MutableMapping, name: str, value: Any) -> None:
@@ -35,8 +35,8 @@ def with_overrides(raw_params: dict, overrides: dict[str, Any], source: str) -> 
             set_dotted(changed, name, value)
         except KeyError:
             raise UserError(
-                f"{source}: {name} is not a known param. Check its spelling; stages/params.py lists"
-                " all"
+                f"{source}: {name} is not a known param. Check its spelling;"
+                " fashion/core/params.py lists all"
             ) from None
     check_config(changed, source, Params)
     return changed

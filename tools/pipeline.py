@@ -19,9 +19,9 @@ from typing import Any
 
 import pandas as pd
 
-from fashion.errors import UserError
-from fashion.strict_yaml import read_yaml
-from stages.params import PARAMS
+from fashion.core.errors import UserError
+from fashion.core.params import PARAMS
+from fashion.core.strict_yaml import read_yaml
 from tools.dvc import DVC_YAML
 from tools.dvc_lock import model_artifacts
 from tools.git import git, temporary_clone

@@ -20,11 +20,11 @@ from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 
-from fashion.errors import UserError, exit_on_user_error
+from fashion.core.dataset import DATASET, Dataset, read_dataset
+from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.params import PARAMS
+from fashion.core.strict_yaml import check_config
 from fashion.preprocessing import preprocess_image, read_picture
-from fashion.strict_yaml import check_config
-from stages.dataset import DATASET, Dataset, read_dataset
-from stages.params import PARAMS
 from tools.experiments.config import EXPERIMENTS
 from tools.git import is_experiment, resolve_revision, yaml_at
 
@@ -66,7 +66,7 @@ def main() -> int:
         dataset.image_shape
     ):
         raise UserError(f"{MODEL} does not belong to {PARAMS}: `dvc repro` trains one that does")
-    from fashion.training import predict
+    from fashion.model.training import predict
 
     pictures = read_all(arguments.images, dataset.image_shape, failed)
     images = chain(pictures, tests)
@@ -131,8 +131,8 @@ def dataset_of(revision: str) -> Dataset:
 def load(revision: str | None):
     """The model in the workspace or of a revision, whose file DVC has in its cache."""
     content = model_of(revision) if revision else None  # first: TensorFlow takes seconds to start
-    from fashion.backend import make_deterministic
-    from fashion.models import load_model
+    from fashion.model.backend import make_deterministic
+    from fashion.model.networks import load_model
 
     make_deterministic(0)  # as evaluate does
     if content is None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fashion.errors import UserError
+from fashion.core.errors import UserError
 
 # What these variables begin with: settings of Python, Git, DVC and of the numerical libraries.
 DROPPED = ("PYTHON", "GIT_", "DVC_", "KERAS_", "TF_", "ONEDNN_", "DNNL_", "OMP_", "MKL_", "XLA_")

@@ -5,9 +5,9 @@ other bytes than the committed ones from the same code, params and data, the las
 how to go back.
 """
 
-from fashion.errors import UserError, exit_on_user_error
-from fashion.strict_yaml import read_yaml
-from stages.params import PARAMS
+from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.params import PARAMS
+from fashion.core.strict_yaml import read_yaml
 from tools.arguments import expect_no_arguments
 from tools.dvc import dvc, status
 from tools.dvc_lock import DVC_LOCK, lock_at, output_hashes, read_lock

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fashion.strict_yaml import read_yaml
+from fashion.core.strict_yaml import read_yaml
 
 pytestmark = pytest.mark.xdist_group("TensorFlow")  # so that one process loads it
 

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from fashion.backend import filtered_stderr, keras, make_deterministic, tf
-from fashion.environment import PORTABLE
+from fashion.model.backend import filtered_stderr, keras, make_deterministic, tf
+from fashion.model.environment import PORTABLE
 
 STARTUP_NOISE = """\
 WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
@@ -45,7 +45,7 @@ def test_arithmetic_is_set_before_tensorflow_is_imported_and_the_user_wins(chose
         " event == 'import' and arguments[0] == 'tensorflow'"
         " and (print(os.environ.get('TF_ENABLE_ONEDNN_OPTS'),"
         " os.environ.get('ONEDNN_MAX_CPU_ISA'), flush=True), os._exit(0)));"
-        "import fashion.backend"
+        "import fashion.model.backend"
     )
     result = subprocess.run(
         [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True

@@ -15,7 +15,7 @@ import scipy
 import sklearn
 
 from fashion import environment as module
-from fashion.environment import (
+from fashion.model.environment import (
     PORTABLE,
     arithmetic,
     cpu_model,
@@ -172,7 +172,7 @@ def test_instruction_set_is_a_list_of_names():
 def test_a_processor_without_any_extension_has_an_empty_instruction_set():
     disabled = " ".join(np.show_config(mode="dicts")["SIMD Extensions"].get("found", []))
     program = (
-        "from fashion.environment import describe_environment;"
+        "from fashion.model.environment import describe_environment;"
         " print(describe_environment()['instruction_set'])"
     )
     result = subprocess.run(

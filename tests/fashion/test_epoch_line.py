@@ -1,6 +1,6 @@
 import pytest
 
-from fashion.epoch_line import COLUMNS, format_epoch, parse_epoch
+from fashion.model.epoch_line import COLUMNS, format_epoch, parse_epoch
 
 LINE = "epoch 3/20 loss 0.3309 accuracy 0.8789 val_loss 0.3430 val_accuracy 0.8742"
 ROW = {"epoch": 3, "loss": 0.3309, "accuracy": 0.8789, "val_loss": 0.343, "val_accuracy": 0.8742}

@@ -7,7 +7,7 @@ import pytest
 def run(body: str) -> subprocess.CompletedProcess:
     """Run one statement under `exit_on_user_error` in a process of its own."""
     code = (
-        "from fashion.errors import UserError, exit_on_user_error\n"
+        "from fashion.core.errors import UserError, exit_on_user_error\n"
         f"with exit_on_user_error('command'):\n    {body}"
     )
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -46,7 +46,7 @@ def test_without_an_error_the_status_is_0():
 @pytest.mark.parametrize("length", [1, 10**6])
 def test_a_reader_that_leaves_early_causes_no_traceback(length):
     code = (
-        "from fashion.errors import exit_on_user_error\nwith exit_on_user_error('command'):\n"
+        "from fashion.core.errors import exit_on_user_error\nwith exit_on_user_error('command'):\n"
         f"    input()\n    print('x' * {length})"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fashion.files import atomic_write, sha256, with_filename, write_csv, write_json
+from fashion.core.files import atomic_write, sha256, with_filename, write_csv, write_json
 
 
 def names(folder):
@@ -58,7 +58,7 @@ def test_what_a_killed_run_leaves_is_overwritten_by_the_next(tmp_path):
     path.write_text("old")
     dies_while_writing = """
 import os, pathlib, sys
-from fashion.files import atomic_write
+from fashion.core.files import atomic_write
 with atomic_write(pathlib.Path(sys.argv[1])) as part:
     part.write_text("a long first half")
     os._exit(9)

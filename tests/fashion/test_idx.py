@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fashion.errors import UserError
-from fashion.idx import PIECE, iterate_idx, read_idx, write_idx
+from fashion.core.errors import UserError
+from fashion.data.idx import PIECE, iterate_idx, read_idx, write_idx
 
 # Two images of 3 x 1 pixels, byte by byte as the format's description has it.
 HEADER = bytes.fromhex("00000803 00000002 00000003 00000001")

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from fashion.backend import keras
-from fashion.optimizers import FusedAdam
+from fashion.model.backend import keras
+from fashion.model.optimizers import FusedAdam
 
 SHAPES = [(7, 5), (5,), (1,)]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fashion.errors import UserError
+from fashion.core.errors import UserError
 from fashion.preprocessing import MAX_PIXELS, preprocess_image, read_picture
 
 RANDOM = np.random.default_rng(0)

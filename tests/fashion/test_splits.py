@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
-from fashion.errors import UserError
-from fashion.splits import stratified_split
+from fashion.core.errors import UserError
+from fashion.data.splits import stratified_split
 
 LABELS = np.random.default_rng(0).permutation([0] * 60 + [1] * 30 + [2] * 10)
 

@@ -3,9 +3,9 @@ import csv
 import numpy as np
 import pytest
 
-from fashion.backend import keras, make_deterministic
-from fashion.models import build_cnn, build_mlp
-from fashion.training import (
+from fashion.model.backend import keras, make_deterministic
+from fashion.model.networks import build_cnn, build_mlp
+from fashion.model.training import (
     EpochLog,
     build_augmentation,
     build_optimizer,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fashion.errors import UserError
+from fashion.core.dataset import DataFile
+from fashion.core.errors import UserError
 from stages import fetch
-from stages.dataset import DataFile
 from stages.fetch import fetch_file
 from tests.support.faulty_server import faulty_server
 

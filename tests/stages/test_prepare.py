@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from fashion.errors import UserError
-from fashion.idx import read_idx, write_idx
-from stages.dataset import read_dataset
+from fashion.core.dataset import read_dataset
+from fashion.core.errors import UserError
+from fashion.data.idx import read_idx, write_idx
 from stages.prepare import read_labels
 
 

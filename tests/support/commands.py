@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fashion.errors import UserError
+from fashion.core.errors import UserError
 from tests.support.repository import Repository
 
 TIMEOUT = 180  # seconds; what is waited for comes much sooner

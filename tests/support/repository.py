@@ -14,10 +14,10 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from fashion.environment import describe_environment, native_arithmetic
-from fashion.strict_yaml import parse_yaml, read_yaml
-from stages.dataset import DATASET, read_dataset
-from stages.params import PARAMS
+from fashion.core.dataset import DATASET, read_dataset
+from fashion.core.params import PARAMS
+from fashion.core.strict_yaml import parse_yaml, read_yaml
+from fashion.model.environment import describe_environment, native_arithmetic
 from tests.support.fork_server import fork_server, starts_alike
 from tools.dataset import describe_dataset, write_dataset
 from tools.demo import NAME
@@ -77,7 +77,7 @@ class Repository:
 
     def env(self, **variables: str) -> dict[str, str]:
         env = subprocess_env(**IDENTITY) | dict.fromkeys(NOT_OURS, "") | variables
-        env.pop("TF_CPP_MIN_LOG_LEVEL", None)  # which fashion/backend.py may have set here
+        env.pop("TF_CPP_MIN_LOG_LEVEL", None)  # which fashion/model/backend.py may have set here
         return env
 
     def python(self, *words: str, status: int | None = 0, **variables: str) -> str:
@@ -196,8 +196,7 @@ def toy_project(folder: Path) -> Repository:
     """
     repository = copy_project(folder, leave_out=("tests/", "bench/", "docs/", "requirements-"))
     for stage in (folder / "stages").glob("*.py"):
-        if stage.name not in ("params.py", "dataset.py"):
-            stage.unlink()
+        stage.unlink()
     shutil.copy(TOY / "dvc.yaml", folder)
     copy_toy_stages(folder, "prepare", "train", "evaluate", "plot")
     repository.set(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fashion.errors import exit_on_user_error
+from fashion.core.errors import exit_on_user_error
 from tests.support.commands import typed
 from tests.support.repository import Repository
 

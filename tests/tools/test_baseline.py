@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fashion.errors import UserError
+from fashion.core.errors import UserError
 from tests.support.repository import IDENTITY
 from tools.gate.baseline import Baseline, find_baseline
 from tools.git import experiment_ref, git, head

@@ -175,7 +175,7 @@ ATTACKS: dict[str, tuple[str, str, list[Step]]] = {
     "exit in a library's name": (NOT_REPRODUCED, "without writing", [
         write("csv.py", "raise SystemExit(0)\n"), commit]),
     "exit in a shared module": (NOT_REPRODUCED, "without writing models/model.keras", [
-        write("fashion/epoch_line.py", "raise SystemExit(0)\n"), commit]),
+        write("fashion/model/epoch_line.py", "raise SystemExit(0)\n"), commit]),
     "settings of DVC": ("✗ regression", "- .dvc/config", [
         dvc("config", "hydra.enabled", "true"), dvc("config", "cache.dir", "../../elsewhere"),
         dvc("config", "core.remote", "nowhere"), MUCH_WORSE]),

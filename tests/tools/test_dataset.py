@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from fashion.errors import UserError
-from fashion.idx import write_idx
+from fashion.core.errors import UserError
+from fashion.data.idx import write_idx
 from tools import dataset
 from tools.dataset import describe_dataset
 

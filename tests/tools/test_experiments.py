@@ -7,7 +7,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from fashion.strict_yaml import read_yaml
+from fashion.core.strict_yaml import read_yaml
 from tests.support.commands import begin, call, processes_in, refusal
 from tests.support.repository import PROJECT, Repository
 from tools.experiments.__main__ import main

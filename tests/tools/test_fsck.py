@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from fashion.errors import UserError
-from fashion.files import md5
+from fashion.core.errors import UserError
+from fashion.core.files import md5
 from tests.support.repository import Repository
 from tools import fsck, rebuild
 from tools.dvc_lock import read_lock

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from fashion.errors import UserError
-from fashion.strict_yaml import check_config, parse_yaml
+from fashion.core.errors import UserError
+from fashion.core.strict_yaml import check_config, parse_yaml
 from tools.gate.config import Gate, MetricRule
 from tools.gate.judge import Judgement
 from tools.gate.noise import parse_noise

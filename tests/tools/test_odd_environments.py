@@ -10,8 +10,8 @@ import time
 import pandas as pd
 import pytest
 
-from fashion.errors import UserError
-from fashion.strict_yaml import read_yaml
+from fashion.core.errors import UserError
+from fashion.core.strict_yaml import read_yaml
 from tests.support.commands import processes_in
 from tests.support.repository import PROJECT, Repository
 from tools import dataset, fsck, predict, rebuild
@@ -35,7 +35,7 @@ def test_where_nothing_was_made_yet_commands_say_so(clone, call):
 
 def test_the_model_of_a_revision_that_is_not_here_is_told_before_tensorflow_starts(clone):
     program = (
-        "import sys\nfrom fashion.errors import UserError\nfrom tools.predict import load\n"
+        "import sys\nfrom fashion.core.errors import UserError\nfrom tools.predict import load\n"
         "try:\n    load('HEAD')\nexcept UserError as error:\n"
         "    print(error, 'tensorflow' in sys.modules)"
     )

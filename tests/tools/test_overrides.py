@@ -1,7 +1,7 @@
 import pytest
 from ruamel.yaml import YAML
 
-from fashion.errors import UserError
+from fashion.core.errors import UserError
 from tests.support.repository import PROJECT
 from tools.overrides import set_dotted, with_overrides, write_params
 

@@ -93,8 +93,8 @@ def test_a_model_of_another_revision_and_no_stage_is_run(repository, pictures, c
 
 def change_model(repository) -> None:
     """Turn the order of its classes round, as if it had been trained otherwise."""
-    from fashion.backend import keras
-    from fashion.models import load_model, save_model
+    from fashion.model.backend import keras
+    from fashion.model.networks import load_model, save_model
 
     path = repository.folder / predict.MODEL
     model = load_model(path)

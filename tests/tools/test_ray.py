@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from fashion.errors import UserError
+from fashion.core.errors import UserError
 from tests.support.commands import TIMEOUT, begin, call, refusal
 from tests.support.ray_cluster import end, free_port, publish, ray_cluster, ray_node
 from tests.support.repository import Repository

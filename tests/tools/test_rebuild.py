@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fashion.strict_yaml import read_yaml
+from fashion.core.strict_yaml import read_yaml
 from tools.rebuild import machine_note
 
 MARK = "differ from the committed ones"

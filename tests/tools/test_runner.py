@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fashion.errors import UserError
+from fashion.core.errors import UserError
 from tests.support.commands import TIMEOUT
 from tools.experiments import runner
 from tools.experiments.backend import Backend, ExperimentSpec, Job

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from fashion.strict_yaml import read_yaml
+from fashion.core.strict_yaml import read_yaml
 from tests.support.commands import begin, call, refusal
 from tests.support.repository import Repository
 from tools.experiments import sweep

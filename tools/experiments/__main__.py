@@ -12,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from fashion.errors import UserError, exit_on_user_error
-from fashion.strict_yaml import read_yaml
-from stages.params import PARAMS
+from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.params import PARAMS
+from fashion.core.strict_yaml import read_yaml
 from tools.arguments import positive_int
 from tools.experiments.compare import save_comparison, save_seeds
 from tools.experiments.config import EXPERIMENTS, ExperimentMap, Experiments, read_experiments

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fashion.files import write_csv
+from fashion.core.files import write_csv
 from tools.experiments.results import Result, markdown
 from tools.git import is_unchanged
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveInt, StringConstraints, model_validator
 
-from fashion.strict_yaml import Name, StrictModel, read_config
-from stages.params import Seed
+from fashion.core.params import Seed
+from fashion.core.strict_yaml import Name, StrictModel, read_config
 
 EXPERIMENTS = Path("experiments.yaml")
 

@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fashion.environment import PORTABLE
-from fashion.errors import UserError
+from fashion.core.errors import UserError
+from fashion.model.environment import PORTABLE
 from tools.dvc import dvc
 from tools.experiments import ray_node
 from tools.experiments.backend import Backend, ExperimentSpec, Job

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from fashion.errors import UserError
+from fashion.core.errors import UserError
 from tools.git import git_bytes, yaml_at
 
 

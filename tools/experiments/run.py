@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TextIO
 
-from fashion.epoch_line import parse_epoch
+from fashion.model.epoch_line import parse_epoch
 from tools.experiments.backend import Backend, ExperimentSpec, Job
 
 STAGE = re.compile(r"Running stage '(\w+)'")

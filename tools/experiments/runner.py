@@ -10,8 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fashion.errors import UserError
-from fashion.files import MIN_FREE_BYTES
+from fashion.core.errors import UserError
+from fashion.core.files import MIN_FREE_BYTES
 from tools.experiments.backend import Backend, ExperimentSpec
 from tools.experiments.display import LineDisplay, LiveDisplay
 from tools.experiments.local import LocalBackend, remove_stale_clones

@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from fashion.errors import UserError
+from fashion.core.errors import UserError
 from tools.experiments.config import EXPERIMENTS, Range, Sweep
 
 STORAGE = Path(".dvc/tmp/sweeps.sqlite")

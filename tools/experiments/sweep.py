@@ -16,11 +16,11 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
-from fashion.environment import is_native_by_choice, native_arithmetic
-from fashion.errors import UserError, exit_on_user_error
-from fashion.files import write_csv
-from fashion.strict_yaml import read_yaml
-from stages.params import PARAMS
+from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.files import write_csv
+from fashion.core.params import PARAMS
+from fashion.core.strict_yaml import read_yaml
+from fashion.model.environment import is_native_by_choice, native_arithmetic
 from tools.experiments.backend import ExperimentSpec
 from tools.experiments.config import EXPERIMENTS, Sweep, read_experiments
 from tools.experiments.ray import RayBackend

@@ -6,10 +6,10 @@ from typing import Any
 
 from flatten_dict import flatten
 
-from fashion.environment import is_native_by_choice, is_x86_64, native_arithmetic
-from fashion.errors import UserError
-from fashion.strict_yaml import read_yaml
-from stages.params import PARAMS
+from fashion.core.errors import UserError
+from fashion.core.params import PARAMS
+from fashion.core.strict_yaml import read_yaml
+from fashion.model.environment import is_native_by_choice, is_x86_64, native_arithmetic
 from tools.dvc import DVC_YAML, dvc, status
 from tools.dvc_lock import lock_at
 from tools.experiments.backend import Backend, ExperimentSpec
@@ -207,5 +207,8 @@ def pipeline_code() -> str:
 def pipeline_params(values: dict) -> dict:
     """The sections of a params file that stages read, as dvc.yaml declares."""
     stages = read_yaml(DVC_YAML)["stages"].values()
-    sections = {param.split(".")[0] for stage in stages for param in stage.get("params", [])}
+    params = [param for stage in stages for param in stage.get("params", [])]
+    if any(isinstance(param, dict) for param in params):  # a whole file
+        return values
+    sections = {param.split(".")[0] for param in params}
     return {name: value for name, value in values.items() if name in sections}

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fashion.errors import UserError
+from fashion.core.errors import UserError
 from tools.git import git, head, is_shallow, resolve_revision
 
 ANOTHER = "Name another baseline: --baseline REV"

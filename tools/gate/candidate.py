@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fashion.errors import UserError
-from fashion.strict_yaml import read_yaml
-from stages.dataset import DATASET
+from fashion.core.dataset import DATASET
+from fashion.core.errors import UserError
+from fashion.core.strict_yaml import read_yaml
 from tools.gate.score import ROUNDING, Scorer, Scores
 from tools.pipeline import Pipeline
 from tools.process import CommandFailed

@@ -66,7 +66,7 @@ def check(revision: str | None, most: int | None) -> int:
 
 def find(revision: str | None, most: int | None):
     """Return what is found of the project in the current folder, as a `Report`."""
-    from fashion.errors import UserError
+    from fashion.core.errors import UserError
     from tools.gate.baseline import find_baseline
     from tools.gate.candidate import CannotJudge
     from tools.gate.judge import judge
@@ -100,7 +100,7 @@ def find(revision: str | None, most: int | None):
 if __name__ == "__main__":
     # 1 is for a regression: whatever else ends the command, it could not judge
     try:
-        from fashion.errors import exit_on_user_error
+        from fashion.core.errors import exit_on_user_error
 
         with exit_on_user_error("check", status=2):
             status = main()

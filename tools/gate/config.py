@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from fashion.strict_yaml import Name, StrictModel, check_config
+from fashion.core.strict_yaml import Name, StrictModel, check_config
 from tools.git import yaml_at
 
 GATE = Path("gate.yaml")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fashion.errors import UserError
+from fashion.core.errors import UserError
 from tools.dvc_lock import pipeline_hashes
 from tools.gate.candidate import rebuild, score_shipped
 from tools.gate.config import Gate, gate_at

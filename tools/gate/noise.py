@@ -13,10 +13,10 @@ from typing import Annotated
 import pandas as pd
 from pydantic import Field, FiniteFloat, model_validator
 
-from fashion.errors import UserError, exit_on_user_error
-from fashion.files import atomic_write
-from fashion.strict_yaml import Name, StrictModel, check_config
-from stages.params import Seed
+from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.files import atomic_write
+from fashion.core.params import Seed
+from fashion.core.strict_yaml import Name, StrictModel, check_config
 from tools.arguments import at_least
 from tools.dvc_lock import pipeline_hashes
 from tools.gate.score import scorer_of

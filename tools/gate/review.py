@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from flatten_dict import flatten
 
-from fashion.errors import UserError
+from fashion.core.errors import UserError
 from tools.dvc_lock import lock_at, output_hashes
 from tools.gate.config import GATE
 from tools.gate.judge import Judgement

@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 from joblib import cpu_count
 
-from fashion.errors import UserError
-from fashion.files import md5
-from fashion.strict_yaml import read_yaml
-from stages.dataset import DATASET
+from fashion.core.dataset import DATASET
+from fashion.core.errors import UserError
+from fashion.core.files import md5
+from fashion.core.strict_yaml import read_yaml
 from tools.pipeline import Pipeline, Stage, clean_clone, is_number
 
 PER_CLASS = ("precision", "recall", "f1")

@@ -17,8 +17,8 @@ from pathlib import Path
 import pandas as pd
 from joblib import cpu_count
 
-from fashion.environment import describe_environment
-from fashion.errors import exit_on_user_error
+from fashion.core.errors import exit_on_user_error
+from fashion.model.environment import describe_environment
 from tools.gate.config import gate_at
 from tools.gate.noise import noise_at
 from tools.git import git, resolve_revision, yaml_at

@@ -15,9 +15,9 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from fashion.errors import UserError, exit_on_user_error
-from fashion.files import atomic_write
-from stages.params import PARAMS
+from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.files import atomic_write
+from fashion.core.params import PARAMS
 from tools.experiments.results import Result, format_table
 from tools.experiments.up_to_date import PIPELINE
 from tools.git import commits_with_experiments, git, head, list_experiments, resolve_revision

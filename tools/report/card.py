@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from fashion.errors import UserError
-from fashion.strict_yaml import read_yaml
+from fashion.core.errors import UserError
+from fashion.core.strict_yaml import read_yaml
 from tools.dvc_lock import DVC_LOCK, md5_of, read_lock
 
 CARD, TEMPLATE = Path("models/README.md"), "model_card.md.j2"

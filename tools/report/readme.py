@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from fashion.errors import UserError, exit_on_user_error
-from fashion.files import atomic_write
+from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.files import atomic_write
 from tools.arguments import expect_no_arguments
 from tools.experiments.results import markdown
 from tools.report.card import CARD, card

@@ -1,4 +1,4 @@
-"""What fashion/environment.py says of this machine, without the imports that it takes.
+"""What fashion/model/environment.py says of this machine, without the imports that it takes.
 
 machine.json has that, as it is where none of the variables is set.
 """

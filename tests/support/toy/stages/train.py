@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from fashion.epoch_line import COLUMNS, format_epoch
+from fashion.model.epoch_line import COLUMNS, format_epoch
 from stages.machine import arithmetic, record_environment
 from stages.predictions import predict, read_labels
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fashion.dataset_stats import count_duplicates, images_per_class, pixel_mean_and_std
+from fashion.data.statistics import count_duplicates, images_per_class, pixel_mean_and_std
 
 
 def test_images_are_counted_by_the_name_of_their_class_in_order():

@@ -4,9 +4,9 @@ import json
 import zipfile
 from pathlib import Path
 
-from fashion.backend import keras
-from fashion.errors import UserError
-from fashion.files import atomic_write
+from fashion.core.errors import UserError
+from fashion.core.files import atomic_write
+from fashion.model.backend import keras
 
 # In float32 it would take the reciprocal square root from an instruction (rsqrtps) of which Intel
 # and AMD have each their own approximation; for float64 there is none, so all CPUs compute the

@@ -9,9 +9,9 @@ from typing import Annotated
 
 from pydantic import Field, PositiveInt, StringConstraints
 
-from fashion.errors import UserError
-from fashion.files import write_json
-from fashion.strict_yaml import Name, StrictModel, check_config, read_config
+from fashion.core.errors import UserError
+from fashion.core.files import write_json
+from fashion.core.strict_yaml import Name, StrictModel, check_config, read_config
 
 DATASET = Path("dataset.yaml")
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from fashion.errors import UserError
+from fashion.core.errors import UserError
 
 
 def stratified_split(labels: np.ndarray, validation_size: int | float, seed: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Adam by TensorFlow's fused kernel: one pass over the weights where Keras' own takes a dozen."""
 
-from fashion.backend import keras, tf
+from fashion.model.backend import keras, tf
 
 
 class FusedAdam(keras.optimizers.Adam):

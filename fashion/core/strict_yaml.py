@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.error import MarkedYAMLError
 
-from fashion.errors import UserError
+from fashion.core.errors import UserError
 
 Name = Annotated[str, StringConstraints(min_length=1)]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fashion.errors import UserError
-from fashion.files import atomic_write
+from fashion.core.errors import UserError
+from fashion.core.files import atomic_write
 
 UINT8 = 0x08
 PIECE = 1000  # items read at a time; bounds memory

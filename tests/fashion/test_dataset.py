@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from fashion.errors import UserError
-from stages.dataset import read_dataset, read_description, write_description
+from fashion.core.dataset import read_dataset, read_description, write_description
+from fashion.core.errors import UserError
 
 STAGES = ["fetch", "prepare", "train", "evaluate", "plot"]
 COMMITTED = Path(__file__).parents[2] / "dataset.yaml"
@@ -26,7 +26,11 @@ def test_the_committed_description_is_that_of_fashion_mnist():
         ("files.test_labels.name", "../labels.gz", "files.test_labels.name is '../labels.gz'"),
         ("files.test_labels.sha256", "67DA", "files.test_labels.sha256 is '67DA'"),
         ("files.test_labels.bytes", -1, "files.test_labels.bytes is -1"),
-        ("licence", "MIT", "licence is not a known param. Check its spelling; stages/dataset.py"),
+        (
+            "licence",
+            "MIT",
+            "licence is not a known param. Check its spelling; fashion/core/dataset.py",
+        ),
     ],
 )
 def test_a_wrong_key_is_named_with_what_was_expected(tmp_path, name, value, message):

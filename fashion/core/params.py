@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from fashion.errors import UserError
-from fashion.strict_yaml import StrictModel, check_config, read_yaml
+from fashion.core.errors import UserError
+from fashion.core.strict_yaml import StrictModel, check_config, read_yaml
 
 PARAMS = Path("params.yaml")
 

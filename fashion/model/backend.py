@@ -1,7 +1,7 @@
 """TensorFlow and Keras, started without their notes and set to repeat themselves to the bit.
 
 They do so on every x86-64 machine. Whatever needs them imports them from here: `from
-fashion.backend import keras, tf`. It takes about three seconds.
+fashion.model.backend import keras, tf`. It takes about three seconds.
 """
 
 import os
@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fashion.environment import set_portable_arithmetic
+from fashion.model.environment import set_portable_arithmetic
 
 # What every start on a healthy machine says: information, and that there is no GPU. Warnings and
 # other errors are shown.
@@ -53,9 +53,9 @@ with filtered_stderr():
 def make_deterministic(seed: int, threads: int | None = None) -> None:
     """Seed Python, NumPy and Keras, and let TensorFlow use only operations that repeat to the bit.
 
-    `threads` is how many an operation may be split among, by default what fashion/environment.py
-    says; to be set before anything is computed. Sums are rounded by thread, so results repeat only
-    at an equal number.
+    `threads` is how many an operation may be split among, by default what environment.py says; set
+    it before anything is computed. Sums are rounded by thread, so results repeat only at an equal
+    number.
     """
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)

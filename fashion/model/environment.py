@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fashion.files import md5, write_json
+from fashion.core.files import md5, write_json
 
 PACKAGES = [
     "tensorflow",

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from fashion.errors import UserError
-from stages.params import read_params
+from fashion.core.errors import UserError
+from fashion.core.params import read_params
 
 COMMITTED = Path(__file__).parents[2] / "params.yaml"
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.signal import correlate
 
-from fashion.backend import keras, make_deterministic
-from fashion.errors import UserError
-from fashion.models import build_cnn, build_mlp, load_model, save_model
+from fashion.core.errors import UserError
+from fashion.model.backend import keras, make_deterministic
+from fashion.model.networks import build_cnn, build_mlp, load_model, save_model
 
 # From black to as bright as can be, so that the predictions differ much.
 IMAGES = (

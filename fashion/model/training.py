@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fashion.backend import keras, tf
-from fashion.epoch_line import COLUMNS, format_epoch
-from fashion.errors import UserError
-from fashion.files import with_filename
-from fashion.optimizers import FusedAdam
+from fashion.core.errors import UserError
+from fashion.core.files import with_filename
+from fashion.model.backend import keras, tf
+from fashion.model.epoch_line import COLUMNS, format_epoch
+from fashion.model.optimizers import FusedAdam
 
 # batches that TensorFlow takes at once; saves time in Python, does not change the weights
 STEPS_PER_EXECUTION = 64
