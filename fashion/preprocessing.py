@@ -1,8 +1,8 @@
-"""Pictures of any size and kind, made into what the network knows.
+"""Turn pictures of any size and kind into what the network knows: light on dark, grey, small.
 
-That is a light garment on a dark ground, grey and small. The steps are those by which the data set
-was made (Xiao, Rasul and Vollgraf 2017, "Fashion-MNIST: a Novel Image Dataset for Benchmarking
-Machine Learning Algorithms", section 2), without its trimming and sharpening.
+The steps are those by which the data set was made (Xiao, Rasul and Vollgraf 2017, "Fashion-MNIST: a
+Novel Image Dataset for Benchmarking Machine Learning Algorithms", section 2), without its trimming
+and sharpening.
 """
 
 from typing import BinaryIO
@@ -19,7 +19,7 @@ FORMATS = ("PNG", "JPEG")
 def read_picture(file: BinaryIO, name: str) -> Image.Image:
     """Decode a PNG or JPEG file.
 
-    Raises UserError, with `name` in it, on anything else, broken or too large.
+    Raises UserError, with `name` in it, if it is anything else, corrupted or too large.
     """
     try:
         picture = Image.open(file, formats=FORMATS)
@@ -29,20 +29,18 @@ def read_picture(file: BinaryIO, name: str) -> Image.Image:
     except UnidentifiedImageError:
         raise UserError(f"{name}: not a picture in PNG or JPEG format") from None
     except Image.DecompressionBombError:
-        raise UserError(
-            f"{name}: claims more pixels than the {MAX_PIXELS:,} that are read"
-        ) from None
+        raise UserError(f"{name}: has more pixels than the {MAX_PIXELS:,} that are read") from None
     except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{name}: the picture is damaged ({error})") from None
+        raise UserError(f"{name}: the picture is corrupted ({error})") from None
     return picture
 
 
 def preprocess_image(picture: Image.Image, shape: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
-    """The picture as uint8 pixels (height, width) of `shape`, and in words what was done to it.
+    """Return a picture as uint8 pixels (height, width) of `shape`, and in words what was done.
 
-    Turned as its camera noted; laid on white where transparent; colour turned to grey; inverted
-    where the edge is light; shrunk or enlarged with antialiasing until it fits, and centred on a
-    dark ground. A grey picture of this shape, with a dark edge, stays as it is.
+    It is turned as its camera noted, laid on white where transparent, made grey, inverted if its
+    edge is light, resized with antialiasing until it fits, and centred on a dark ground. A grey
+    picture of this shape, with a dark edge, stays as it is.
     """
     steps = []
     if getattr(picture, "n_frames", 1) > 1:
@@ -52,9 +50,8 @@ def preprocess_image(picture: Image.Image, shape: tuple[int, int]) -> tuple[np.n
         steps.append("turned upright")
     if turned.has_transparency_data:
         cut_out = turned.convert("RGBA")
-        turned = Image.alpha_composite(Image.new("RGBA", cut_out.size, "white"), cut_out).convert(
-            "RGB"
-        )
+        white = Image.new("RGBA", cut_out.size, "white")
+        turned = Image.alpha_composite(white, cut_out).convert("RGB")
         steps.append("laid on white")
     grey = _grey(turned)
     if turned.mode not in ("1", "L", "I", "F") and not turned.mode.startswith("I;16"):
@@ -66,20 +63,18 @@ def preprocess_image(picture: Image.Image, shape: tuple[int, int]) -> tuple[np.n
     if grey.size != (width, height):
         steps.append(f"{grey.width}x{grey.height} fitted to {width}x{height}")
         scale = min(width / grey.width, height / grey.height)
-        small = grey.resize(
-            [max(1, round(scale * side)) for side in grey.size], Image.Resampling.LANCZOS
-        )
+        size = [max(1, round(scale * side)) for side in grey.size]
+        small = grey.resize(size, Image.Resampling.LANCZOS)
         grey = Image.new("L", (width, height))
         grey.paste(small, ((width - small.width) // 2, (height - small.height) // 2))
     return np.asarray(grey, np.uint8), steps
 
 
 def _grey(picture: Image.Image) -> Image.Image:
-    """8 bits a pixel. Pillow would cut off what 16 bits have above 255; here they are scaled."""
+    """Return 8 bits a pixel; 16 bits are scaled, of which Pillow would cut off those above 255."""
     if picture.mode == "I" or picture.mode.startswith("I;16"):
-        return Image.fromarray(
-            (np.asarray(picture).astype(np.float64).clip(0, 65535) / 257).round().astype(np.uint8)
-        )
+        pixels = np.asarray(picture).astype(np.float64).clip(0, 65535) / 257
+        return Image.fromarray(pixels.round().astype(np.uint8))
     return picture.convert("L")
 
 

@@ -20,7 +20,7 @@ PIECE = 10_000  # images scored at a time; bounds memory, as each has a probabil
 def evaluate(params: Params, files: StagePaths) -> None:
     images, labels = load_split(files, "test")
 
-    # TensorFlow takes seconds to import, so only where there are data
+    # TensorFlow takes seconds to import, so missing data is reported first
     from fashion.model.backend import make_deterministic
     from fashion.model.networks import load_model
     from fashion.model.training import predict
@@ -33,9 +33,9 @@ def evaluate(params: Params, files: StagePaths) -> None:
     def scored() -> Iterator[pd.DataFrame]:
         for start in range(0, len(labels), PIECE):
             piece = slice(start, start + PIECE)
-            table = predictions(labels[piece], predict(model, images[piece]), class_names)
-            tally.add(table)
-            yield table
+            probabilities = predict(model, images[piece])
+            tally.add(labels[piece], probabilities)
+            yield predictions(labels[piece], probabilities, class_names)
 
     write_csv(files["predictions.csv"], scored())
     write_json(files["test.json"], classification_metrics(tally) | arithmetic())

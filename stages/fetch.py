@@ -17,9 +17,7 @@ from stages.pipeline import StagePaths, run
 
 DATA_DIR_ENV = "FASHION_MNIST_DIR"
 TIMEOUT = 20  # seconds without a byte from a web address
-MIN_BYTES_PER_SECOND = (
-    50_000  # bytes a second; a web address that is slower over the whole file is given up
-)
+MIN_BYTES_PER_SECOND = 50_000  # on average over a file; a slower web address is given up
 
 
 class SourceError(Exception):
@@ -31,129 +29,101 @@ def fetch(_: Params, files: StagePaths) -> None:
     sources = [os.environ[DATA_DIR_ENV]] if os.environ.get(DATA_DIR_ENV) else []
     sources += dataset.sources
     for _, file in dataset.files:
-        fetch_file(file, sources, files["raw"] / file.name)
+        source = fetch_file(file, sources, files["raw"] / file.name)
+        print(f"{file.name} from {source}")
 
 
-def fetch_file(file: DataFile, sources: list[str], target: Path) -> None:
-    """Copy or download `file` from the first of `sources` that has it as described.
+def fetch_file(file: DataFile, sources: list[str], target: Path) -> str:
+    """Copy or download `file` from the first of `sources` that has it whole; return that source.
 
-    Report each that has not.
+    Reports each source that failed. Raises UserError if all did.
     """
     reasons = []
     for source in sources:
+        get = download if "://" in source else copy
         try:
             with atomic_write(target) as tmp_path:
-                if "://" in source:
-                    download(file, f"{source.rstrip('/')}/{file.name}", tmp_path)
-                else:
-                    copy(file, source, tmp_path)
+                get(file, source, tmp_path)
+                check_size(file, tmp_path)
+                found = sha256(tmp_path)
+                if found != file.sha256:
+                    raise SourceError(
+                        f"altered: SHA-256 is {found[:8]}..., expected {file.sha256[:8]}..."
+                    )
         except SourceError as error:
             reasons.append(f"{source}: {error}")
         else:
             for reason in reasons:
                 print(f"fetch: {file.name} not from {reason}", file=sys.stderr)
-            return print(f"{file.name} from {source}")
+            return source
+    listed = "\n".join(f"  {reason}" for reason in reasons)
     raise UserError(
         f"no source has {file.name} as dataset.yaml describes it ({file.bytes:,} bytes,"
-        f" SHA-256 {file.sha256[:8]}...):\n"
-        + "\n".join(f"  {reason}" for reason in reasons)
-        + "\nPut the files of the data set into a folder and name it:"
-        f" {DATA_DIR_ENV}=/path/to/folder dvc repro"
-        + "\nWithout them, `make demo` shows the pipeline on drawn garments."
+        f" SHA-256 {file.sha256[:8]}...):\n{listed}\n"
+        "Put the files of the data set into a folder and name it:"
+        f" {DATA_DIR_ENV}=/path/to/folder dvc repro\n"
+        "Without them, `make demo` shows the pipeline on synthetic data."
     )
 
 
 def copy(file: DataFile, folder: str, target: Path) -> None:
-    """Copy from a folder.
+    """Copy `file` from a folder.
 
-    A relative one is looked for from here, then from the project that this workspace lies in.
+    A relative folder is looked up from the workspace, then from the workspaces around it, since
+    DVC runs some experiments in a temporary workspace inside the project.
     """
-    workspaces = [
-        Path.cwd(),
-        *(parent for parent in Path.cwd().parents if (parent / ".dvc").is_dir()),
-    ]
-    paths = [workspace / Path(folder).expanduser() / file.name for workspace in workspaces]
+    around = [parent for parent in Path.cwd().parents if (parent / ".dvc").is_dir()]
+    paths = [start / Path(folder).expanduser() / file.name for start in (Path.cwd(), *around)]
     found = next((path for path in paths if path.is_file()), None)
     if found is None:
         raise SourceError("no such file" if paths[0].parent.is_dir() else "no such folder")
+    check_size(file, found)
     try:
-        check_size(file, found)
         shutil.copyfile(found, target)
     except PermissionError as error:
         raise SourceError(error.strerror) from None
-    check(file, target)
 
 
-def download(file: DataFile, url: str, target: Path) -> None:
-    """Download from a web address, with a progress bar on a terminal.
+def download(file: DataFile, address: str, target: Path) -> None:
+    """Download `file` from a web address, with a progress bar on a terminal.
 
-    Not a byte and not a minute more than `file` needs.
+    A server that sends more bytes or takes more time than the file needs is given up.
     """
     import requests
     import urllib3
     from tqdm import tqdm
 
-    deadline = time.monotonic() + TIMEOUT + file.bytes / MIN_BYTES_PER_SECOND
-    as_it_is = {"Accept-Encoding": "identity"}  # not unpacked on the way
+    seconds = TIMEOUT + file.bytes / MIN_BYTES_PER_SECOND
+    deadline = time.monotonic() + seconds
+    url, headers = f"{address.rstrip('/')}/{file.name}", {"Accept-Encoding": "identity"}
+    style = {"unit": "B", "unit_scale": True, "disable": None}  # None: shown on a terminal alone
     try:
         with (
-            requests.get(url, stream=True, timeout=TIMEOUT, headers=as_it_is) as response,
+            requests.get(url, stream=True, timeout=TIMEOUT, headers=headers) as response,
             target.open("wb") as out,
-            tqdm(
-                total=file.bytes,
-                unit="B",
-                unit_scale=True,
-                desc=file.name,
-                disable=not sys.stderr.isatty(),
-            ) as bar,
+            tqdm(total=file.bytes, desc=file.name, **style) as bar,
         ):
             response.raise_for_status()
-            # what has arrived: read() would wait for all of it
-            while chunk := response.raw.read1(2**16):
+            while chunk := response.raw.read1(2**16):  # read() would wait for all of the bytes
                 bar.update(out.write(chunk))
                 if out.tell() > file.bytes:
                     raise SourceError(f"long: more than {file.bytes:,} bytes")
                 if time.monotonic() > deadline:
                     raise SourceError(
-                        f"too slow: {out.tell():,} of {file.bytes:,} bytes in"
-                        f" {TIMEOUT + file.bytes / MIN_BYTES_PER_SECOND:.0f} s"
+                        f"too slow: {out.tell():,} of {file.bytes:,} bytes in {seconds:.0f} s"
                     )
+    except requests.HTTPError as error:
+        raise SourceError(f"{error.response.status_code} {error.response.reason}") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise SourceError(_in_short(error)) from None
-    check(file, target)
-
-
-def _in_short(error: Exception) -> str:
-    from requests import ConnectionError, HTTPError, Timeout, TooManyRedirects
-    from urllib3.exceptions import ProtocolError, TimeoutError
-
-    match error:
-        case HTTPError():
-            return f"{error.response.status_code} {error.response.reason}"
-        case Timeout() | TimeoutError():
-            return f"no answer within {TIMEOUT} seconds"
-        case TooManyRedirects():
-            return "redirects without end"
-        case ConnectionError():
-            return "can't be reached"
-        case ProtocolError():
-            return "broke off"
-    return type(error).__name__
-
-
-def check(file: DataFile, path: Path) -> None:
-    check_size(file, path)
-    found = sha256(path)
-    if found != file.sha256:
-        raise SourceError(f"altered: SHA-256 is {found[:8]}..., expected {file.sha256[:8]}...")
+        raise SourceError(type(error).__name__) from None  # such as TooManyRedirects
 
 
 def check_size(file: DataFile, path: Path) -> None:
+    """Raise SourceError if the file at `path` has not as many bytes as `file`."""
     size = path.stat().st_size
     if size != file.bytes:
-        raise SourceError(
-            f"{'short' if size < file.bytes else 'long'}: {size:,} bytes, expected {file.bytes:,}"
-        )
+        word = "short" if size < file.bytes else "long"
+        raise SourceError(f"{word}: {size:,} bytes, expected {file.bytes:,}")
 
 
 if __name__ == "__main__":

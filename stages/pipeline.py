@@ -1,14 +1,11 @@
-"""What all stages share.
-
-That is their files as dvc.yaml declares them, and errors that speak to the user.
-"""
+"""What the stages share: their files as dvc.yaml declares them, and errors for the user."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.errors import FileError, UserError, exit_on_user_error
 from fashion.core.params import Params, read_params
 from fashion.core.strict_yaml import read_yaml
 
@@ -18,17 +15,23 @@ DVC_YAML = Path("dvc.yaml")
 class StagePaths:
     """Paths by file name, for one stage: `files["model.keras"]` is wherever dvc.yaml puts it.
 
-    A path stands in dvc.yaml only, and a stage can't name a file that it does not declare.
+    So the code of a stage repeats no path, and can't name a file that the stage does not declare.
+    Raises UserError if the stage declares two paths with the same file name.
     """
 
     def __init__(self, stage: str):
         definition = read_yaml(DVC_YAML)["stages"][stage]
         groups = [definition.get(kind, []) for kind in ("deps", "outs", "metrics", "plots")]
         groups.append(definition.get("meta", {}).get("records", []))
-        entries = [entry for group in groups for entry in group]
-        paths = [Path(entry if isinstance(entry, str) else next(iter(entry))) for entry in entries]
-        self._paths = {path.name: path for path in paths}
-        self._stage = stage
+        self._stage, self._paths = stage, {}
+        for entry in (entry for group in groups for entry in group):
+            path = Path(entry if isinstance(entry, str) else next(iter(entry)))
+            other = self._paths.setdefault(path.name, path)
+            if other != path:
+                raise UserError(
+                    f"{DVC_YAML}: stage {stage} declares {other} and {path}."
+                    " Give one of them another file name"
+                )
 
     def __getitem__(self, name: str) -> Path:
         if name not in self._paths:
@@ -37,26 +40,22 @@ class StagePaths:
 
 
 def load_split(files: StagePaths, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (items, height, width) and labels (items,) of a split.
+    """Return images (items, height, width) and labels (items,) of a split, uint8, memory-mapped.
 
-    The split is "train", "validation" or "test"; both arrays are uint8, memory-mapped.
+    The split is "train", "validation" or "test". Raises FileError if it is missing or corrupted.
     """
-    if not files["prepared"].is_dir():
-        raise UserError(f"{files['prepared']}: not here yet. `dvc repro` makes it")
     paths = [files["prepared"] / f"{split}_{part}.npy" for part in ("images", "labels")]
     try:
         images, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
     except (ValueError, EOFError, FileNotFoundError) as error:
-        raise UserError(
-            f"{files['prepared']}: missing or damaged ({error}). `dvc repro` makes it again"
-        ) from None
+        raise FileError(f"{files['prepared']}: missing or corrupted ({error})") from None
     return images, labels
 
 
 def run(stage: Callable[[Params, StagePaths], None]) -> None:
-    """Run a stage.
-
-    What the user can mend ends in one message and exit status 1, not in a traceback.
-    """
+    """Run a stage. An error that the user can correct ends it with one message and status 1."""
     with exit_on_user_error(stage.__name__):
-        stage(read_params(), StagePaths(stage.__name__))
+        try:
+            stage(read_params(), StagePaths(stage.__name__))
+        except FileError as error:
+            raise UserError(f"{error}. `dvc repro` makes it again") from None

@@ -8,7 +8,6 @@ import pandas as pd
 from fashion import figures
 from fashion.core.dataset import read_description
 from fashion.core.params import Params
-from fashion.figures import save_figure
 from stages.pipeline import StagePaths, load_split, run
 
 SHOWN = 24  # test images in predictions.png and in mistakes.png
@@ -19,42 +18,31 @@ def plot(_: Params, files: StagePaths) -> None:
     name, class_names = description.name, description.class_names
     history = pd.read_csv(files["history.csv"])
     predictions = pd.read_csv(files["predictions.csv"], keep_default_na=False)
-    test_images, _ = load_split(files, "test")
-
-    save_figure(
-        figures.learning_curves(history, "loss", "cross-entropy (nats)", f"{name}: loss by epoch"),
-        files["loss.png"],
-    )
-    save_figure(
-        figures.learning_curves(history, "accuracy", "accuracy", f"{name}: accuracy by epoch"),
-        files["accuracy.png"],
-    )
-    save_figure(
-        figures.confusion_matrix(
-            predictions, class_names, f"{name}: test images by actual and predicted class"
-        ),
-        files["confusion_matrix.png"],
-    )
-    save_figure(
-        figures.samples(
-            *load_split(files, "train"), class_names, f"{name}: training images of every class"
-        ),
-        files["samples.png"],
-    )
-    save_figure(
-        figures.predictions(
-            test_images, predictions.head(SHOWN), f"{name}: the first {SHOWN} test images"
-        ),
-        files["predictions.png"],
-    )
+    images, _ = load_split(files, "test")
     wrong = predictions[predictions["actual"] != predictions["predicted"]]
     worst = wrong.sort_values("confidence", ascending=False, kind="stable").head(SHOWN)
-    save_figure(
-        figures.predictions(
-            test_images[worst.index], worst, f"{name}: the most confident mistakes"
+    pictures = {
+        "loss.png": figures.learning_curves(
+            history, "loss", "cross-entropy (nats)", f"{name}: loss by epoch"
         ),
-        files["mistakes.png"],
-    )
+        "accuracy.png": figures.learning_curves(
+            history, "accuracy", "accuracy", f"{name}: accuracy by epoch"
+        ),
+        "confusion_matrix.png": figures.confusion_matrix(
+            predictions, class_names, f"{name}: test images by actual and predicted class"
+        ),
+        "samples.png": figures.samples(
+            *load_split(files, "train"), class_names, f"{name}: training images of every class"
+        ),
+        "predictions.png": figures.predictions(
+            images, predictions.head(SHOWN), f"{name}: the first {SHOWN} test images"
+        ),
+        "mistakes.png": figures.predictions(
+            images[worst.index], worst, f"{name}: the most confident mistakes"
+        ),
+    }
+    for file_name, figure in pictures.items():
+        figures.save_figure(figure, files[file_name])
 
 
 if __name__ == "__main__":

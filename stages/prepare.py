@@ -1,7 +1,7 @@
-"""Read the raw files strictly, keep back a validation split, and describe what is there.
+"""Read the raw files strictly, keep back a validation split, and describe the data.
 
-`python -m stages.prepare`, run by `dvc repro`. Images are read and written in pieces, so that
-memory does not grow with the data, apart from some bytes an image.
+`python -m stages.prepare`, run by `dvc repro`. Images are read and written in pieces, so memory
+grows with the data by a few bytes an image only.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from stages.pipeline import StagePaths, run
 
 def prepare(params: Params, files: StagePaths) -> None:
     dataset = read_dataset(files["dataset.yaml"])
-    raw, names = files["raw"], dataset.files
+    raw, prepared, names = files["raw"], files["prepared"], dataset.files
     train_images, test_images = raw / names.train_images.name, raw / names.test_images.name
     labels = read_labels(raw / names.train_labels.name, train_images, dataset)
     test_labels = read_labels(raw / names.test_labels.name, test_images, dataset)
@@ -31,37 +31,14 @@ def prepare(params: Params, files: StagePaths) -> None:
         labels, params.prepare.validation_size, params.prepare.split_seed
     )
     chosen = {"train": ~in_validation, "validation": in_validation}
-    write_splits(files["prepared"], train_images, labels, chosen, dataset)
-    everything = {"test": np.ones(len(test_labels), bool)}
-    write_splits(files["prepared"], test_images, test_labels, everything, dataset)
-    write_description(files["prepared"] / "dataset.json", dataset)
-
-    labels_of = {split: labels[items] for split, items in chosen.items()} | {"test": test_labels}
-    mean, std = pixel_mean_and_std(image_pieces(files["prepared"], "train", "validation"))
-    write_json(
-        files["data.json"],
-        {
-            "name": dataset.name,
-            "images": {split: len(split_labels) for split, split_labels in labels_of.items()},
-            "images_per_class": {
-                split: images_per_class(split_labels, dataset.class_names)
-                for split, split_labels in labels_of.items()
-            },
-            "pixel_mean": mean,  # of all training images, before the split, scaled to [0, 1]
-            "pixel_std": std,
-            "test_images_also_in_training": count_duplicates(
-                image_pieces(files["prepared"], "test"),
-                among=image_pieces(files["prepared"], "train", "validation"),
-            ),
-        },
-    )
+    write_splits(prepared, train_images, labels, chosen)
+    write_splits(prepared, test_images, test_labels, {"test": np.ones(len(test_labels), bool)})
+    write_description(prepared / "dataset.json", dataset)
+    write_json(files["data.json"], describe(prepared, dataset))
 
 
 def read_labels(path: Path, images: Path, dataset: Dataset) -> np.ndarray:
-    """Read labels, (items,) uint8.
-
-    They are checked against the header of their images' file and dataset.yaml.
-    """
+    """Read labels, (items,) uint8, checked against dataset.yaml and the header of their images."""
     count, *_ = read_idx_shape(images, (None, *dataset.image_shape))
     labels = read_idx(path, (None,))
     if len(labels) != count:
@@ -78,24 +55,18 @@ def read_labels(path: Path, images: Path, dataset: Dataset) -> np.ndarray:
 
 
 def write_splits(
-    folder: Path,
-    images: Path,
-    labels: np.ndarray,
-    chosen: dict[str, np.ndarray],
-    dataset: Dataset,
+    folder: Path, images: Path, labels: np.ndarray, chosen: dict[str, np.ndarray]
 ) -> None:
     """Write the images and labels of each split as .npy files, uint8, all of them or none.
 
-    `chosen` says by split which of the images are in it, (items,) bool.
+    `chosen` says for each split which of the images are in it, (items,) bool.
     """
     with ExitStack() as stack:
-        writers = {}
+        shape, writers, start = read_idx_shape(images)[1:], {}, 0
         for split, items in chosen.items():
-            shape = (int(np.count_nonzero(items)), *dataset.image_shape)
-            writer = npy_writer(folder / f"{split}_images.npy", shape)
+            writer = npy_writer(folder / f"{split}_images.npy", (int(items.sum()), *shape))
             writers[split] = stack.enter_context(writer)
-        start = 0
-        for piece in iterate_idx(images, (len(labels), *dataset.image_shape)):
+        for piece in iterate_idx(images, (len(labels), *shape)):
             end = start + len(piece)
             for split, items in chosen.items():
                 writers[split].write(piece[items[start:end]])
@@ -107,17 +78,37 @@ def write_splits(
 
 @contextmanager
 def npy_writer(path: Path, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
-    """Yield a file for the values of a uint8 array of `shape`, which `numpy.load` reads then."""
+    """Yield a file to write the values of a uint8 array of `shape` to, for `numpy.load`."""
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with atomic_write(path) as tmp_path, tmp_path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         yield file
 
 
+def describe(folder: Path, dataset: Dataset) -> dict:
+    """Return what metrics/data.json says about the prepared data."""
+    labels = {
+        split: np.load(folder / f"{split}_labels.npy") for split in ("train", "validation", "test")
+    }
+    mean, std = pixel_mean_and_std(image_pieces(folder, "train", "validation"))
+    return {
+        "name": dataset.name,
+        "images": {split: len(values) for split, values in labels.items()},
+        "images_per_class": {
+            split: images_per_class(values, dataset.class_names) for split, values in labels.items()
+        },
+        "pixel_mean": mean,  # of all training images, before the split, scaled to [0, 1]
+        "pixel_std": std,
+        "test_images_also_in_training": count_duplicates(
+            image_pieces(folder, "test"), among=image_pieces(folder, "train", "validation")
+        ),
+    }
+
+
 def image_pieces(folder: Path, *splits: str) -> Iterator[np.ndarray]:
     """Yield the images of splits, (up to PIECE, height, width).
 
-    Each is mapped into memory anew: the pages of a map that stays count as this process's.
+    Each piece is mapped into memory anew, as the pages of a lasting map count as this process's.
     """
     for path in [folder / f"{split}_images.npy" for split in splits]:
         for start in range(0, len(np.load(path, mmap_mode="r")), PIECE):

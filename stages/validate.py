@@ -1,7 +1,7 @@
 """Check params.yaml before any other stage runs.
 
-DVC takes a stage's outputs away before it runs it: were a wrong value found by training, the model
-and the metrics of before would be gone. `python -m stages.validate`, run by `dvc repro`.
+DVC removes a stage's outputs before it runs it: if training found a wrong value, the previous model
+and metrics would already be gone. `python -m stages.validate`, run by `dvc repro`.
 """
 
 from fashion.core.files import atomic_write
@@ -10,8 +10,8 @@ from stages.pipeline import StagePaths, run
 
 
 def validate(_: Params, files: StagePaths) -> None:
-    # `run` has read and checked the params; the file is always the same, so that it makes no stage
-    # outdated that does not read what has changed
+    # `run` has checked the params; the file is always the same, so that a changed param makes only
+    # the stages stale that read it
     with atomic_write(files["params.valid"]) as tmp_path:
         tmp_path.write_text(f"{PARAMS} is valid\n", encoding="utf-8")
 

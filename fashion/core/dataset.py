@@ -1,6 +1,6 @@
-"""What the data is and where it comes from: dataset.yaml.
+"""The data: dataset.yaml says what it is and where it comes from.
 
-What later stages need to know of it travels with the prepared data.
+What later stages need to know about the data travels with the prepared data.
 """
 
 import json
@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, PositiveInt, StringConstraints
 
-from fashion.core.errors import UserError
+from fashion.core.errors import FileError, UserError
 from fashion.core.files import write_json
 from fashion.core.strict_yaml import Name, StrictModel, check_config, read_config
 
@@ -17,15 +17,15 @@ DATASET = Path("dataset.yaml")
 
 
 class Description(StrictModel):
-    """What later stages need to know of the data."""
+    """What later stages need to know about the data."""
 
-    name: Name  # stands on every picture
+    name: Name  # shown on every picture
     image_shape: tuple[PositiveInt, PositiveInt] = Field(strict=False)  # height, width in pixels
     class_names: Annotated[list[Name], Field(min_length=2, max_length=256)]  # label 0 is the first
 
 
 class DataFile(StrictModel):
-    name: Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]  # nowhere else than in data/raw
+    name: Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]  # no folder but data/raw
     bytes: PositiveInt
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
@@ -48,15 +48,13 @@ def read_dataset(path: Path = DATASET) -> Dataset:
 
 
 def write_description(path: Path, dataset: Dataset) -> None:
-    """Write what later stages need to know as JSON."""
+    """Write what later stages need to know about the data as JSON."""
     write_json(path, dataset.model_dump(mode="json", include=set(Description.model_fields)))
 
 
 def read_description(path: Path) -> Description:
-    """Read what `write_description` wrote. Raises UserError where that is missing or damaged."""
+    """Read what `write_description` wrote. Raises FileError if it is missing or corrupted."""
     try:
         return check_config(json.loads(path.read_bytes()), str(path), Description)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path.parent}: missing or damaged ({error}). `dvc repro` makes it again"
-        ) from None
+    except (OSError, ValueError, UserError) as error:
+        raise FileError(f"{path.parent}: missing or corrupted ({error})") from None

@@ -11,17 +11,18 @@ NO_ROOM_OR_ACCESS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errn
 
 
 class UserError(Exception):
-    """Something the user can mend.
+    """An error that the user can correct: its text says what is wrong, where, and what to do."""
 
-    Its text names what is wrong, what was expected, and what to do.
-    """
+
+class FileError(UserError):
+    """A file is missing or corrupted. The caller adds the command that makes it again."""
 
 
 @contextmanager
 def exit_on_user_error(command: str, status: int = 1) -> Iterator[None]:
-    """End the program with one message and an exit status on whatever the user can mend.
+    """End the program with one message and an exit status on an error that the user can correct.
 
-    There is no traceback then. Characters that a terminal can't show are replaced.
+    Other errors keep their traceback. Characters that the terminal can't show are replaced.
     """
 
     def stop(message: object) -> None:
@@ -36,15 +37,13 @@ def exit_on_user_error(command: str, status: int = 1) -> Iterator[None]:
         sys.stdout.flush()
     except UserError as error:
         stop(error)
-    except BrokenPipeError:  # whoever reads our output, `head` say, has seen enough
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(status)
     except OSError as error:
         if error.errno not in NO_ROOM_OR_ACCESS:
             raise
-        stop(
-            f"{error.filename or 'a file'}: {error.strerror}."
-            " Make room or give access, then run it again"
-        )
+        name = error.filename or "a file"
+        stop(f"{name}: {error.strerror}. Make room or give access, then run it again")
     except KeyboardInterrupt:
         stop("interrupted. Run it again: nothing half-written is kept")

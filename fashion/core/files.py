@@ -13,87 +13,66 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-MIN_FREE_BYTES = 2**20  # bytes free
+MIN_FREE_BYTES = 2**20  # a disk with less is full
+DECIMALS = 6  # of written fractions: CPUs differ in the last bits of a sum, nine decimals later
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to, which takes the place of `path` at the end.
+    """Yield a temporary path beside `path`, which replaces `path` when the block succeeds.
 
-    It does so when the block ends without an error. The suffix stays (`model.keras` is written as
-    `model.part.keras`), since writers choose the format by it. The name is always the same, so what
-    a killed run leaves behind is overwritten by the next one.
+    The temporary path keeps the suffix (`model.part.keras`), since writers choose the format by it.
+    Its name is always the same, so the next run overwrites what a killed one left. Errors of the
+    operating system name `path`, and a full disk is reported as such, though NumPy reports it
+    without an error number ("1024 requested and 512 written").
     """
     tmp_path = path.with_name(f"{path.stem}.part{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with with_filename(path):
-            yield tmp_path
-            tmp_path.replace(path)
-    finally:
-        tmp_path.unlink(missing_ok=True)
-
-
-@contextmanager
-def with_filename(path: Path) -> Iterator[None]:
-    """Name the file in an error of the operating system that does not.
-
-    A full disk is told without one. NumPy does not even say that the disk is full ("1024 requested
-    and 512 written"); here it does.
-    """
-    try:
-        yield
+        yield tmp_path
+        tmp_path.replace(path)
     except OSError as error:
         if error.errno is None and shutil.disk_usage(path.parent).free < MIN_FREE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         if error.errno is not None:
             error.filename = error.filename or str(path)
         raise
+    finally:
+        tmp_path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, values: dict) -> None:
-    """Write `values` as JSON, indented, in the order given, fractions with at most six decimals.
+    """Write `values` as indented JSON, in the order given, fractions with six decimals at most.
 
-    So few also because NumPy, BLAS and SciPy choose their kernels by instruction set, and these
-    differ in a sum's last bits, nine decimals further on. NaN and infinity are refused with
-    ValueError: they are not JSON.
+    Raises ValueError for NaN and infinity, which are not JSON.
     """
+    rounded = json.loads(
+        json.dumps(values, allow_nan=False), parse_float=lambda text: round(float(text), DECIMALS)
+    )
+    text = json.dumps(rounded, indent=2, ensure_ascii=False)
     with atomic_write(path) as tmp_path:
-        tmp_path.write_text(
-            json.dumps(_rounded(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-            encoding="utf-8",
-        )
+        tmp_path.write_text(f"{text}\n", encoding="utf-8")
 
 
-def write_csv(path: Path, table: "pd.DataFrame | Iterable[pd.DataFrame]") -> None:
-    """Write a table as CSV without its index; or several of the same columns, one by one, as one.
+def write_csv(path: Path, tables: "pd.DataFrame | Iterable[pd.DataFrame]") -> None:
+    """Write a table, or tables with the same columns one below the other, as CSV.
 
-    Line ends are line feeds, fractions have six decimals (see `write_json`).
+    The index is left out, lines end with line feeds, fractions have six decimals.
     """
-    tables = [table] if hasattr(table, "to_csv") else table
+    tables = [tables] if hasattr(tables, "to_csv") else tables
+    style = {"index": False, "lineterminator": "\n", "float_format": f"%.{DECIMALS}f"}
     with atomic_write(path) as tmp_path, tmp_path.open("w", encoding="utf-8", newline="") as file:
         for i, table in enumerate(tables):
-            table.to_csv(file, index=False, header=i == 0, lineterminator="\n", float_format="%.6f")
+            table.to_csv(file, header=i == 0, **style)
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def md5(path: Path) -> str:
-    """The MD5 of a file's bytes, as 32 hexadecimal digits: DVC's name for the file."""
+    """Return the MD5 of a file's bytes, as 32 hexadecimal digits: DVC's name for the file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
-
-
-def _rounded(value):
-    match value:
-        case float():
-            return round(value, 6)
-        case dict():
-            return {name: _rounded(item) for name, item in value.items()}
-        case list():
-            return [_rounded(item) for item in value]
-    return value

@@ -1,7 +1,4 @@
-"""Every knob of the pipeline in params.yaml: its type, its range, what it means.
-
-Whatever else stands there is refused.
-"""
+"""The knobs of the pipeline in params.yaml: type, range and meaning of each. Others are refused."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,7 +20,7 @@ class Prepare(StrictModel):
 
 
 class Model(StrictModel):
-    name: Literal["mlp", "cnn"]
+    name: Literal["mlp", "cnn"]  # the keys of NETWORKS in fashion/model/networks.py
     hidden_units: list[PositiveInt]  # mlp: of each dense layer, from input to output
     batch_normalization: bool  # mlp: before each ReLU; the cnn always has it
     # cnn: channels of each block of two convolutions

@@ -25,15 +25,12 @@ Schema = TypeVar("Schema", bound=StrictModel)
 
 
 def read_config(path: Path, schema: type[Schema]) -> Schema:
-    """Read and check a configuration file.
-
-    Raises UserError naming the file and each wrong key, what it is, and what was expected.
-    """
+    """Read a configuration file and check it as `check_config` does."""
     return check_config(read_yaml(path), str(path), schema)
 
 
 def read_yaml(path: Path) -> Any:
-    """Return the content of a YAML file, unchecked. Raises UserError where it is none."""
+    """Return the unchecked content of a YAML file. Raises UserError if there is none."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -44,10 +41,10 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str | bytes, source: str) -> Any:
-    """Return what a YAML text says, as DVC understands it.
+    """Return the content of a YAML text, as DVC understands it.
 
-    By YAML 1.2: 1e-5 is a number, `on` a word, and a key that stands there twice an error. Raises
-    UserError naming `source` and the line where it is no YAML.
+    By YAML 1.2, 1e-5 is a number, `on` a word, and a repeated key an error. Raises UserError
+    naming `source` and the line that is no YAML.
     """
     try:
         return deepcopy(_parsed(text))
@@ -55,18 +52,20 @@ def parse_yaml(text: str | bytes, source: str) -> Any:
         marks = ((error.context, error.context_mark), (error.problem, error.problem_mark))
         parts = [f"{text} (line {mark.line + 1})" for text, mark in marks if text and mark]
         raise UserError(f"{source}: not YAML: {', '.join(parts)}") from None
-    except (YAMLError, ValueError, RecursionError) as error:
-        # not text, no such date, nested without end
+    except (YAMLError, ValueError, RecursionError) as error:  # no text, no such date, endless
         raise UserError(f"{source}: not YAML: {error}") from None
 
 
 @lru_cache
-def _parsed(text: str | bytes) -> Any:  # of a long dvc.lock it takes 20 ms
+def _parsed(text: str | bytes) -> Any:  # a long dvc.lock takes 20 ms
     return YAML(typ="safe").load(text)
 
 
 def check_config(values: Any, source: str, schema: type[Schema]) -> Schema:
-    """Return the content of a configuration file, checked; `source` names the file in errors."""
+    """Return the content of a configuration file, checked.
+
+    Raises UserError naming `source` and each wrong key, what it is, and what was expected.
+    """
     try:
         return schema.model_validate(values)
     except ValidationError as error:
@@ -78,7 +77,7 @@ def check_config(values: Any, source: str, schema: type[Schema]) -> Schema:
 def _sentence(problem: dict, listed: str) -> str:
     name = ".".join(map(str, problem["loc"])) or "the whole file"
     if problem["type"] == "extra_forbidden":
-        return f"{name} is not a known param. Check its spelling; {listed}"
+        return f"{name} is not a known key. Check its spelling; {listed}"
     if problem["type"] == "missing":
         return f"{name} is missing"
     if problem["type"] == "value_error":

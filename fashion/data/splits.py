@@ -1,4 +1,4 @@
-"""The validation split: which training images are kept back to choose by."""
+"""The validation split: which training images are kept back, to choose models by."""
 
 import math
 
@@ -8,13 +8,13 @@ from fashion.core.errors import UserError
 
 
 def stratified_split(labels: np.ndarray, validation_size: int | float, seed: int) -> np.ndarray:
-    """Choose `validation_size` of the items for validation, every class in proportion to its share.
+    """Choose `validation_size` of the items for validation, every class in proportion.
 
-    `labels` is (items,) integers; a size below 1 is a share of them, rounded up. Where a class's
-    share is no whole number, the largest fractions are rounded up (Hare's method). Returns
-    (items,) bool, true where an item is for validation. Apart from fractions, the choice is that of
-    scikit-learn's `train_test_split(stratify=labels, random_state=seed)`, which needs some hundred
-    bytes an item. Raises UserError where the size leaves a class without an item on either side.
+    `labels` is (items,) integers; a size below 1 is a share of them, rounded up. If a class's share
+    is no whole number, the largest fractions are rounded up (Hare's method). Returns (items,) bool,
+    true for validation. Apart from fractions, the choice is that of scikit-learn's
+    `train_test_split(stratify=labels, random_state=seed)`, which needs some hundred bytes an item.
+    Raises UserError if the size leaves a class without an item on either side.
     """
     items = len(labels)
     size = math.ceil(validation_size * items) if 0 < validation_size < 1 else validation_size
@@ -22,7 +22,7 @@ def stratified_split(labels: np.ndarray, validation_size: int | float, seed: int
         f"prepare.validation_size: {validation_size} of {items} training images can't be split:"
     )
     if not 0 < size < items:
-        raise UserError(f"{cannot} it is to leave images for training and for validation")
+        raise UserError(f"{cannot} both training and validation need images")
     classes = np.unique(labels)
     counts = np.array([np.count_nonzero(labels == label) for label in classes])
     sizes, fractions = np.divmod(counts * size, items)

@@ -1,6 +1,6 @@
-"""What is in the data: counts, pixel statistics, and test images that were seen in training.
+"""Statistics of the data: counts, pixels, and test images that are also in training.
 
-Images come in pieces, (items, height, width) uint8 each, so that memory does not grow with them.
+Images come in pieces, (items, height, width) uint8 each, so memory does not grow with them.
 """
 
 import hashlib
@@ -15,10 +15,9 @@ def images_per_class(labels: np.ndarray, class_names: list[str]) -> dict[str, in
 
 
 def pixel_mean_and_std(pieces: Iterable[np.ndarray]) -> tuple[float, float]:
-    """Mean and population standard deviation of all pixels, scaled to [0, 1].
+    """Return mean and population standard deviation of all pixels, scaled to [0, 1].
 
-    Exact, whatever the number of images: computed from the counts of the 256 values, not by summing
-    pixels.
+    They are exact for any number of images, since they come from the counts of the 256 values.
     """
     counts = sum(np.bincount(images.ravel(), minlength=256) for images in pieces)
     shares, values = counts / counts.sum(), np.arange(256) / 255
@@ -27,10 +26,7 @@ def pixel_mean_and_std(pieces: Iterable[np.ndarray]) -> tuple[float, float]:
 
 
 def count_duplicates(pieces: Iterable[np.ndarray], among: Iterable[np.ndarray]) -> int:
-    """How many images occur among others, pixel for pixel.
-
-    They are compared by digests of 16 bytes.
-    """
+    """Count the images that occur among others, pixel for pixel, by digests of 16 bytes."""
     digests = np.concatenate([_digests(images) for images in pieces])
     wanted, counts = np.unique(digests, return_counts=True)
     found = np.zeros(len(wanted), bool)

@@ -1,7 +1,6 @@
-"""TensorFlow and Keras, started without their notes and set to repeat themselves to the bit.
+"""TensorFlow and Keras, started quietly and set to give equal bits on every x86-64 machine.
 
-They do so on every x86-64 machine. Whatever needs them imports them from here: `from
-fashion.model.backend import keras, tf`. It takes about three seconds.
+Import them from here: `from fashion.model.backend import keras, tf`. It takes about three seconds.
 """
 
 import os
@@ -13,8 +12,7 @@ from contextlib import contextmanager
 
 from fashion.model.environment import set_portable_arithmetic
 
-# What every start on a healthy machine says: information, and that there is no GPU. Warnings and
-# other errors are shown.
+# what TensorFlow prints at every start on a healthy machine without a GPU
 STARTUP_NOISE = re.compile(
     r"WARNING: All log messages before absl::InitializeLog|I0000 "
     r"|To enable the following instructions|E0000 .*cuInit"
@@ -23,10 +21,7 @@ STARTUP_NOISE = re.compile(
 
 @contextmanager
 def filtered_stderr() -> Iterator[None]:
-    """Hold back what is written to standard error, then pass on all lines but STARTUP_NOISE.
-
-    What C++ code writes is held back, too.
-    """
+    """Hold back standard error, that of C++ code included, then pass on all but STARTUP_NOISE."""
     sys.stderr.flush()
     original = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -43,8 +38,7 @@ def filtered_stderr() -> Iterator[None]:
 
 
 set_portable_arithmetic()
-# no information from TensorFlow's own log either
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings and errors alone
 with filtered_stderr():
     import keras
     import tensorflow as tf
@@ -53,13 +47,13 @@ with filtered_stderr():
 def make_deterministic(seed: int, threads: int | None = None) -> None:
     """Seed Python, NumPy and Keras, and let TensorFlow use only operations that repeat to the bit.
 
-    `threads` is how many an operation may be split among, by default what environment.py says; set
-    it before anything is computed. Sums are rounded by thread, so results repeat only at an equal
-    number.
+    `threads` is how many an operation may be split among, by default one (environment.py). Results
+    repeat only at an equal number, since each thread rounds its own sum. Call this before anything
+    is computed.
     """
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
     with filtered_stderr():
-        tf.config.list_logical_devices()  # looks for a GPU now, and says so now
+        tf.config.list_logical_devices()  # looks for a GPU, which prints notes
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()

@@ -1,4 +1,4 @@
-"""The line that training prints after each epoch: its format, and how to read it again.
+"""The line that training prints after each epoch: written and read.
 
 epoch 3/20 loss 0.3309 accuracy 0.8789 val_loss 0.3430 val_accuracy 0.8742
 """
@@ -18,7 +18,7 @@ def format_epoch(row: Mapping[str, float], epochs: int) -> str:
     """Return the line of an epoch, without a line end.
 
     `row` has the values of COLUMNS: the epoch, counted from 1 and out of `epochs`, losses in nats,
-    accuracies in [0, 1]; they are printed with four decimals.
+    accuracies in [0, 1]. Losses and accuracies get four decimals.
     """
     return f"epoch {row['epoch']}/{epochs} " + " ".join(
         f"{name} {row[name]:.4f}" for name in COLUMNS[1:]
@@ -26,10 +26,7 @@ def format_epoch(row: Mapping[str, float], epochs: int) -> str:
 
 
 def parse_epoch(line: str) -> tuple[dict[str, float], int] | None:
-    """Return the row of COLUMNS and the number of epochs that a line tells of.
-
-    None where it is not the line of an epoch.
-    """
+    """Return the row of COLUMNS and the number of epochs in a line; None if it is another line."""
     match = PATTERN.match(line.strip())
     if not match:
         return None

@@ -1,103 +1,88 @@
-"""The network, and a model file whose bytes depend on nothing but the model."""
+"""The networks, and a model file whose bytes depend on nothing but the model."""
 
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
-from fashion.core.errors import UserError
+from fashion.core.errors import FileError
 from fashion.core.files import atomic_write
+from fashion.core.params import Model
 from fashion.model.backend import keras
 
-# In float32 it would take the reciprocal square root from an instruction (rsqrtps) of which Intel
-# and AMD have each their own approximation; for float64 there is none, so all CPUs compute the
-# same.
-NORMALIZATION_DTYPE = "float64"
-# of the moving mean and variance; Keras' 0.99 lags behind in trainings of a few hundred steps an
-# epoch
-BN_MOMENTUM = 0.9
+# In float32 the reciprocal square root would be an instruction (rsqrtps) that Intel and AMD
+# approximate differently; float64 has no such instruction, so all CPUs compute the same. Keras'
+# momentum, 0.99, lags behind in epochs of a few hundred steps.
+NORMALIZATION = {"dtype": "float64", "momentum": 0.9}
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip entry can carry
 
 
-def build_mlp(
-    image_shape: tuple[int, int],
-    hidden_units: list[int],
-    classes: int,
-    *,
-    batch_normalization: bool = False,
-    dropout: float = 0.0,
-) -> keras.Sequential:
-    """Build a fully connected network.
+def build(settings: Model, image_shape: tuple[int, int], classes: int) -> keras.Sequential:
+    """Build the network that the `model` params describe.
 
     It takes uint8 images (batch, height, width) and returns probabilities (batch, classes),
-    float32. `batch_normalization` comes before each ReLU; `dropout` is the share of each hidden
-    layer's outputs that training leaves out. Pixels are scaled from 0..255 to [0, 1] inside, so
-    that nobody who uses the saved model can forget to. Layers have names of their own, since Keras'
-    automatic ones depend on what else was built before.
+    float32. It scales pixels from 0..255 to [0, 1] itself, so users of the saved model can't forget
+    to. Layers have fixed names, since Keras' automatic ones depend on what was built before.
     """
+    pixels = keras.Input(image_shape, dtype="uint8", name="pixels")
+    layers = NETWORKS[settings.name](settings, image_shape)
+    probabilities = keras.layers.Dense(classes, activation="softmax", name="probabilities")
+    return keras.Sequential([pixels, *layers, probabilities], name=settings.name)
+
+
+def mlp_layers(settings: Model, _: tuple[int, int]) -> list[keras.Layer]:
+    """Return the layers of a fully connected network, from pixels to the last hidden layer."""
     layers = [keras.layers.Rescaling(1 / 255, name="scale"), keras.layers.Flatten(name="flatten")]
-    for i, units in enumerate(hidden_units, 1):
-        if batch_normalization:
+    for i, units in enumerate(settings.hidden_units, 1):
+        if settings.batch_normalization:
             layers += [
                 keras.layers.Dense(units, use_bias=False, name=f"hidden_{i}"),
-                _normalization(f"normalize_{i}"),
+                keras.layers.BatchNormalization(name=f"normalize_{i}", **NORMALIZATION),
                 keras.layers.ReLU(name=f"relu_{i}"),
             ]
         else:
             layers.append(keras.layers.Dense(units, activation="relu", name=f"hidden_{i}"))
-        if dropout:
-            layers.append(keras.layers.Dropout(dropout, name=f"dropout_{i}"))
-    return _classifier("mlp", image_shape, layers, classes)
+        if settings.dropout:
+            layers.append(keras.layers.Dropout(settings.dropout, name=f"dropout_{i}"))
+    return layers
 
 
-def build_cnn(
-    image_shape: tuple[int, int], filters: list[int], classes: int, *, dropout: float = 0.0
-) -> keras.Sequential:
-    """A convolutional network, with the same input and output as `build_mlp`.
+def cnn_layers(settings: Model, image_shape: tuple[int, int]) -> list[keras.Layer]:
+    """Return the layers of a convolutional network, from pixels to the features of an image.
 
-    Each of `filters` is a block: two 3x3 convolutions of so many channels with batch normalization
-    and ReLU, then, except after the last block, 2x2 max pooling. The mean over the image of each
-    channel of the last block, with `dropout`, goes into the classifier.
+    Each of `filters` is a block: two 3x3 convolutions with so many channels, batch normalization
+    and ReLU, then, except after the last block, 2x2 max pooling. The features are the mean of each
+    channel of the last block over the image, with `dropout`.
     """
     layers = [
         keras.layers.Rescaling(1 / 255, name="scale"),
         keras.layers.Reshape((*image_shape, 1), name="channel"),
     ]
-    for i, channels in enumerate(filters, 1):
+    for i, channels in enumerate(settings.filters, 1):
         for half in "ab":
+            name = f"convolve_{i}{half}"
             layers += [
-                keras.layers.Conv2D(
-                    channels, 3, padding="same", use_bias=False, name=f"convolve_{i}{half}"
-                ),
-                _normalization(f"normalize_{i}{half}"),
+                keras.layers.Conv2D(channels, 3, padding="same", use_bias=False, name=name),
+                keras.layers.BatchNormalization(name=f"normalize_{i}{half}", **NORMALIZATION),
                 keras.layers.ReLU(name=f"relu_{i}{half}"),
             ]
-        if i < len(filters):
+        if i < len(settings.filters):
             layers.append(keras.layers.MaxPooling2D(name=f"pool_{i}"))
     layers.append(keras.layers.GlobalAveragePooling2D(name="mean"))
-    if dropout:
-        layers.append(keras.layers.Dropout(dropout, name="dropout"))
-    return _classifier("cnn", image_shape, layers, classes)
+    if settings.dropout:
+        layers.append(keras.layers.Dropout(settings.dropout, name="dropout"))
+    return layers
 
 
-def _normalization(name: str) -> keras.layers.BatchNormalization:
-    return keras.layers.BatchNormalization(
-        momentum=BN_MOMENTUM, dtype=NORMALIZATION_DTYPE, name=name
-    )
-
-
-def _classifier(
-    name: str, image_shape: tuple[int, int], layers: list, classes: int
-) -> keras.Sequential:
-    pixels = keras.Input(image_shape, dtype="uint8", name="pixels")
-    probabilities = keras.layers.Dense(classes, activation="softmax", name="probabilities")
-    return keras.Sequential([pixels, *layers, probabilities], name=name)
+NETWORKS: dict[str, Callable] = {"mlp": mlp_layers, "cnn": cnn_layers}  # by the param model.name
+THREADS = {"cnn": 2}  # an operation, by network; a convolution's bits depend on the number
 
 
 def save_model(model: keras.Model, path: Path) -> None:
     """Save architecture and weights in Keras' own format, without the optimizer's state.
 
-    Equal models give equal bytes: Keras writes the time into the metadata and into every zip entry;
-    here both are fixed.
+    Equal models give equal bytes: Keras writes the time into the metadata and every zip entry, and
+    this replaces both by a fixed one.
     """
     bare = type(model).from_config(model.get_config())  # not compiled, hence without optimizer
     bare.set_weights(model.get_weights())
@@ -107,34 +92,23 @@ def save_model(model: keras.Model, path: Path) -> None:
             bare.save(saved)
             with zipfile.ZipFile(saved) as source, zipfile.ZipFile(tmp_path, "w") as target:
                 for name in sorted(source.namelist()):
-                    target.writestr(
-                        zipfile.ZipInfo(name, ZIP_EPOCH), _without_date(name, source.read(name))
-                    )
+                    content = source.read(name)
+                    if name == "metadata.json":
+                        metadata = json.loads(content) | {"date_saved": "1980-01-01@00:00:00"}
+                        content = json.dumps(metadata).encode()
+                    target.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), content)
         finally:
             saved.unlink(missing_ok=True)
 
 
 def load_model(path: Path) -> keras.Model:
-    """Load a model that `save_model` wrote.
+    """Load a model that `save_model` wrote. Raises FileError if it is missing or corrupted.
 
     Keras' safe mode is on: a model file can't bring code along.
     """
     if not path.is_file():
-        raise UserError(
-            f"{path}: no such model. `dvc repro` trains it,"
-            " `dvc checkout` restores one trained before"
-        )
+        raise FileError(f"{path}: no such model")
     try:
         return keras.models.load_model(path, safe_mode=True)
     except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile):
-        raise UserError(
-            f"{path}: not a whole Keras model of this Keras version. `dvc repro` trains it again"
-        ) from None
-
-
-def _without_date(name: str, content: bytes) -> bytes:
-    if name != "metadata.json":
-        return content
-    metadata = json.loads(content)
-    metadata["date_saved"] = "1980-01-01@00:00:00"
-    return json.dumps(metadata).encode()
+        raise FileError(f"{path}: not a whole Keras model of this Keras version") from None

@@ -6,9 +6,9 @@ from fashion.model.backend import keras, tf
 class FusedAdam(keras.optimizers.Adam):
     """Keras' Adam with its update done by one operation a variable, `ResourceApplyAdam`.
 
-    There is no other difference. Both compute the update that ends section 2 of Kingma and Ba,
-    "Adam: A Method for Stochastic Optimization" (2015), with its epsilon hat; they round
-    differently in the last bits. There is no `amsgrad`, which that kernel does not know.
+    Both compute the update at the end of section 2 of Kingma and Ba, "Adam: A Method for Stochastic
+    Optimization" (2015), with its epsilon hat; they round the last bits differently. The kernel
+    has no `amsgrad`.
     """
 
     def update_step(self, gradient, variable, learning_rate):

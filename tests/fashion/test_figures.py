@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fashion import figures
+from fashion.comparisons import compare_losses, parallel_coordinates
 
 NAMES = ["T-shirt/top", "Bag", "Coat", "Dress"]
 HISTORY = pd.DataFrame(
@@ -36,36 +37,31 @@ IMAGES = np.random.default_rng(0).integers(50, 200, (7, 28, 28), np.uint8)
 
 EVERY_FIGURE = {
     "loss": lambda: figures.learning_curves(HISTORY, "loss", "cross-entropy in nats", "Loss"),
-    "accuracy": lambda: figures.learning_curves(HISTORY, "accuracy", "accuracy", "Accuracy"),
+    "one epoch": lambda: figures.learning_curves(HISTORY[:1], "loss", "loss", "Loss"),
     "confusion_matrix": lambda: figures.confusion_matrix(PREDICTIONS, NAMES, "Confusions"),
     "samples": lambda: figures.samples(IMAGES[:6], LABELS, NAMES, "Samples", each=3),
     "predictions": lambda: figures.predictions(IMAGES, PREDICTIONS, "Predictions"),
-    "compared": lambda: figures.compare_losses(
+    "compared": lambda: compare_losses(
         {"a": HISTORY, "b": HISTORY[:1], "c": HISTORY, "d": HISTORY}, "Compared"
     ),
-    "trials": lambda: figures.parallel_coordinates(
+    "trials": lambda: parallel_coordinates(
         TRIALS, "val_loss", {"rate"}, {"rate": 0.75, "kind": 0.25}, "Trials"
     ),
 }
 
 
-def texts(artists):
+def texts(artists) -> list[str]:
     return [artist.get_text() for artist in artists]
 
 
-@pytest.mark.filterwarnings("error")  # as of a character that the font lacks
+@pytest.mark.filterwarnings("error")  # such as of a character that the font lacks
 @pytest.mark.parametrize("draw", EVERY_FIGURE.values(), ids=EVERY_FIGURE)
 def test_equal_arguments_give_equal_bytes_without_version_or_time(draw, tmp_path):
-    first, again = draw(), draw()
-    figures.save_figure(first, tmp_path / "plots" / "a.png")
-    figures.save_figure(again, tmp_path / "plots" / "b.png")
-    assert isinstance(first, Figure)
-    assert (tmp_path / "plots" / "a.png").read_bytes() == (
-        tmp_path / "plots" / "b.png"
-    ).read_bytes()
-    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["a.png", "b.png"]
-    with Image.open(tmp_path / "plots" / "a.png") as picture:
-        assert picture.size == tuple((first.get_size_inches() * 150).astype(int))
+    for name in ("a.png", "b.png"):
+        figures.save_figure(figure := draw(), tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size == tuple((figure.get_size_inches() * 150).astype(int))
         assert set(picture.info) <= {"dpi"}
 
 
@@ -74,29 +70,27 @@ def test_equal_arguments_give_equal_bytes_without_version_or_time(draw, tmp_path
 )
 def test_learning_curves_show_both_sides_and_mark_the_lowest_validation_loss(quantity, label):
     [axes] = figures.learning_curves(HISTORY, quantity, label, "A title").axes
-    mark, training, validation = axes.lines
+    mark, *curves = axes.lines
     assert set(mark.get_xdata()) == {3}
     assert texts(axes.texts) == ["lowest validation loss: epoch 3"]
-    for line, column in ((training, quantity), (validation, f"val_{quantity}")):
+    for line, column in zip(curves, (quantity, f"val_{quantity}"), strict=True):
         assert line.get_xdata().tolist() == [1, 2, 3, 4]
         assert line.get_ydata().tolist() == HISTORY[column].tolist()
     assert texts(axes.get_legend().texts) == ["training", "validation"]
     assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("A title", "epoch", label)
 
 
-def test_learning_curves_of_one_epoch(tmp_path):
-    figure = figures.learning_curves(HISTORY[:1], "loss", "loss", "Loss")
-    figures.save_figure(figure, tmp_path / "a.png")
-    assert texts(figure.axes[0].texts) == ["lowest validation loss: epoch 1"]
-
-
-@pytest.mark.parametrize(("epochs", "every"), [(40, 1), (41, 2), (150, 4)])
-def test_a_long_curve_has_a_marker_at_some_epochs_only(epochs, every):
-    history = pd.DataFrame(dict.fromkeys(HISTORY.columns, 0.5), index=range(epochs))
-    curves = figures.learning_curves(history.assign(epoch=range(epochs)), "loss", "l", "t")
-    losses = figures.compare_losses({"a": history.assign(epoch=range(epochs))}, "Losses")
-    lines = [*curves.axes[0].lines[1:], *losses.axes[0].lines[:2]]
-    assert [line.get_markevery() for line in lines] == [every] * 4
+def test_compared_losses_are_a_panel_a_run_with_overfitting_shaded():
+    figure = compare_losses({"a": HISTORY, "b": HISTORY[:2]}, "Losses")
+    assert figure.get_suptitle() == "Losses"
+    assert [panel.get_title() for panel in figure.axes] == ["a", "b"]
+    for panel, epochs in zip(figure.axes, (4, 2), strict=True):
+        training, validation, best = panel.lines
+        assert training.get_ydata().tolist() == HISTORY["loss"].tolist()[:epochs]
+        assert validation.get_ydata().tolist() == HISTORY["val_loss"].tolist()[:epochs]
+        assert best.get_xydata().tolist() == [[3, 0.55] if epochs == 4 else [2, 0.6]]
+    [shade] = figure.axes[0].collections  # where the validation loss is higher
+    assert {x for path in shade.get_paths() for x in path.vertices[:, 0]} == {2, 3, 4}
 
 
 @pytest.mark.parametrize(("longest", "right_edges"), [(4, {4}), (5, {1, 5})])
@@ -104,27 +98,17 @@ def test_runs_share_the_axis_of_epochs_unless_one_is_more_than_four_times_as_lon
     longest, right_edges
 ):
     long = pd.concat([HISTORY, HISTORY[-1:].assign(epoch=5)])[:longest]
-    panels = figures.compare_losses({"long": long, "short": HISTORY[:1]}, "Losses").axes
+    panels = compare_losses({"long": long, "short": HISTORY[:1]}, "Losses").axes
     assert {int(panel.get_xlim()[1]) for panel in panels} == right_edges
     assert len({panel.get_ylim() for panel in panels}) == 1
 
 
-def test_the_lowest_panel_of_every_column_has_its_epochs():
-    panels = figures.compare_losses(dict.fromkeys("abcde", HISTORY), "Losses").axes[:5]
-    assert [panel.get_xlabel() for panel in panels] == ["", "", "epoch", "epoch", "epoch"]
-    labelled = [panel.xaxis.get_tick_params()["labelbottom"] for panel in panels]
-    assert labelled == [False, False, True, True, True]
-
-
 def test_parallel_coordinates_are_a_line_a_trial_the_best_in_red_on_top():
-    (axes,) = EVERY_FIGURE["trials"]().axes
+    [axes] = EVERY_FIGURE["trials"]().axes
     trials = [line for line in axes.lines if len(line.get_xdata()) == 3]
     from_the_worst = [[0.5, 1, 1], [0, 0, 0.25], [1, 1, 0]]  # the rate by its logarithm
     np.testing.assert_allclose([line.get_ydata() for line in trials], from_the_worst, atol=1e-9)
-    assert (
-        to_hex(trials[-1].get_color()) == figures.WRONG
-        and to_hex(trials[0].get_color()) != figures.WRONG
-    )
+    assert [to_hex(line.get_color()) == figures.WRONG for line in trials] == [False, False, True]
     assert texts(axes.get_xticklabels()) == ["rate\nexplains 75%", "kind\nexplains 25%", "val_loss"]
     assert set(texts(axes.texts)) == {"0.001", "0.1", "a", "b", "0.25", "1.25"}
 
@@ -132,25 +116,20 @@ def test_parallel_coordinates_are_a_line_a_trial_the_best_in_red_on_top():
 def test_confusion_matrix_writes_counts_and_shades_by_the_share_of_the_row():
     [axes] = EVERY_FIGURE["confusion_matrix"]().axes
     written = {
-        (text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts
+        text.get_position()[::-1]: (text.get_text(), text.get_color()) for text in axes.texts
     }
-    # keys: (actual, predicted)
-    assert written == {(0, 0): "1", (0, 2): "2", (1, 1): "2", (1, 2): "1", (2, 2): "1"}
+    assert written == {  # by actual and predicted class
+        (0, 0): ("1", "black"),
+        (0, 2): ("2", "white"),
+        (1, 1): ("2", "white"),
+        (1, 2): ("1", "black"),
+        (2, 2): ("1", "white"),
+    }
     [picture] = axes.images
     # a class without images is blank
     expected = [[1 / 3, 0, 2 / 3, 0], [0, 2 / 3, 1 / 3, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
     np.testing.assert_allclose(picture.get_array(), expected)
     assert picture.get_clim() == (0, 1)
-
-
-def test_confusion_matrix_writes_light_on_dark_and_dark_on_light():
-    [axes] = EVERY_FIGURE["confusion_matrix"]().axes
-    colours = [text.get_color() for text in axes.texts]
-    assert colours == ["black", "white", "white", "black", "white"]
-
-
-def test_confusion_matrix_names_its_axes():
-    [axes] = EVERY_FIGURE["confusion_matrix"]().axes
     titles = (axes.get_title(), axes.get_xlabel(), axes.get_ylabel())
     assert titles == ("Confusions", "predicted", "actual")
     assert texts(axes.get_xticklabels()) == texts(axes.get_yticklabels()) == NAMES
@@ -172,24 +151,18 @@ def tiles(figure: Figure, rows: int, columns: int) -> list[list[np.ndarray | Non
     return [[None if np.isnan(one).all() else one for one in row] for row in cut]
 
 
-def test_samples_are_the_first_of_each_class_a_row_a_class():
-    figure = EVERY_FIGURE["samples"]()
+@pytest.mark.parametrize(
+    ("each", "shown"), [(3, [[1, 2, 4], [3], [0, 5], []]), (2, [[1, 2], [3], [0, 5], []])]
+)
+def test_samples_are_the_first_of_each_class_a_row_a_class(each, shown):
+    figure = figures.samples(IMAGES[:6], LABELS, NAMES, "Samples", each=each)
     assert figure.get_suptitle() == "Samples"
-    # fewer than cells, and none at all
-    for row, expected in zip(tiles(figure, 4, 3), [[1, 2, 4], [3], [0, 5], []], strict=True):
-        shown = [one for one in row if one is not None]
-        np.testing.assert_array_equal(np.reshape(shown, (-1, 28, 28)), IMAGES[expected])
+    for row, expected in zip(tiles(figure, 4, each), shown, strict=True):
+        found = [one for one in row if one is not None]
+        np.testing.assert_array_equal(np.reshape(found, (-1, 28, 28)), IMAGES[expected])
     [axes] = figure.axes
     assert texts(axes.get_yticklabels()) == NAMES
     assert np.diff(axes.get_yticks()).tolist() == [30] * 3 and axes.get_yticks()[0] == 13.5
-    assert not axes.spines["left"].get_visible() and not len(axes.get_xticks())
-
-
-def test_samples_are_no_more_than_asked_for():
-    figure = figures.samples(IMAGES[:6], LABELS, NAMES, "Samples", each=2)
-    rows = tiles(figure, 4, 2)
-    assert [len([one for one in row if one is not None]) for row in rows] == [2, 1, 2, 0]
-    np.testing.assert_array_equal(rows[0], IMAGES[[1, 2]])
 
 
 def test_predictions_are_ticked_in_green_or_crossed_in_red():
@@ -205,11 +178,10 @@ def test_predictions_are_ticked_in_green_or_crossed_in_red():
         "✗ Coat (is T-shirt/top)\n33.3% sure",
         "✓ T-shirt/top\n60.0% sure",
     ]
-    colours = [to_hex(text.get_color()) for text in words]
-    green, red = colours[0], colours[2]
-    assert colours == [green, green, red, green, red, red, green]
-    assert int(green[3:5], 16) > int(green[1:3], 16)  # more green than red
-    assert int(red[1:3], 16) > int(red[3:5], 16)
+    green, red = "#1b7837", "#b2182b"
+    assert [to_hex(text.get_color()) for text in words] == [
+        green if text.get_text().startswith("✓") else red for text in words
+    ]
 
 
 @pytest.mark.parametrize(("items", "rows"), [(1, 1), (6, 1), (7, 2)])
@@ -218,11 +190,9 @@ def test_predictions_fill_rows_of_six_and_leave_other_cells_blank(items, rows):
     shown = [one for row in tiles(figure, rows, 6) for one in row]
     assert all(one is None for one in shown[items:])
     np.testing.assert_array_equal(shown[:items], IMAGES[:items])
-    [axes] = figure.axes
-    assert not axes.axison
-    heights = [text.xy[1] for text in axes.texts]
-    assert heights[:6] == [-0.5] * min(items, 6)  # the upper edge of the first row
-    assert [text.xy[0] for text in axes.texts[:2]] == [13.5, 43.5][: min(items, 2)]  # the middle
+    # each text stands at the middle of its image's upper edge
+    expected = [(13.5 + i % 6 * 30, -0.5 + i // 6 * 38) for i in range(items)]
+    assert [text.xy for text in figure.axes[0].texts] == expected
 
 
 def test_long_class_names_do_not_reach_into_the_neighbour():
@@ -236,6 +206,5 @@ def test_long_class_names_do_not_reach_into_the_neighbour():
 
 
 def test_a_model_without_mistakes_has_no_empty_picture():
-    table = pd.DataFrame({"actual": [], "predicted": [], "confidence": []})
-    figure = figures.predictions(np.zeros((0, 4, 3), np.uint8), table, "mistakes")
-    assert [text.get_text() for text in figure.texts][-1] == "There are none."
+    figure = figures.predictions(IMAGES[:0], PREDICTIONS[:0], "mistakes")
+    assert texts(figure.texts)[-1] == "There are none."

@@ -13,19 +13,12 @@ def test_mean_and_std_agree_with_numpy_on_scaled_pixels():
     images = np.random.default_rng(0).integers(0, 256, (2500, 7, 4), np.uint8)
     scaled = images / 255
     expected = pytest.approx((scaled.mean(), scaled.std()), rel=1e-12)
-    assert pixel_mean_and_std([images]) == expected
     assert pixel_mean_and_std(iter([images[:999], images[999:1000], images[1000:]])) == expected
 
 
 @pytest.mark.parametrize(
     ("pixels", "mean", "std"),
-    [
-        ([0, 0, 0, 0], 0, 0),
-        ([255, 255], 1, 0),
-        ([0, 255], 0.5, 0.5),
-        ([0, 0, 0, 255], 0.25, 3**0.5 / 4),
-        ([51], 0.2, 0),
-    ],
+    [([51], 0.2, 0), ([255, 255], 1, 0), ([0, 0, 0, 255], 0.25, 3**0.5 / 4)],
 )
 def test_mean_and_std_by_hand(pixels, mean, std):
     images = np.array(pixels, np.uint8).reshape(1, 1, -1)
@@ -38,5 +31,5 @@ def test_images_found_pixel_for_pixel_among_others_are_counted_each():
     almost_a[3, 3] ^= 1
     images, others = np.stack([a, b, a, almost_a]), np.stack([c, a, a])
     assert count_duplicates([images], among=[others]) == 2
-    assert count_duplicates([images[:1], images[1:]], among=[others[:2], others[2:]]) == 2
+    assert count_duplicates([images[:1], images[1:]], among=[others[:1], others[1:]]) == 2
     assert count_duplicates([np.stack([a, b])], among=[np.stack([c, almost_a])]) == 0

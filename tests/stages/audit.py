@@ -18,35 +18,25 @@ opened: set[tuple[str, bool]] = set()
 def note(event: str, arguments: tuple) -> None:
     if event == "open" and isinstance(arguments[0], str | bytes):
         path, mode, flags = arguments
-        written = bool(set(mode or "") & set("wax+")) or bool(
-            (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-        )
+        for_writing = (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        written = bool(set(mode or "") & set("wax+") or for_writing)
         # pathlib would open files itself
         opened.add((os.path.abspath(os.fsdecode(path)), written))  # noqa: PTH100
 
 
 def inside(paths: list[str]) -> list[str]:
-    relative = [
-        Path(path).relative_to(project) for path in paths if Path(path).is_relative_to(project)
-    ]
-    return sorted({str(path) for path in relative if "__pycache__" not in path.parts})
+    found = [Path(path).relative_to(project) for path in paths if path.startswith(f"{project}/")]
+    return sorted({str(path) for path in found if "__pycache__" not in path.parts})
 
 
 sys.path.insert(0, str(project))
 sys.addaudithook(note)
 runpy.run_module(f"stages.{stage}", run_name="__main__")
 seen = list(opened)
-modules = [
-    module.__file__ for module in list(sys.modules.values()) if getattr(module, "__file__", None)
-]
-report.write_text(
-    json.dumps(
-        {
-            "read": inside(
-                [path for path, written in seen if not written and os.path.isfile(path)]  # noqa: PTH113
-            ),
-            "written": inside([path for path, written in seen if written]),
-            "imported": inside([*modules, str(project / f"stages/{stage}.py")]),
-        }
-    )
-)
+modules = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
+found = {
+    "read": [path for path, written in seen if not written and os.path.isfile(path)],  # noqa: PTH113
+    "written": [path for path, written in seen if written],
+    "imported": [*modules, str(project / f"stages/{stage}.py")],
+}
+report.write_text(json.dumps({name: inside(paths) for name, paths in found.items()}))
