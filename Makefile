@@ -30,19 +30,19 @@ verify: $(BIN)/installed ## Rebuild a commit in a clone, from the raw data, and 
 portable: $(BIN)/installed ## Compare this CPU's bytes with those of emulated ones; takes a quarter of an hour
 	$(BIN)/python -m bench.portable $(ARGS)
 
-fsck: $(BIN)/installed ## Find and remove what is damaged in DVC's cache; ARGS="--all" reads the whole of it
+fsck: $(BIN)/installed ## Find and remove corrupted files in DVC's cache; ARGS="--all" reads all of it
 	$(BIN)/python -m tools.fsck $(ARGS)
 
-predict: $(BIN)/installed ## Name the garment in a picture; ARGS="shirt.jpg --plot chart.png" or ARGS="--test 0"
+predict: $(BIN)/installed ## Classify a picture; ARGS="shirt.jpg --plot chart.png" or ARGS="--test 0"
 	$(BIN)/python -m tools.predict $(ARGS)
 
-bench: $(BIN)/installed ## Measure the speed, against a plain script and PyTorch; takes half an hour; ARGS="--only commands"
+bench: $(BIN)/installed ## Measure the speed, against a plain script; takes 25 minutes; ARGS="--only commands"
 	$(BIN)/python -m bench.speed $(ARGS)
 
 readme: $(BIN)/installed ## Put the current numbers into README.md, docs/ and the model card
 	$(BIN)/python -m tools.report.readme
 
-demo: $(BIN)/installed ## The same pipeline on drawn garments, where the real data is out of reach
+demo: $(BIN)/installed ## The same pipeline on synthetic data, where the real data is out of reach
 	$(BIN)/python -m tools.demo
 
 test: $(BIN)/installed-dev ## Run the tests
@@ -67,6 +67,6 @@ $(BIN)/installed: requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	@touch $@
 
-$(BIN)/installed-dev: requirements-dev.txt $(BIN)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+$(BIN)/installed-dev: requirements/dev.txt $(BIN)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@touch $@

@@ -1,9 +1,10 @@
-"""Small copies of this project, built once: on drawn garments, and with a toy pipeline.
+"""Small copies of this project, built once: with its own stages, and with a toy pipeline.
 
 Each test that needs a repository gets a copy of one.
 """
 
 import os
+import re
 import shutil
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -15,13 +16,8 @@ import pytest
 from filelock import FileLock
 
 from fashion.core.dataset import read_dataset
-from tests.support.repository import (
-    PROJECT,
-    Repository,
-    small_project,
-    toy_project,
-)
-from tools.demo import draw_data_set
+from tests.support.repository import PROJECT, Repository, small_project, toy_project
+from tools.demo import write_synthetic_data
 
 MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:  # four times what they take
@@ -29,21 +25,31 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:  # four times
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Use all cores if pytest-xdist is installed, a file to a process, unless options differ."""
+    if config.pluginmanager.hasplugin("xdist") and "PYTEST_XDIST_WORKER" not in os.environ:
+        options = config.option
+        options.numprocesses = "auto" if options.numprocesses is None else options.numprocesses
+        options.dist = "loadfile" if options.dist == "no" else options.dist
+
+
+@pytest.hookimpl(optionalhook=True, wrapper=True)
 def pytest_xdist_auto_num_workers() -> Iterator[None]:
     """Have one worker more than cores, as one or another waits for Ray or a server."""
     return 1 + (yield)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the groups of pytest-xdist take effect, each on one worker.
-
-    It writes them where pytest no longer reads them since 9.2.
-    """
-    for item in items:
-        if hasattr(item, "_nodeid") and hasattr(item, "_id"):
-            item._id = type(item._id).parse(item._nodeid)
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    """Skip the tests of a file that imports a package which is not installed, except in CI."""
+    report = yield
+    text = str(report.longrepr) if report.failed and not os.environ.get("CI") else ""
+    missing = re.search("ModuleNotFoundError: No module named '([^'.]+)", text)
+    if missing and not (PROJECT / missing[1]).exists():
+        reason = f"{missing[1]} is not installed: pip install -r requirements/dev.txt"
+        report.outcome, report.longrepr = "skipped", (str(collector.path), 0, f"Skipped: {reason}")
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,10 +61,7 @@ def dvc_databases(tmp_path_factory) -> Iterator[None]:
 
 
 def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
-    """Return a folder that the first test process fills by `make`.
-
-    The others, where there are several, wait for it.
-    """
+    """Return a folder that the first test process fills by `make`, while others wait."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with FileLock(f"{folder}.lock"):
@@ -71,25 +74,22 @@ def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path
 
 
 @pytest.fixture(scope="session")
-def drawings(tmp_path_factory) -> Path:
-    """The four files, small and drawn."""
+def synthetic_data(tmp_path_factory) -> Path:
+    """A folder with the four files of a small synthetic data set."""
     files = read_dataset(PROJECT / "dataset.yaml").files
-    return made_once(
-        tmp_path_factory,
-        "drawings",
-        lambda folder: draw_data_set(files, folder, training=1200, test=400),
-    )
+
+    def write(folder: Path) -> None:
+        write_synthetic_data(files, folder, training=1200, test=400)
+
+    return made_once(tmp_path_factory, "synthetic_data", write)
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory, drawings) -> Path:
-    """Build the project on the drawings, small enough for a test.
-
-    Its pipeline has run, and all of it is committed.
-    """
+def built(tmp_path_factory, synthetic_data) -> Path:
+    """Build a small project. Its pipeline has run, and all of it is committed."""
 
     def build(folder: Path) -> None:
-        repository = small_project(folder, drawings)
+        repository = small_project(folder, synthetic_data)
         # in one process; tests/stages/test_reproduction.py shows that `dvc repro` makes the same
         repository.stages("validate", "fetch", "prepare", "train", "evaluate", "plot")
         repository.dvc("commit", "--force", "--quiet")
@@ -113,10 +113,7 @@ def built_toy(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def built_comparison(built_toy, tmp_path_factory) -> Path:
-    """A folder with a toy `project` in which two small experiments have run, short and longer.
-
-    What that printed is beside it, in `output`.
-    """
+    """A folder with a toy `project` in which two experiments have run, and their `output`."""
 
     def compare(folder: Path) -> None:
         toy = Repository(built_toy).copy(folder / "project")
@@ -132,10 +129,7 @@ def built_comparison(built_toy, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def built_record(built_toy, tmp_path_factory) -> Path:
-    """Build a toy project with one experiment, its table, and the noise of five seeds.
-
-    All of it is committed, as `make` leaves it.
-    """
+    """Build a toy project with one experiment and the noise of five seeds, all committed."""
 
     def record(folder: Path) -> None:
         toy = Repository(built_toy).copy(folder / "project")
@@ -162,20 +156,14 @@ def toy(built_toy, tmp_path) -> Repository:
 
 @pytest.fixture
 def compared(built_comparison, tmp_path) -> Repository:
-    """A toy repository of the test's own in which two small experiments have run.
-
-    What that printed is in its folder's neighbour, `output`.
-    """
+    """A toy repository of the test's own in which two small experiments have run."""
     shutil.copytree(built_comparison, tmp_path, symlinks=True, dirs_exist_ok=True)
     return Repository(tmp_path / "project")
 
 
 @pytest.fixture
 def committed(built_record) -> Repository:
-    """A toy repository with all of its results and noise committed.
-
-    It is not the test's own: for reading and for cloning.
-    """
+    """A toy repository with its results and noise committed, to be read and cloned alone."""
     return Repository(built_record)
 
 

@@ -9,10 +9,9 @@ number of classes are read from them. Then `dvc repro` does the rest.
 import argparse
 from pathlib import Path
 
-import numpy as np
 from ruamel.yaml import YAML
 
-from fashion.core.dataset import DATASET, Dataset
+from fashion.core.dataset import DATASET, DataFiles, Dataset
 from fashion.core.errors import UserError, exit_on_user_error
 from fashion.core.files import atomic_write, sha256
 from fashion.core.strict_yaml import check_config
@@ -44,20 +43,20 @@ def main() -> None:
 def describe_dataset(folder: Path, name: str, class_names: list[str] | None = None) -> dict:
     """Return the content of dataset.yaml for the four files in `folder`.
 
-    Without `class_names`, classes are called "class 0" and so on. Raises UserError where there are
-    not two files of images and two of labels, or where they do not belong together.
+    Without `class_names`, classes are called "class 0" and so on. Raises UserError if there are not
+    two files of images and two of labels, or if they do not belong together.
     """
     files = find_files(folder)
-    shapes = {read_idx_shape(files[f"{split}_images"])[1:] for split in ("train", "test")}
-    if len(shapes) > 1:
-        raise UserError(f"{folder}: images for training and test have other shapes: {shapes}")
-    labels = [read_idx(files[f"{split}_labels"], (None,)) for split in ("train", "test")]
-    classes = int(np.concatenate(labels).max(initial=0)) + 1
+    shape, test_shape = (read_idx_shape(files[f"{one}_images"])[1:] for one in ("train", "test"))
+    if shape != test_shape:
+        raise UserError(f"{folder}: training images are {shape}, test images {test_shape}")
+    splits = (read_idx(files[f"{split}_labels"], (None,)) for split in ("train", "test"))
+    classes = 1 + max(int(labels.max(initial=0)) for labels in splits)
     if class_names and len(class_names) < classes:
         raise UserError(f"{folder}: has {classes} classes, but only {len(class_names)} are named")
     values = {
         "name": name,
-        "image_shape": list(shapes.pop()),
+        "image_shape": list(shape),
         "class_names": class_names or [f"class {label}" for label in range(classes)],
         "sources": [str(folder)],
         "files": {
@@ -73,25 +72,25 @@ def find_files(folder: Path) -> dict[str, Path]:
     """Return the paths of train_images, train_labels, test_images and test_labels in `folder`."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder. Name the one that has your four IDX files")
-    found = {}
-    for path in sorted(folder.glob("*.gz")):
-        kind = {3: "images", 1: "labels"}.get(len(read_idx_shape(path)), "of another shape")
-        split = "train" if "train" in path.name else "test"
-        if split == "test" and not ("test" in path.name or "t10k" in path.name):
-            raise UserError(f"{path}: its name has neither train nor test nor t10k")
-        found.setdefault(f"{split}_{kind}", []).append(path)
-    wanted = [f"{split}_{kind}" for split in ("train", "test") for kind in ("images", "labels")]
-    if sorted(found) != sorted(wanted) or any(len(paths) > 1 for paths in found.values()):
-        there = ", ".join(path.name for path in sorted(folder.glob("*.gz"))) or "no *.gz file"
+    paths = sorted(folder.glob("*.gz"))
+    found = {_role(path): path for path in paths}
+    if len(paths) != 4 or found.keys() != DataFiles.model_fields.keys():
+        names = ", ".join(path.name for path in paths) or "no *.gz file"
         raise UserError(
-            f"{folder}: expected four gzip-compressed IDX files, images and labels for training and"
-            f" for the test; there is {there}"
+            f"{folder}: expected four gzip-compressed IDX files, images and labels with train, and"
+            f" images and labels with test or t10k in their names; there is {names}"
         )
-    return {role: found[role][0] for role in wanted}
+    return {role: found[role] for role in DataFiles.model_fields}
+
+
+def _role(path: Path) -> str:
+    splits = {"train": "train", "test": "test", "t10k": "test"}
+    split = next((splits[word] for word in splits if word in path.name), "unknown")
+    return f"{split}_{ {3: 'images', 1: 'labels'}.get(len(read_idx_shape(path)), 'unknown') }"
 
 
 def write_dataset(values: dict, path: Path = DATASET) -> None:
-    """Write the content of dataset.yaml, with a comment on what is what."""
+    """Write the content of dataset.yaml, with a comment that explains it."""
     yaml = YAML()
     yaml.width = 1000
     with atomic_write(path) as tmp_path, tmp_path.open("w", encoding="utf-8") as file:

@@ -1,8 +1,8 @@
-"""The whole pipeline on drawn garments, for a machine that can't reach the real data: `make demo`.
+"""Run the whole pipeline on synthetic data, where the real data is out of reach: `make demo`.
 
-70,000 silhouettes are drawn and written as the four IDX files; then the project's last commit runs
-on them, as a DVC experiment in a clone of its own under .dvc/tmp/demo. Nothing tracked changes, and
-every result names its data.
+70,000 images of ten shapes are written as the four IDX files; then the project's last commit runs
+on them, as a DVC experiment in a clone in .dvc/tmp/demo. Nothing tracked changes, and every result
+names its data.
 """
 
 import shutil
@@ -11,29 +11,28 @@ from pathlib import Path
 from fashion.core.dataset import DATASET, DataFiles, read_dataset
 from fashion.core.errors import UserError, exit_on_user_error
 from fashion.data.idx import write_idx
-from fashion.synthetic import draw_garments
+from fashion.synthetic import SHAPES, synthetic_images
 from tools.arguments import expect_no_arguments
 from tools.dataset import describe_dataset, write_dataset
-from tools.dvc import dvc
+from tools.dvc import DVC_YAML, dvc
 from tools.git import local_clone
 
 WORKSPACE = Path(".dvc/tmp/demo")
-DRAWINGS = WORKSPACE / ".dvc/tmp/drawings"
-NAME = "drawn garments (not Fashion-MNIST)"
+DATA = WORKSPACE / ".dvc/tmp/synthetic"
+NAME = "synthetic shapes (not Fashion-MNIST)"
 TRAINING, TEST = 60_000, 10_000  # images, as many as the real data has
 
 
 def main(training: int = TRAINING, test: int = TEST) -> None:
-    dataset = read_dataset()
     shutil.rmtree(WORKSPACE, ignore_errors=True)
     local_clone(WORKSPACE)
-    if not (WORKSPACE / "dvc.yaml").exists():  # DVC would take the project around the clone for it
+    if not (WORKSPACE / DVC_YAML).exists():  # DVC would take the project around the clone for it
         raise UserError("the last commit has no dvc.yaml. Commit the project first")
-    print(f"Drawing {training + test:,} garments into {DRAWINGS} ...", flush=True)
-    draw_data_set(dataset.files, DRAWINGS, training, test)
-    folder = DRAWINGS.resolve()
-    write_dataset(describe_dataset(folder, NAME, dataset.class_names), WORKSPACE / DATASET)
-    dvc("exp", "run", "--name", "demo", folder=WORKSPACE, FASHION_MNIST_DIR=str(folder))
+    print(f"Writing {training + test:,} synthetic images into {DATA} ...", flush=True)
+    write_synthetic_data(read_dataset().files, DATA, training, test)
+    write_dataset(describe_dataset(DATA.resolve(), NAME, list(SHAPES)), WORKSPACE / DATASET)
+    variables = {"FASHION_MNIST_DIR": str(DATA.resolve())}
+    dvc("exp", "run", "--name", "demo", folder=WORKSPACE, **variables)
     dvc("metrics", "show", folder=WORKSPACE)
     print(
         f"\nThe numbers above are of {NAME}. Its pictures: {WORKSPACE / 'plots'}/*.png."
@@ -41,10 +40,10 @@ def main(training: int = TRAINING, test: int = TEST) -> None:
     )
 
 
-def draw_data_set(files: DataFiles, folder: Path, training: int, test: int) -> None:
-    """Draw so many images for training and for the test, and write the four files into `folder`."""
+def write_synthetic_data(files: DataFiles, folder: Path, training: int, test: int) -> None:
+    """Write the four files of a synthetic data set, with so many images, into `folder`."""
     for split, count, seed in (("train", training, 0), ("test", test, 1)):
-        images, labels = draw_garments(count, seed)
+        images, labels = synthetic_images(count, seed)
         write_idx(folder / getattr(files, f"{split}_images").name, images)
         write_idx(folder / getattr(files, f"{split}_labels").name, labels)
 

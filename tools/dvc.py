@@ -1,37 +1,55 @@
-"""DVC's own commands, run with the Python and the packages that run this one."""
+"""DVC's commands, and where DVC keeps what: its cache, dvc.lock, experiments.
 
-import os
-import subprocess
+DVC writes dvc.lock in place, so another process may find it empty or cut off, and a killed DVC
+leaves it like that.
+"""
+
+import hashlib
+import json
 import sys
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 from fashion.core.errors import UserError
+from fashion.core.strict_yaml import parse_yaml
+from tools.git import file_at, git, yaml_at
+from tools.process import clean_env, start
 
-DVC_YAML = Path("dvc.yaml")
+DVC_YAML, DVC_LOCK = Path("dvc.yaml"), Path("dvc.lock")
+PACKAGES = "requirements.txt"
+
+
+def command(*arguments: str) -> list[str]:
+    """Return the words of a DVC command, run by the Python and the packages of this process."""
+    return [sys.executable, "-m", "dvc", *arguments]
+
+
+def dvc_env(**variables: str) -> dict[str, str]:
+    """Return the environment of DVC commands: clean, but with the user's choice of arithmetic.
+
+    The user's settings of Git and DVC stay, as remotes may need them.
+    """
+    from fashion.model.environment import VARIABLES  # slow, so only where it is needed
+
+    return clean_env(("GIT_", "DVC_", *VARIABLES), **variables)
 
 
 def dvc(*arguments: str, folder: Path = Path(), **variables: str) -> None:
-    """Run a DVC command in `folder`, its output on the terminal.
+    """Run a DVC command in `folder`, with its output on the terminal. Raises UserError if it fails.
 
-    `variables` are further environment variables. Raises UserError when it fails; DVC has then
-    already said why.
+    `variables` are further environment variables.
     """
-    if subprocess.run(
-        command(*arguments), cwd=folder, env=subprocess_env(**variables), check=False
-    ).returncode:
-        raise UserError(
-            f"`dvc {' '.join(arguments)}` failed in {folder.resolve()};"
-            " its last lines above say why"
-        )
+    if start(command(*arguments), folder, dvc_env(**variables)).wait():
+        place, words = folder.resolve(), " ".join(arguments)
+        raise UserError(f"`dvc {words}` failed in {place}; its last lines above say why")
 
 
 def status(stage: str | None = None) -> dict[str, list]:
-    """Return what `dvc status` finds in the workspace, by stage; nothing where all is up to date.
+    """Return what `dvc status` finds in the workspace, by stage; nothing if all is up to date.
 
-    Of one stage and those before it, or of all. Raises UserError where DVC can't tell.
-
-    DVC notes in .dvc/tmp/rwlock which process uses which file. One that was killed while it wrote
-    that leaves it cut off, and every later one would fail: so it is removed.
+    For one stage and its ancestors, or for all stages. Raises UserError if DVC can't tell.
     """
     from dvc.exceptions import DvcException  # slow, so only where it is needed
     from dvc.repo import Repo
@@ -40,7 +58,7 @@ def status(stage: str | None = None) -> dict[str, list]:
     try:
         with Repo() as repo:
             return repo.status(targets=stage, with_deps=True)
-    except RWLockFileCorruptedError:
+    except RWLockFileCorruptedError:  # cut off as a DVC process was killed; each later one fails
         Path(repo.tmp_dir, RWLOCK_FILE).unlink(missing_ok=True)
         return status(stage)
     except DvcException as error:
@@ -52,28 +70,151 @@ def status(stage: str | None = None) -> dict[str, list]:
         ) from None
 
 
-def use_cache(cache: Path, folder: Path) -> None:
-    """Have the repository in `folder`, a new clone, keep its files in the DVC cache at `cache`.
+def cache_folder() -> Path:
+    """Return the folder of DVC's cache, which may be outside of the project."""
+    from dvc.config import Config, ConfigError  # slow, so only where it is needed
 
-    By a link in the place of its own, as DVC writes no path into its settings that is not ASCII.
+    try:
+        cache = Config(str(Path(".dvc").resolve()))["cache"]
+    except ConfigError as error:
+        raise UserError(f"DVC's settings can't be read: {error}") from None
+    return Path(cache.get("dir", ".dvc/cache")).resolve()
+
+
+def cached_file(md5: str) -> Path:
+    """Return where DVC's cache has, or would have, the file or folder listing with an MD5."""
+    return cache_folder() / "files/md5" / md5[:2] / md5[2:]
+
+
+def share_cache(clone: Path) -> None:
+    """Give a clone this project's local settings of DVC, and its cache."""
+    from configobj import ConfigObj  # which, unlike `dvc cache dir`, writes paths in UTF-8
+
+    settings = ConfigObj(".dvc/config.local", encoding="utf-8")
+    settings.setdefault("cache", {})["dir"] = str(cache_folder())
+    settings.filename = str(clone / ".dvc/config.local")
+    settings.write()
+
+
+class _Output(BaseModel):
+    path: str
+    md5: str
+
+
+class _Stage(BaseModel):
+    cmd: str | list[str]
+    deps: list[dict] = []
+    params: dict[str, dict] = {}
+    outs: list[_Output] = []
+
+
+class _Lock(BaseModel):
+    stages: dict[str, _Stage]
+
+
+def read_lock(path: Path = DVC_LOCK) -> dict[str, dict[str, Any]]:
+    """Return the stages of the dvc.lock at `path`, by name. Raises UserError if it is none."""
+    try:
+        return parse_lock(path.read_bytes(), str(path))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file. `git checkout {path}` restores it") from None
+    except UserError as error:
+        raise UserError(
+            f"{error}. Run this again, as another DVC process may be writing it. If one was killed"
+            f" as it did, `git checkout {path}` restores the committed file"
+        ) from None
+
+
+def lock_at(revision: str) -> dict[str, dict[str, Any]]:
+    """Return the stages of a revision's dvc.lock. Raises UserError if it is none."""
+    return parse_lock(file_at(revision, DVC_LOCK), f"{DVC_LOCK} of {revision}")
+
+
+def parse_lock(text: bytes, source: str) -> dict[str, dict[str, Any]]:
+    """Return the stages in the text of a dvc.lock. Raises UserError naming `source`."""
+    lock = parse_yaml(text, source)
+    try:
+        _Lock.model_validate(lock)
+    except ValidationError:
+        raise UserError(f"{source}: not whole") from None
+    return lock["stages"]
+
+
+def output_hashes(stages: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Return the MD5 of every output of dvc.lock's stages, by path."""
+    return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+
+
+def model_artifacts(dvc_yaml: dict[str, Any]) -> list[str]:
+    """Return the paths of the artifacts of type model that the content of a dvc.yaml names."""
+    artifacts = dvc_yaml.get("artifacts", {}).values()
+    return [artifact["path"] for artifact in artifacts if artifact.get("type") == "model"]
+
+
+def pipeline_hashes(revision: str) -> dict[str, str]:
+    """Return SHA-256 of what a revision's scores depend on besides the seed, by kind.
+
+    The kinds are code, params and data, as dvc.lock has them for the stages that make or read the
+    model, and the pinned packages.
     """
-    from dvc.config import Config  # slow, so only where it is needed
+    models, lock = model_artifacts(yaml_at(revision, DVC_YAML)), lock_at(revision)
+    stages, made = [lock[name] for name in sorted(lock)], output_hashes(lock)
+    stages = [one for one in stages if any(path in models for path in _paths(one))]
+    deps = [dep for stage in stages for dep in stage.get("deps", []) if dep["path"] not in models]
+    params = [values for stage in stages for values in stage.get("params", {}).values()]
+    commands = [stage["cmd"] for stage in stages]
+    content = {
+        "code": [commands, [dep for dep in deps if dep["path"] not in made]],
+        "params": [{name: one[name] for name in one if name != "seed"} for one in params],
+        "data": [dep for dep in deps if dep["path"] in made],
+        "packages": file_at(revision, PACKAGES).decode(),
+    }
+    return {
+        kind: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+        for kind, value in content.items()
+    }
 
-    link = folder / ".dvc/cache"
-    if cache != link:
-        link.symlink_to(cache.resolve())
-    with Config(str(folder / ".dvc")).edit("local") as config:
-        config["cache"]["dir"] = os.path.relpath(link)
+
+def _paths(stage: dict[str, Any]) -> list[str]:
+    return [entry["path"] for kind in ("deps", "outs") for entry in stage.get(kind, [])]
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "dvc", *arguments]
+def experiment_ref(commit: str, name: str = "") -> str:
+    """Return the Git reference of an experiment of a commit; without a name, their prefix."""
+    return f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
 
 
-def subprocess_env(**variables: str) -> dict[str, str]:
-    """Return this process's environment, `python` being the one that runs it.
+def list_experiments(commit: str) -> dict[str, str]:
+    """Return the experiments that DVC keeps with a commit: revision by name."""
+    prefix = experiment_ref(commit)
+    lines = git("for-each-ref", "--format=%(objectname) %(refname)", prefix).splitlines()
+    pairs = (line.split(" ", 1) for line in lines)
+    return {name.removeprefix(prefix): revision for revision, name in pairs}
 
-    Stages start with that word.
+
+def commits_with_experiments() -> list[str]:
+    """Return the commits with experiments: HEAD and its ancestors first, then the newest."""
+    references = git("for-each-ref", "--sort=-creatordate", "--format=%(refname)", "refs/exps")
+    parts = (reference.split("/") for reference in references.splitlines())
+    # refs/exps/AB/CDEF.../NAME; DVC keeps others, as refs/exps/stash, for itself
+    commits = dict.fromkeys(part[2] + part[3] for part in parts if len(part) >= 5)
+    before = [commit for commit in git("rev-list", "HEAD").splitlines() if commit in commits]
+    return list(dict.fromkeys([*before, *commits]))
+
+
+def resolve_revision(revision: str) -> str:
+    """Return the commit that a branch, tag or hash, or else an experiment stands for.
+
+    Of several experiments, the first in `commits_with_experiments` counts. Raises UserError if
+    there is no such revision.
     """
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return os.environ | {"PATH": path} | variables
+    try:
+        return git("rev-parse", "--quiet", "--verify", f"{revision}^{{commit}}").strip()
+    except UserError:
+        for commit in commits_with_experiments():
+            if revision in (found := list_experiments(commit)):
+                return found[revision]
+    raise UserError(
+        f"there is no revision {revision} here."
+        " `git log` and `dvc exp list --all-commits` show what there is"
+    )

@@ -1,7 +1,9 @@
-"""Other values for params, by their dotted names: {"train.epochs": 3}."""
+"""Set params by their dotted names: {"train.epochs": 3}."""
 
 from collections.abc import MutableMapping
 from copy import deepcopy
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -13,47 +15,38 @@ from fashion.core.params import PARAMS, Params
 from fashion.core.strict_yaml import check_config
 
 
-def set_dotted(mapping: MutableMapping, name: str, value: Any) -> None:
-    """Set a value in nested mappings, in which `name` must be there. Raises KeyError otherwise."""
-    section, _, rest = name.partition(".")
-    if section not in mapping or (rest and not isinstance(mapping[section], MutableMapping)):
-        raise KeyError(name)
-    if rest:
-        set_dotted(mapping[section], rest, value)
-    else:
-        mapping[section] = value
+def set_dotted(mapping: MutableMapping, name: str, value: Any, source: str = "") -> None:
+    """Set an existing value in nested mappings. Raises UserError, with `source`, if it is none."""
+    *sections, last = name.split(".")
+    try:
+        section = reduce(getitem, sections, mapping)
+        section[last]
+        section[last] = value
+    except (LookupError, TypeError):
+        raise UserError(
+            f"{source}: {name} is not a known param. Check its spelling;"
+            " fashion/core/params.py lists all"
+        ) from None
 
 
 def with_overrides(raw_params: dict, overrides: dict[str, Any], source: str) -> dict:
-    """Return the content of a params file with other values for some params, checked.
+    """Return a copy of the content of a params file with other values for some params.
 
-    `source` names in errors where the values come from.
+    Raises UserError naming `source`, where the values come from, if one is not allowed.
     """
     changed = deepcopy(raw_params)
     for name, value in overrides.items():
-        try:
-            set_dotted(changed, name, value)
-        except KeyError:
-            raise UserError(
-                f"{source}: {name} is not a known param. Check its spelling;"
-                " fashion/core/params.py lists all"
-            ) from None
+        set_dotted(changed, name, value, source)
     check_config(changed, source, Params)
     return changed
 
 
 def write_params(overrides: dict[str, Any], path: Path = PARAMS) -> None:
-    """Set params in a params file and leave the rest of it as it is, comments and all.
-
-    Raises UserError naming a param that the file does not have.
-    """
+    """Set params in a params file and keep the rest of it, comments included."""
     yaml = YAML()
     yaml.width = 1000
     content = yaml.load(path)
     for name, value in overrides.items():
-        try:
-            set_dotted(content, name, value)
-        except KeyError:
-            raise UserError(f"{path.name} has no param {name}") from None
+        set_dotted(content, name, value, path.name)
     with atomic_write(path) as tmp_path:
         yaml.dump(content, tmp_path)

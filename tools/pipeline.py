@@ -22,8 +22,7 @@ import pandas as pd
 from fashion.core.errors import UserError
 from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import read_yaml
-from tools.dvc import DVC_YAML
-from tools.dvc_lock import model_artifacts
+from tools.dvc import DVC_YAML, model_artifacts
 from tools.git import git, temporary_clone
 from tools.overrides import write_params
 from tools.process import run

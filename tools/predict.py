@@ -1,233 +1,175 @@
-"""Name the garment in pictures, or in a test image: `make predict ARGS="shirt.jpg"`.
+"""Classify pictures, or test images: `make predict ARGS="shirt.jpg"`.
 
-It uses the model in the workspace, or with `--rev` that of a commit or experiment, and starts no
-stage. Photographs are not what the model knows: each is made grey, small and light on dark first,
-and it says what was done.
+The model is the one in the workspace or, with `--rev`, that of a commit or experiment; no stage
+runs. A photograph is made grey, small and light on dark first, and the output says what was done.
 """
 
 import argparse
-import io
 import json
 import sys
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import chain, islice
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
-from rich.bar import Bar
-from rich.console import Console
-from rich.table import Table
 
 from fashion.core.dataset import DATASET, Dataset, read_dataset
-from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.errors import FileError, UserError, exit_on_user_error
 from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import check_config
 from fashion.preprocessing import preprocess_image, read_picture
-from tools.experiments.config import EXPERIMENTS
-from tools.git import is_experiment, resolve_revision, yaml_at
+from tools.arguments import positive_int
+from tools.dvc import cached_file, lock_at, output_hashes, resolve_revision
+from tools.git import yaml_at
 
-MODEL = Path("models/model.keras")
-TEST_IMAGES, TEST_LABELS = (
-    Path("data/prepared/test_images.npy"),
-    Path("data/prepared/test_labels.npy"),
-)
-CHUNK_SIZE = 1000  # pictures in memory at a time
-MAX_PLOTTED = 24  # pictures in the file of --plot
-MAX_STDIN_BYTES = 200_000_000  # bytes read from standard input
+MODEL, PREPARED = Path("models/model.keras"), Path("data/prepared")
+MAX_PLOTTED = 24  # images in the file of --plot
+BAR = 30  # columns of a bar for 100 %
 
 
 @dataclass
-class InputImage:
-    """A picture as the network sees it, uint8 (height, width), and what is known of it."""
+class Prediction:
+    """What is known of an image, and the likeliest classes with their probabilities."""
 
-    name: str
-    pixels: np.ndarray
-    steps: list[str]
+    image: str
+    steps: list[str] = field(default_factory=list)  # of the preprocessing
     actual: str | None = None
+    predictions: dict[str, float] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
         notes = [*self.steps, *([f"is {self.actual}"] if self.actual else [])]
-        return f"{self.name} ({', '.join(notes)})" if notes else self.name
+        return f"{self.image} ({', '.join(notes)})" if notes else self.image
+
+    def __str__(self) -> str:
+        lines = [
+            f"  {name:12} {'█' * round(BAR * share):{BAR}} {share:6.1%}"
+            for name, share in self.predictions.items()
+        ]
+        return "\n".join([self.title, *lines])
 
 
 def main() -> int:
     arguments = parse_arguments()
-    dataset = dataset_of(arguments.rev) if arguments.rev else read_dataset()
-    # looked at first, as TensorFlow takes seconds to start
-    if not arguments.rev and not MODEL.exists():
-        raise UserError(f"{MODEL}: not here yet. `make` trains it")
-    tests = test_images(arguments.test, dataset.class_names) if arguments.test else []
-    model = load(arguments.rev)
-    class_names, shown, failed = dataset.class_names, [], []
-    if model.output_shape[-1] != len(class_names) or model.input_shape[1:] != tuple(
-        dataset.image_shape
-    ):
-        raise UserError(f"{MODEL} does not belong to {PARAMS}: `dvc repro` trains one that does")
-    from fashion.model.training import predict
-
-    pictures = read_all(arguments.images, dataset.image_shape, failed)
-    images = chain(pictures, tests)
-    while several := list(islice(images, CHUNK_SIZE)):
-        for image, probabilities in zip(
-            several, predict(model, np.stack([one.pixels for one in several])), strict=True
-        ):
-            best = {
-                class_names[i]: float(probabilities[i])
-                for i in np.argsort(-probabilities)[: arguments.top]
-            }
-            show_json(image, best) if arguments.json else show(image, best)
-            if len(shown) < MAX_PLOTTED:
-                shown.append((image.pixels, image.title, best))
-    if arguments.plot and shown:
-        from fashion.figures import save_figure, top_classes
-
-        save_figure(top_classes(shown), arguments.plot)
-    for message in failed:
+    commit = resolve_revision(arguments.rev) if arguments.rev else None
+    dataset = dataset_at(commit) if commit else read_dataset()
+    file = model_file(commit)  # before TensorFlow, which takes seconds to start
+    pictures, failures = read_pictures(arguments.images, dataset.image_shape)
+    images = pictures + [test_image(index, dataset.class_names) for index in arguments.test]
+    if images:
+        pixels = [one for one, _ in images]
+        for (_, prediction), row in zip(images, classify(file, pixels, dataset), strict=True):
+            likeliest = np.argsort(-row)[: arguments.top]
+            prediction.predictions = {dataset.class_names[i]: float(row[i]) for i in likeliest}
+            print(json.dumps(asdict(prediction)) if arguments.json else prediction)
+        if arguments.plot:
+            plot(arguments.plot, images[:MAX_PLOTTED])
+    for message in failures:
         print(f"predict: {message}", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if failures else 0
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="predict", description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "images", metavar="IMAGE", nargs="*", help="PNG or JPEG file; - for standard input"
-    )
-    parser.add_argument(
-        "--test",
-        metavar="INDEX",
-        type=int,
-        nargs="+",
-        default=[],
-        help="test images, counted from 0",
-    )
-    parser.add_argument("--top", metavar="N", type=int, default=3, help="how many classes to show")
-    parser.add_argument(
-        "--plot",
-        metavar="FILE",
-        type=Path,
-        help=f"draw the first {MAX_PLOTTED} pictures beside their chart, as PNG",
-    )
-    parser.add_argument("--json", action="store_true", help="a JSON object a line, for programs")
-    parser.add_argument(
-        "--rev", metavar="REV", help="model of this commit, branch, tag or experiment"
-    )
+    add = parser.add_argument
+    add("images", metavar="IMAGE", nargs="*", help="PNG or JPEG file")
+    add("--test", metavar="INDEX", type=int, nargs="+", default=[], help="test images, from 0 on")
+    add("--top", metavar="N", type=positive_int, default=3, help="how many classes to show")
+    plotted = f"draw the first {MAX_PLOTTED} images beside their chart, as PNG"
+    add("--plot", metavar="FILE", type=Path, help=plotted)
+    add("--json", action="store_true", help="a JSON object a line, for programs")
+    add("--rev", metavar="REV", help="model of this commit, branch, tag or experiment")
     arguments = parser.parse_args()
     if not arguments.images and not arguments.test:
         parser.error("name pictures, or a test image with --test INDEX")
-    if arguments.top < 1:
-        parser.error("--top must be at least 1")
     return arguments
 
 
-def dataset_of(revision: str) -> Dataset:
-    """Return what the data of a revision was."""
-    values = yaml_at(resolve_revision(revision), DATASET)
-    return check_config(values, f"{revision}:{DATASET}", Dataset)
+def dataset_at(commit: str) -> Dataset:
+    """Return the content of dataset.yaml at a commit."""
+    return check_config(yaml_at(commit, DATASET), f"{commit[:7]}:{DATASET}", Dataset)
 
 
-def load(revision: str | None):
-    """The model in the workspace or of a revision, whose file DVC has in its cache."""
-    content = model_of(revision) if revision else None  # first: TensorFlow takes seconds to start
-    from fashion.model.backend import make_deterministic
-    from fashion.model.networks import load_model
+def model_file(commit: str | None) -> Path:
+    """Return the model in the workspace, or that of a commit in DVC's cache.
 
-    make_deterministic(0)  # as evaluate does
-    if content is None:
-        return load_model(MODEL)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, MODEL.name)
-        file.write_bytes(content)
-        return load_model(file)
-
-
-def model_of(revision: str) -> bytes:
-    """Return the file of a revision's model. Raises UserError where DVC does not have it."""
-    from dvc.api import read
-    from dvc.exceptions import DvcException
-
-    try:
-        return read(str(MODEL), repo=".", rev=resolve_revision(revision), mode="rb")
-    except (DvcException, FileNotFoundError):
-        raise UserError(
-            f"the model of {revision} is not in DVC's cache. {how_to_get(revision)}"
-        ) from None
-
-
-def how_to_get(revision: str) -> str:
-    """Say how to get the model of a revision that is here, but whose model is not."""
-    commit = resolve_revision(revision)
-    again = f"`git checkout {commit[:7]} && dvc repro` makes"
-    if is_experiment(commit):
-        return f"`make experiments` makes those of {EXPERIMENTS} again, {again} any"
-    return f"`dvc fetch --all-commits` brings it from a remote, {again} it again"
-
-
-def read_all(
-    names: list[str], image_shape: tuple[int, int], failed: list[str]
-) -> Iterator[InputImage]:
-    """The pictures one by one.
-
-    What can't be read is left out, with a message for each added to `failed`.
+    Raises UserError if it is not there.
     """
+    if commit is None:
+        if not MODEL.exists():
+            raise UserError(f"{MODEL}: not here yet. `make` trains it")
+        return MODEL
+    digest = output_hashes(lock_at(commit)).get(str(MODEL), "none")
+    if not (path := cached_file(digest)).exists():
+        raise UserError(
+            f"the model of {commit[:7]} is not in DVC's cache."
+            f" `git checkout {commit[:7]} && dvc repro --pull` brings it, or makes it again"
+        )
+    return path
+
+
+def read_pictures(
+    names: list[str], image_shape: tuple[int, int]
+) -> tuple[list[tuple[np.ndarray, Prediction]], list[str]]:
+    """Return pictures as the network sees them, uint8 of `image_shape`, and what is known of them.
+
+    Also returns a message for each file that can't be read.
+    """
+    pictures, failures = [], []
     for name in names:
         try:
-            with standard_input() if name == "-" else Path(name).open("rb") as file:
-                yield InputImage(name, *preprocess_image(read_picture(file, name), image_shape))
+            with Path(name).open("rb") as file:
+                pixels, steps = preprocess_image(read_picture(file, name), image_shape)
+            pictures.append((pixels, Prediction(name, steps)))
         except OSError as error:
-            failed.append(f"{name}: {error.strerror or error}")
+            failures.append(f"{name}: {error.strerror or error}")
         except UserError as error:
-            failed.append(str(error))
+            failures.append(str(error))
+    return pictures, failures
 
 
-def standard_input() -> io.BytesIO:
-    return io.BytesIO(sys.stdin.buffer.read(MAX_STDIN_BYTES))
-
-
-def test_images(indices: list[int], class_names: list[str]) -> Iterator[InputImage]:
-    """Return test images one by one. Raises UserError at once where there is no such."""
+def test_image(index: int, class_names: list[str]) -> tuple[np.ndarray, Prediction]:
+    """Return an image of the prepared test split. Raises UserError if there is none."""
+    files = [PREPARED / f"test_{kind}.npy" for kind in ("images", "labels")]
     try:
-        images, labels = (
-            np.load(path, mmap_mode="r", allow_pickle=False) for path in (TEST_IMAGES, TEST_LABELS)
-        )
+        images, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in files)
     except (OSError, ValueError, EOFError):
         raise UserError(
-            f"{TEST_IMAGES.parent}: not here yet, or damaged. `dvc repro prepare` makes it"
+            f"{PREPARED}: not here yet, or corrupted. `dvc repro prepare` makes it"
         ) from None
-    for index in indices:
-        if not 0 <= index < len(labels):
+    if not 0 <= index < len(labels):
+        raise UserError(f"--test {index}: there are {len(labels):,} test images, counted from 0")
+    known = Prediction(f"test image {index}", actual=class_names[labels[index]])
+    return images[index], known
+
+
+def classify(file: Path, images: list[np.ndarray], dataset: Dataset) -> np.ndarray:
+    """Return the model's probabilities (images, classes), float32."""
+    from fashion.model.backend import make_deterministic
+    from fashion.model.networks import load_model
+    from fashion.model.training import predict
+
+    make_deterministic(0)  # as evaluate does
+    with TemporaryDirectory() as folder:
+        link = Path(folder, MODEL.name)  # Keras wants .keras at the end, which the cache's have not
+        link.symlink_to(file.resolve())
+        try:
+            model = load_model(link)
+        except FileError:
             raise UserError(
-                f"--test {index}: there are {len(labels):,} test images, counted from 0"
-            )
-    return (
-        InputImage(f"test image {index}", images[index], [], class_names[labels[index]])
-        for index in indices
-    )
+                f"{file}: not a whole Keras model. `dvc repro` makes it again"
+            ) from None
+    shapes = (model.input_shape[1:], model.output_shape[1:])
+    if shapes != (tuple(dataset.image_shape), (len(dataset.class_names),)):
+        raise UserError(f"{MODEL} does not belong to {PARAMS}: `dvc repro` trains one that does")
+    return predict(model, np.stack(images))
 
 
-def show(image: InputImage, best: dict[str, float]) -> None:
-    """A small bar chart; the widest bar that a terminal of 60 columns has room for is 100 %."""
-    chart = Table.grid(padding=(0, 1))
-    chart.add_column(min_width=14)
-    chart.add_column(width=30)
-    chart.add_column(justify="right")
-    for name, probability in best.items():
-        chart.add_row(f"  {name}", Bar(1, 0, probability), f"{probability:.1%}")
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(image.title)
-    console.print(chart)
+def plot(path: Path, images: list[tuple[np.ndarray, Prediction]]) -> None:
+    """Write a picture of images beside their charts."""
+    from fashion.figures import save_figure, top_classes
 
-
-def show_json(image: InputImage, best: dict[str, float]) -> None:
-    content = {"image": image.name, "steps": image.steps}
-    if image.actual:
-        content["actual"] = image.actual
-    predictions = [
-        {"class": name, "probability": round(probability, 6)} for name, probability in best.items()
-    ]
-    print(json.dumps(content | {"predictions": predictions}), flush=True)
+    save_figure(top_classes([(pixels, one.title, one.predictions) for pixels, one in images]), path)
 
 
 if __name__ == "__main__":

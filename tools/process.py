@@ -1,10 +1,12 @@
-"""Start child processes in an environment that nothing of the user's can change."""
+"""Start child processes: Git, DVC and stages, in an environment that changes no result."""
 
 import os
+import site
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fashion.core.errors import UserError
 
@@ -31,29 +33,42 @@ class CommandFailed(UserError):
         self.message, self.lines = message, list(lines)
 
 
-def clean_env() -> dict[str, str]:
-    """Return this process's environment without the user's settings; `python` is this Python."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(DROPPED)}
+def clean_env(keep: tuple[str, ...] = (), **variables: str) -> dict[str, str]:
+    """Return this process's environment without the user's settings; `python` is this Python.
+
+    Settings whose names begin with one of `keep` stay; with "GIT_", Git's configuration files do.
+    `variables` are added.
+    """
+    names = [name for name in os.environ if name.startswith(keep) or not name.startswith(DROPPED)]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return kept | NO_GIT_SETTINGS | {"PATH": path, "SHELL": "/bin/sh", "PYTHONNOUSERSITE": "1"}
+    no_user_site = "" if site.ENABLE_USER_SITE else "1"
+    own = {"PATH": path, "SHELL": "/bin/sh", "PYTHONNOUSERSITE": no_user_site}
+    git = {} if "GIT_" in keep else NO_GIT_SETTINGS
+    return {name: os.environ[name] for name in names} | git | own | variables
+
+
+def start(
+    words: Sequence[str], folder: Path = Path(), env: Mapping[str, str] | None = None, **pipes: Any
+) -> subprocess.Popen:
+    """Start a command in `folder`, without input and by default in a clean environment.
+
+    `pipes` are further arguments of subprocess.Popen. Raises UserError if it is not installed.
+    """
+    env = clean_env() if env is None else env
+    try:
+        return subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.DEVNULL, **pipes)
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename} is not installed") from None
 
 
 def run(words: Sequence[str], folder: Path, failure: str) -> None:
     """Run a command quietly in a clean environment.
 
-    Raises CommandFailed with the message `failure` where its exit status is not 0.
+    Raises CommandFailed with the message `failure` if its exit status is not 0.
     """
-    result = subprocess.run(
-        words,
-        cwd=folder,
-        env=clean_env(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    if result.returncode:
-        lines = result.stdout.decode(errors="replace").strip().splitlines()
+    process = start(words, folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    lines = process.communicate()[0].decode(errors="replace").strip().splitlines()
+    if process.returncode:
         # of a traceback, what it says at its end
-        told = [line for line in lines if not line.startswith(("Traceback (most", "  "))]
-        raise CommandFailed(failure, told[-LAST_LINES:])
+        shown = [line for line in lines if not line.startswith(("Traceback (most", "  "))]
+        raise CommandFailed(failure, shown[-LAST_LINES:])

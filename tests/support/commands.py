@@ -20,10 +20,7 @@ TIMEOUT = 180  # seconds; what is waited for comes much sooner
 
 @contextmanager
 def typed(folder: Path, *words: str, **variables: str) -> Iterator[None]:
-    """A block that runs as `python -m` with these words would in a folder, but in this process.
-
-    `variables` are further environment variables.
-    """
+    """Run a block as `python -m` with these words would run in a folder, but in this process."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with chdir(folder), pytest.MonkeyPatch.context() as patch:
@@ -37,10 +34,7 @@ def typed(folder: Path, *words: str, **variables: str) -> Iterator[None]:
 
 
 def call(main: Callable[[], None], folder: Path, *arguments: str, **variables: str) -> str:
-    """Call a command's `main`, typed with these arguments, for what is neither error nor usage.
-
-    Return what it printed; what other commands print that it runs is not part of that.
-    """
+    """Call a command's `main` with these arguments; return what it printed itself."""
     output = io.StringIO()
     with typed(folder, main.__module__, *arguments, **variables), redirect_stdout(output):
         main()

@@ -1,7 +1,4 @@
-"""A web server on loopback that misbehaves in the way that the address names.
-
-The address is http://127.0.0.1:PORT/KIND/FILE.
-"""
+"""A web server on loopback that misbehaves as an address says: http://127.0.0.1:PORT/KIND/FILE."""
 
 import http.server
 import threading
@@ -9,50 +6,38 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-# beside "good", the one that behaves
+# besides "good", the one that behaves
 KINDS = ["missing", "altered", "page", "cut", "loop", "endless", "drip", "stall"]
 
 
 @contextmanager
 def faulty_server(contents: dict[str, bytes]) -> Iterator[str]:
-    """Its address. `contents` are the files that it has, by name."""
+    """Yield its address. `contents` are the files that it has, by name."""
     stopped = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             _, kind, name = self.path.split("/")
-            content = contents[name]
+            body = contents[name]
+            bodies = {"good": body, "altered": bytes(len(body)), "page": b"<html>Sign in</html>"}
             with suppress(ConnectionError):
-                match kind:
-                    case "good":
-                        self.answer(content)
-                    case "altered":  # the right length, but other bytes
-                        self.answer(bytes(len(content)))
-                    case "page":
-                        self.answer(b"<html>Sign in</html>")
-                    case "cut":
-                        self.answer(content, until=len(content) // 2)
-                    case "loop":
-                        self.send_response(302)
-                        self.send_header("Location", self.path)
-                        self.end_headers()
-                    case "endless" | "drip" | "stall":
-                        self.go_on(kind, content)
-                    case _:
-                        self.send_error(404)
+                if kind in bodies or kind == "cut":
+                    self.respond(200, "Content-Length", len(bodies.get(kind, body)))
+                    self.wfile.write(bodies.get(kind, body[: len(body) // 2]))
+                elif kind == "loop":
+                    self.respond(302, "Location", self.path)
+                elif kind in ("endless", "drip", "stall"):
+                    self.respond(200, "Content-Type", "application/gzip")  # and no length
+                    while not stopped.is_set():
+                        self.wfile.write({"endless": body, "drip": b"x", "stall": b""}[kind])
+                        time.sleep(0 if kind == "endless" else 0.05)
+                else:
+                    self.send_error(404)
 
-        def answer(self, body: bytes, until: int | None = None) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
+        def respond(self, status: int, header: str, value: object) -> None:
+            self.send_response(status)
+            self.send_header(header, str(value))
             self.end_headers()
-            self.wfile.write(body[:until])
-
-        def go_on(self, kind: str, content: bytes) -> None:
-            self.send_response(200)
-            self.end_headers()  # without a length: the body ends when the connection does
-            while not stopped.is_set():
-                self.wfile.write({"endless": content, "drip": b"x", "stall": b""}[kind])
-                time.sleep(0 if kind == "endless" else 0.05)
 
         def log_message(self, *_):
             pass

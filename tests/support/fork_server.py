@@ -1,7 +1,7 @@
-"""A process that has imported what commands import, and forks for each that a test runs.
+"""A process that has imported other people's packages, and forks for each command of a test.
 
-So a command need not spend most of its time on starting. Only other people's packages are imported
-ahead: the project's own modules are those of the folder in which a command runs.
+So a command does not spend most of its time on imports. The project's own modules are those of the
+folder in which it runs.
 """
 
 import atexit
@@ -34,13 +34,10 @@ class ForkServer:
     def __init__(self):
         self.connection, theirs = socket.socketpair()
         with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdout=subprocess.DEVNULL,
-                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # forking wants a single thread
-            )
-
+            words = [sys.executable, __file__, str(theirs.fileno())]
+            env = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # forking wants a single thread
+            pipes = {"pass_fds": [theirs.fileno()], "stdout": subprocess.DEVNULL}
+            self.process = subprocess.Popen(words, env=env, **pipes)
         atexit.register(self.end)
 
     def end(self) -> None:

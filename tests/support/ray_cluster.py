@@ -1,4 +1,4 @@
-"""A real Ray cluster of several nodes on this machine, for tests and for bench/scaling.py.
+"""A real Ray cluster of several nodes on this machine, for tests and for bench/fault_injection.py.
 
 Each node has one CPU and a home folder of its own, and so a cache of its own.
 """

@@ -1,7 +1,4 @@
-"""A small copy of this project on drawn garments, used by commands, as a person would.
-
-It is for tests and for bench/fault_injection.py.
-"""
+"""Small copies of this project, used by commands as a person would."""
 
 import hashlib
 import json
@@ -9,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -21,7 +17,6 @@ from fashion.model.environment import describe_environment, native_arithmetic
 from tests.support.fork_server import fork_server, starts_alike
 from tools.dataset import describe_dataset, write_dataset
 from tools.demo import NAME
-from tools.dvc import subprocess_env
 from tools.experiments.config import EXPERIMENTS, Experiments
 from tools.gate.config import GATE, Gate
 from tools.overrides import set_dotted
@@ -34,7 +29,8 @@ IDENTITY = {
     for part, value in (("NAME", "Test"), ("EMAIL", "test@example.com"))
 }
 
-# of the machine, and of a `make test ARGS=...` that runs these tests
+SMALL = ("prepare.validation_size=200", "train.epochs=2", "train.batch_size=32")
+# variables of the machine, and of a `make test ARGS=...` that runs these tests
 NOT_OURS = ("FASHION_MNIST_DIR", "CI", "GITHUB_BASE_REF", "GITHUB_EVENT_NAME", "MAKEFLAGS", "ARGS")
 NOT_OURS += ("CI_COMMIT_BEFORE_SHA", "CI_MERGE_REQUEST_DIFF_BASE_SHA")
 
@@ -59,33 +55,34 @@ class Repository:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def run(self, *words: str, status: int | None = 0, **variables: str) -> str:
+    def run(
+        self, *words: str, status: int | None = 0, traceback: bool = False, **variables: str
+    ) -> str:
         """Run a command; return what it printed, standard error included.
 
-        `status` is what it must exit with.
+        `status` is what it must exit with. Only with `traceback` may it print one. `python -m` is
+        forked, so that it starts sooner.
         """
-        result = subprocess.run(
-            words,
-            cwd=self.folder,
-            env=self.env(**variables),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        return expect(status, result.returncode, result.stdout, words)
+        env = self.env(**variables)
+        if words[:2] == (sys.executable, "-m") and starts_alike(env):
+            found, output = fork_server().run(list(words[2:]), self.folder, env)
+        else:
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+            result = subprocess.run(words, cwd=self.folder, env=env, check=False, **pipes)
+            found, output = result.returncode, result.stdout
+        assert status in (None, found), f"{' '.join(words)} exited with {found}:\n{output}"
+        assert traceback or "Traceback" not in output, f"{' '.join(words)}:\n{output}"
+        return output
+
+    def python(self, *words: str, **keywords) -> str:
+        """Run `python -m` with a module and its arguments."""
+        return self.run(sys.executable, "-m", *words, **keywords)
 
     def env(self, **variables: str) -> dict[str, str]:
-        env = subprocess_env(**IDENTITY) | dict.fromkeys(NOT_OURS, "") | variables
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        env = os.environ | IDENTITY | dict.fromkeys(NOT_OURS, "") | {"PATH": path} | variables
         env.pop("TF_CPP_MIN_LOG_LEVEL", None)  # which fashion/model/backend.py may have set here
         return env
-
-    def python(self, *words: str, status: int | None = 0, **variables: str) -> str:
-        """Run `python -m` with a module and its arguments, as `run` does, but it starts sooner."""
-        env = self.env(**variables)
-        if not starts_alike(env):
-            return self.run(sys.executable, "-m", *words, status=status, **variables)
-        return expect(status, *fork_server().run(list(words), self.folder, env), words)
 
     def make(self, *arguments: str, status: int | None = 0) -> str:
         """Run `make` with the environment that runs the tests."""
@@ -109,6 +106,22 @@ class Repository:
     def commit(self, message: str = "change") -> None:
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "--message", message)
+
+    def experiments(self) -> dict[str, str]:
+        """Return the experiments that DVC keeps, with whatever commit: revision by name."""
+        fields = "--format=%(objectname) %(refname:lstrip=4)"
+        lines = self.run("git", "for-each-ref", fields, "refs/exps/*/*/*").splitlines()
+        return {name: revision for revision, name in map(str.split, lines)}
+
+    def output_md5(self, path: str) -> str:
+        """Return the MD5 that dvc.lock has for an output."""
+        stages = read_yaml(self.folder / "dvc.lock")["stages"].values()
+        return next(out["md5"] for one in stages for out in one["outs"] if out["path"] == path)
+
+    def cached(self, path: str) -> Path:
+        """Return the file in DVC's cache that dvc.lock names for an output."""
+        md5 = self.output_md5(path)
+        return self.folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
 
     def copy(self, folder: Path) -> "Repository":
         shutil.copytree(self.folder, folder, symlinks=True)
@@ -149,41 +162,23 @@ class Repository:
         path.write_text(text.replace("SECONDS = 0.0", f"SECONDS = {seconds}"))
 
     def results(self) -> dict[str, bytes]:
-        """Return every file that the pipeline's outputs consist of, by path.
-
-        And dvc.lock where there is one.
-        """
-        folders = ("data", "models", "metrics", "plots")
-        files = [
-            path
-            for folder in folders
-            for path in (self.folder / folder).rglob("*")
-            if path.is_file()
-        ]
-        files += [path for path in (self.folder / "dvc.lock",) if path.exists()]
-        return {str(path.relative_to(self.folder)): path.read_bytes() for path in files}
+        """Return every file that the pipeline's outputs consist of, and dvc.lock, by path."""
+        folders = [self.folder / name for name in ("data", "models", "metrics", "plots")]
+        files = [self.folder / "dvc.lock", *(path for one in folders for path in one.rglob("*"))]
+        return {
+            str(one.relative_to(self.folder)): one.read_bytes() for one in files if one.is_file()
+        }
 
 
-def expect(status: int | None, found: int, output: str, words: Sequence[str]) -> str:
-    """Return a command's output, where it has exited with `status`, or that is None."""
-    assert status in (None, found), f"{' '.join(words)} exited with {found}:\n{output}"
-    return output
+def small_project(folder: Path, data: Path) -> Repository:
+    """Set up the project as it is in the workspace, without results, and commit it.
 
-
-def small_project(folder: Path, drawings: Path) -> Repository:
-    """Set up the project as it is in the working copy, without results, and commit it.
-
-    It has small params for the drawn data.
+    It has small params for the four files of synthetic data in `data`.
     """
     repository = copy_project(folder)
     class_names = read_dataset(PROJECT / DATASET).class_names
-    write_dataset(describe_dataset(drawings, NAME, class_names), folder / DATASET)
-    repository.set(
-        "prepare.validation_size=200",
-        "model.hidden_units=[32, 16]",
-        "train.epochs=2",
-        "train.batch_size=32",
-    )
+    write_dataset(describe_dataset(data, NAME, class_names), folder / DATASET)
+    repository.set(*SMALL, "model.hidden_units=[32, 16]")
     repository.commit("The project")
     return repository
 
@@ -194,18 +189,12 @@ def toy_project(folder: Path) -> Repository:
     Those write the same kinds of files, in a tenth of a second each and without TensorFlow: what
     the tools need of a pipeline is what DVC tracks.
     """
-    repository = copy_project(folder, leave_out=("tests/", "bench/", "docs/", "requirements-"))
+    repository = copy_project(folder, leave_out=("tests/", "bench/", "docs/", "requirements/"))
     for stage in (folder / "stages").glob("*.py"):
         stage.unlink()
     shutil.copy(TOY / "dvc.yaml", folder)
     copy_toy_stages(folder, "prepare", "train", "evaluate", "plot")
-    repository.set(
-        "name=toy squares",
-        "image_shape=[2, 2]",
-        "prepare.validation_size=200",
-        "train.epochs=2",
-        "train.batch_size=32",
-    )
+    repository.set(*SMALL, "name=toy squares", "image_shape=[2, 2]")
     repository.commit("The toy pipeline")
     return repository
 
@@ -219,10 +208,7 @@ def copy_toy_stages(folder: Path, *stages: str) -> None:
 
 
 def copy_project(folder: Path, leave_out: tuple[str, ...] = ()) -> Repository:
-    """Copy the working copy without its results into a new Git repository.
-
-    `leave_out` is how the paths of other files begin that are not needed.
-    """
+    """Copy the workspace, without results and paths that begin so, into a new Git repository."""
     results = ("metrics/", "plots/", "dvc.lock")
     repository = Repository(folder)
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]

@@ -20,25 +20,17 @@ def clone(committed, tmp_path) -> Repository:
 
 @pytest.fixture
 def call(capfd) -> Callable[..., str]:
-    """Run a command here as Repository.python does in a process of its own.
-
-    Unlike `call` of tests/support/commands.py it returns all that was printed, also by commands
-    that it runs, and expects an exit status.
-    """
+    """Run a command in this process, as Repository.python does in one of its own."""
 
     def run(repository, module, *arguments: str, status: int = 0, **variables: str) -> str:
         capfd.readouterr()  # of whatever ran before
-        words = [module.__name__, *arguments]
-        with (
-            typed(repository.folder, *words, **variables),
-            pytest.raises(SystemExit) as end,
-            exit_on_user_error(module.__name__.rpartition(".")[2]),
-        ):
+        words, command = [module.__name__, *arguments], module.__name__.rpartition(".")[2]
+        typing = typed(repository.folder, *words, **variables)
+        with typing, pytest.raises(SystemExit) as end, exit_on_user_error(command):
             sys.exit(module.main())
-        output, code = "".join(capfd.readouterr()), end.value.code
-        if isinstance(code, str):  # a message: Python shows it, and exits with 1
-            output, code = f"{output}{code}\n", 1
-        assert (code or 0) == status, f"{module.__name__} exited with {code}:\n{output}"
+        output = "".join(capfd.readouterr())
+        assert (end.value.code or 0) == status, f"{command} exited with {end.value.code}:\n{output}"
+        assert "Traceback" not in output
         return output
 
     return run
