@@ -1,13 +1,13 @@
 """On a real Ray cluster of several nodes on this machine."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -23,7 +23,7 @@ from tools.experiments.ray import RayBackend
 from tools.experiments.ray_node import SUPERVISE, remove_stale_folders, run_on_node
 
 if not os.environ.get("CI"):  # which must have it
-    pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements/ray.txt")
 
 on_cluster = pytest.mark.xdist_group("cluster")  # so that it is started once
 GROUP = "experiments={a: {seed: 1}, b: {seed: 2}, c: {seed: 3}}"
@@ -49,45 +49,18 @@ def team(toy, tmp_path) -> Repository:
     return toy
 
 
-@pytest.fixture(scope="module")
-def published(built_toy, tmp_path_factory) -> Repository:
-    """The same for tests in which nothing runs on a cluster."""
-    folder = tmp_path_factory.mktemp("published")
-    toy = Repository(built_toy).copy(folder / "project")
-    publish(toy, folder)
-    return toy
-
-
-@pytest.fixture(scope="module")
-def local_trials(built_toy, tmp_path_factory) -> dict[str, str]:
-    """What the three experiments come to on this machine, with slow training."""
-    toy = Repository(built_toy).copy(tmp_path_factory.mktemp("local") / "project")
-    toy.slow_training(SLOW)
-    toy.set(GROUP, "ray={cpus: 1, gpus: 0}")
-    toy.commit("Slow")
-    call(main, toy.folder)
-    return experiments(toy)
-
-
 def push(team: Repository, message: str) -> None:
     team.commit(message)
     team.run("git", "push", "--quiet", "origin", "main")
 
 
 def experiments(repository: Repository) -> dict[str, str]:
-    """What Git keeps of each, but for the record of the environment and the DVC remote."""
-    lines = repository.run(
-        "git", "for-each-ref", "--format=%(objectname) %(refname:lstrip=4)", "refs/exps"
-    ).splitlines()
+    """What Git keeps of each, but for the record of the environment."""
+    files = ("ls-tree", "-r", "--full-tree")
     trees = {
-        name: repository.run("git", "ls-tree", "-r", revision)
-        for revision, name in map(str.split, lines)
+        name: repository.run("git", *files, at) for name, at in repository.experiments().items()
     }
-    ignored = ("metrics/environment.json", ".dvc/config")
-    return {
-        name: "\n".join(line for line in tree.splitlines() if not line.endswith(ignored))
-        for name, tree in trees.items()
-    }
+    return {name: re.sub(r".*metrics/environment.json\n", "", trees[name]) for name in trees}
 
 
 def has_worked(home: Path, team: Repository) -> bool:
@@ -108,12 +81,13 @@ def trainings(homes: list[Path]) -> list[psutil.Process]:
 
 @on_cluster
 def test_trials_land_on_all_nodes_and_one_killed_in_the_middle_costs_only_time(
-    team, tmp_path, cluster, local_trials
+    team, tmp_path, cluster
 ):
     address, homes = cluster
     team.slow_training(SLOW)
     push(team, "Slow")
-    third = tmp_path / "third"
+    here, third = team.copy(tmp_path / "here"), tmp_path / "third"
+    call(main, here.folder)
     with (
         ray_node(third, f"--address={address}") as node,
         begin(team, "tools.experiments", "--ray", address) as command,
@@ -122,7 +96,7 @@ def test_trials_land_on_all_nodes_and_one_killed_in_the_middle_costs_only_time(
         end(node)
         assert command.wait() == 0, command.output
     assert "a: epoch 2/2" in command.output
-    assert experiments(team) == local_trials
+    assert experiments(team) == experiments(here)
     for name in "abc":
         team.dvc("exp", "apply", "--quiet", name)  # with its model, which has come along
         assert team.dvc("status").strip() == "Data and pipelines are up to date."
@@ -142,32 +116,27 @@ def test_a_sweep_gives_the_trials_of_a_local_one(team, tmp_path, cluster):
     assert "native arithmetic" in team.read("metrics/sweeps.csv").decode()
     assert set(experiments(team)) == {"sweep-small-000", "sweep-small-001"}
     assert experiments(team) == experiments(here)
-    assert team.read("metrics/sweep-small.csv") == here.read("metrics/sweep-small.csv")
+    assert team.read("metrics/sweeps/small.csv") == here.read("metrics/sweeps/small.csv")
 
 
 @on_cluster
-def test_resources_that_no_node_has_are_told(team, cluster):
-    address, _ = cluster
-    team.set("ray={cpus: 2, gpus: 1}")
-    push(team, "More")
-    output = team.python("tools.experiments", "--ray", address, status=1)
-    assert "no node of the cluster has the 2 CPUs and 1 GPUs" in output
-    nodes = output.partition("The nodes have: ")[2].strip().split("; ")
-    assert sorted(nodes) == ["1 CPUs, 0 GPUs", "1 CPUs, 1 GPUs"]
-    assert "Traceback" not in output and experiments(team) == {}
-
-
-@on_cluster
-def test_the_scarcest_resource_says_how_many_run_at_a_time(published, cluster):
+def test_the_scarcest_resource_says_how_many_run_at_a_time_and_too_much_is_refused(team, cluster):
     address, _ = cluster
     ask = f"""
 from tools.experiments.ray import RayBackend, Resources
 for cpus, gpus in ((1, 0), (0.5, 0), (1, 1), (1, 0.5)):
     with RayBackend("{address}", Resources(cpus=cpus, gpus=gpus)) as backend:
-        print(backend.capacity, end=" ")
+        print("room for", backend.capacity)
 """
-    output = published.run(sys.executable, "-c", ask)
-    assert output.split() == ["2", "4", "1", "2"]  # of 2 CPUs and 1 GPU
+    rooms = [line for line in team.run(sys.executable, "-c", ask).splitlines() if "room" in line]
+    assert rooms == [f"room for {n}" for n in (2, 4, 1, 1)]
+    team.set("ray={cpus: 2, gpus: 1}")
+    push(team, "More")
+    output = team.python("tools.experiments", "--ray", address, status=1)
+    assert "no node of the cluster has the 2 CPUs and 1 GPUs" in output
+    nodes = output.partition("The nodes have: ")[2].strip().split("; ")
+    assert sorted(nodes) == ["1 CPUs and 0 GPUs", "1 CPUs and 1 GPUs"]
+    assert experiments(team) == {}
 
 
 def test_all_that_a_task_has_started_ends_with_it():
@@ -190,28 +159,31 @@ def test_what_killed_tasks_left_is_removed(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trial", f"trial-{os.getpid()}-x"]
 
 
-@pytest.mark.parametrize(("refusals", "status"), [(2, 0), (3, 1)])
-def test_a_push_that_another_one_crosses_is_tried_again(tmp_path, monkeypatch, refusals, status):
+@pytest.mark.parametrize(
+    ("refusals", "status", "retrain"), [(2, 0, []), (3, 1, ["--force", "--downstream", "train"])]
+)
+def test_a_refused_push_is_tried_again(tmp_path, monkeypatch, refusals, status, retrain):
     """With a DVC whose first pushes end as where Git finds another value than it has just read."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda _: None))
     pushes = tmp_path / "pushes"
     project = Repository(tmp_path / "project")
     (project.folder / ".dvc").mkdir(parents=True)
     (project.folder / ".dvc/config").touch()
     (project.folder / "dvc.py").write_text(f"""import sys
+print(*sys.argv[1:])
 if "push" in sys.argv:
     with open({str(pushes)!r}, "a+") as file:
-        print(*sys.argv[1:], file=file)
+        print(file=file)
         file.seek(0)
         sys.exit(len(file.readlines()) <= {refusals})
 """)
     project.run("git", "init", "--quiet")
     project.commit("With a DVC of its own")
-    log_buffer = SimpleNamespace(add=SimpleNamespace(remote=lambda *_: None))
-    arguments = ["a", str(project.folder), "HEAD", ["--name", "a"], {}, log_buffer]
-    assert run_on_node(*arguments) == status
-    assert pushes.read_text() == 3 * "exp push --force origin a\n"
+    arguments = ["--name", "a", *retrain]
+    *lines, last = run_on_node("a", str(project.folder), "HEAD", arguments, {})
+    run = f"exp run --pull {' '.join(arguments)}\n"
+    before = ["pull --quiet prepare\n"] if retrain else []
+    assert lines == [*before, run, *3 * ["exp push --force origin a\n"]] and last == status
 
 
 @on_cluster
@@ -245,40 +217,16 @@ def test_ending_the_head_ends_the_tasks(team, cluster, number):
         assert not trainings(homes)
 
 
-def test_a_wrong_address_is_told_before_anything_starts(published):
+def test_uncommitted_changes_and_a_wrong_address_are_refused_before_anything_starts(team):
     port = free_port()
-    output = published.python("tools.experiments", "--ray", f"127.0.0.1:{port}", status=1)
-    assert (
-        output.startswith(f"experiments: no Ray cluster answers at 127.0.0.1:{port}")
-        and "ray start --head" in output
-        and "Traceback" not in output
-    )
-    assert "no Ray cluster answers at nonsense" in refusal(
-        main, published.folder, "--ray", "nonsense"
-    )
+    for address in (f"127.0.0.1:{port}", "nonsense"):
+        message = refusal(main, team.folder, "--ray", address)
+        assert f"no Ray cluster answers at {address}" in message and "ray start --head" in message
+    team.set("seed=7")  # tests/test_remedies.py has what else nodes could not reach
+    assert "uncommitted changes" in refusal(main, team.folder, "--ray", f"127.0.0.1:{port}")
 
 
 def test_that_ray_is_not_installed_is_told_before_anything_starts(monkeypatch):
     monkeypatch.setattr("tools.experiments.ray.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"Ray is not installed.*requirements-ray\.txt"):
+    with pytest.raises(UserError, match=r"Ray is not installed.*requirements/ray\.txt"):
         RayBackend("127.0.0.1:6379", Resources(cpus=1, gpus=0))
-
-
-@pytest.mark.parametrize(
-    ("commands", "message"),
-    [
-        (["git remote remove origin"], "there is no Git remote origin"),
-        (["git commit --quiet --allow-empty -m new"], "does not have commit"),
-        (["touch stages/new.py", "git add stages/new.py"], "changes that are not committed"),
-        ([f"{sys.executable} -m dvc config --unset core.remote", "git commit --quiet -am x",
-          "git push --quiet origin HEAD:refs/heads/without"],
-         ".dvc/config names no default DVC remote"),
-    ],
-)  # fmt: skip
-def test_what_nodes_could_not_reach_is_told_before_anything_starts(
-    published, tmp_path, commands, message
-):
-    repository = published.copy(tmp_path / "project")
-    for command in commands:
-        repository.run(*command.split())
-    assert message in refusal(main, repository.folder, "--ray", "127.0.0.1:1")

@@ -1,18 +1,18 @@
-import optuna
 import pytest
 from optuna.trial import TrialState
 
+from fashion.core.errors import UserError
 from tools.experiments.config import Sweep
-from tools.experiments.study import (
-    EXPERIMENT,
-    ask,
-    list_trials,
-    open_study,
-    requeue_interrupted,
-    trial_params,
-)
+from tools.experiments.study import STUDIES, SweepStudy, trial_params
 
 TRIALS = 16  # beyond the 10 that TPE draws at random
+
+pytestmark = pytest.mark.usefixtures("in_a_folder")
+
+
+@pytest.fixture
+def in_a_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 def make_sweep(**settings) -> Sweep:
@@ -22,73 +22,69 @@ def make_sweep(**settings) -> Sweep:
     return Sweep(**values | {"space": space} | settings)
 
 
-def value(params: dict) -> float:
-    return params["x"] + params["n"] + (params["kind"] == "a")
+def opened(name: str, sweep: Sweep, **conditions) -> SweepStudy:
+    """The study as another process would open it."""
+    return SweepStudy(name, sweep, 2, conditions)
 
 
-def go_on(study: optuna.Study, sweep: Sweep, trials: int) -> None:
+def go_on(study: SweepStudy, trials: int) -> None:
     """Have so many more trials proposed, at most, and end each."""
     for _ in range(trials):
-        if trial := ask(study, "s", sweep):
-            study.tell(trial, value(trial.params))
+        if trial := study.ask():
+            value = trial.params["x"] + trial.params["n"] + (trial.params["kind"] == "a")
+            study.report(trial, 1, value)
+            study.end(trial, TrialState.COMPLETE, value)
 
 
-@pytest.fixture
-def in_a_folder(tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def outcomes(study: SweepStudy) -> list[tuple]:
+    return [(t.state, t.params, t.value, t.intermediate_values) for t in study.trials]
 
 
-@pytest.mark.usefixtures("in_a_folder")
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_stopped_at_any_trial_it_proposes_the_same(sampler):
     sweep = make_sweep(sampler=sampler)
-    undisturbed = open_study("undisturbed", sweep, 2, {})
-    go_on(undisturbed, sweep, TRIALS)
-    study = open_study("s", sweep, 2, {})
+    undisturbed = opened("undisturbed", sweep)
+    go_on(undisturbed, TRIALS)
+    study = opened("s", sweep)
     for ended in (0, 3, 8, 2):
-        go_on(study, sweep, ended)
-        interrupted = ask(study, "s", sweep)
-        study = open_study("s", sweep, 2, {})
-        requeue_interrupted(study)
-        requeue_interrupted(study)  # stopped again before any was proposed
-        assert ask(study, "s", sweep).params == interrupted.params
-        study = open_study("s", sweep, 2, {})
-        requeue_interrupted(study)
-    go_on(study, sweep, TRIALS)
-    assert ask(study, "s", sweep) is None
-    expected = [trial.params for trial in undisturbed.get_trials()]
-    found = list_trials(study)
-    assert list(found) == [f"sweep-s-{i:03d}" for i in range(TRIALS)]
-    assert [trial.params for trial in found.values()] == expected
-    assert {trial.state for trial in found.values()} == {TrialState.COMPLETE}
+        go_on(study, ended)
+        interrupted = study.ask()
+        study.report(interrupted, 1, 0.5)  # an epoch that counts no more
+        study = opened("s", sweep)
+        assert not study.is_complete
+        assert study.ask().params == interrupted.params
+        study = opened("s", sweep)
+    go_on(study, TRIALS)
+    assert study.ask() is None and study.is_complete
+    assert outcomes(study) == outcomes(undisturbed) == outcomes(opened("s", sweep))
+    names = [study.experiment(trial) for trial in study.trials]
+    assert names == [f"sweep-s-{i:03d}" for i in range(TRIALS)]
 
 
-@pytest.mark.usefixtures("in_a_folder")
-@pytest.mark.parametrize("proposed_before", [False, True])
-def test_one_stopped_between_two_params_is_proposed_whole(proposed_before):
-    sweep = make_sweep()
-    undisturbed = ask(open_study("undisturbed", sweep, 2, {}), "s", sweep)
-    study = open_study("s", sweep, 2, {})
-    if proposed_before:
-        ask(study, "s", sweep)
-        requeue_interrupted(study)
-    study.sampler = optuna.samplers.RandomSampler(seed=9)
-    study.ask().suggest_float("x", 0.001, 1.0, log=True)  # and here the process ends
-    requeue_interrupted(study)
-    trial = ask(study, "s", sweep)
-    assert trial.params == undisturbed.params
-    assert trial.user_attrs == {EXPERIMENT: "sweep-s-000"}
+def test_a_proposal_that_was_not_written_whole_is_made_again():
+    study = opened("s", make_sweep())
+    go_on(study, 3)
+    written = (STUDIES / "s.json").read_bytes()
+    lost = study.ask()
+    (STUDIES / "s.json").write_bytes(written)  # as if the process had been killed before
+    again = opened("s", make_sweep()).ask()
+    assert (again.number, again.params) == (lost.number, lost.params)
 
 
-@pytest.mark.usefixtures("in_a_folder")
-def test_several_that_were_under_way_come_first_and_in_their_order():
-    sweep = make_sweep()
-    study = open_study("s", sweep, 2, {})
-    before = [ask(study, "s", sweep) for _ in range(3)]
-    study.tell(before[1], 1.0)
-    requeue_interrupted(study)
-    names = [ask(study, "s", sweep).user_attrs[EXPERIMENT] for _ in range(3)]
-    assert names == ["sweep-s-000", "sweep-s-002", "sweep-s-003"]
+def test_several_that_were_running_come_first_and_in_their_order():
+    study = opened("s", make_sweep())
+    before = [study.ask() for _ in range(3)]
+    study.end(before[1], TrialState.FAIL)
+    study = opened("s", make_sweep())
+    again = [study.ask() for _ in range(3)]
+    assert [trial.number for trial in again] == [0, 2, 3]
+    assert [trial.params for trial in again[:2]] == [before[0].params, before[2].params]
+
+
+def test_trials_begun_under_other_conditions_are_refused():
+    go_on(opened("s", make_sweep(), code="old", params=1), 1)
+    with pytest.raises(UserError, match="begun with other code, and"):
+        opened("s", make_sweep(), code="new", params=1)
 
 
 def test_fractions_have_four_digits_and_stay_within_their_range():

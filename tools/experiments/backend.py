@@ -1,11 +1,13 @@
-"""Where experiments run: the interface of a backend. local.py and ray.py are two of them."""
+"""Where experiments run: the interface of a backend. local.py and ray.py have one each."""
 
 import json
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
+LOGS = Path(".dvc/tmp/experiments")
 RETRAIN = ["--force", "--downstream", "train"]
 
 
@@ -15,51 +17,48 @@ class ExperimentSpec:
 
     name: str
     overrides: dict[str, Any] = field(default_factory=dict)
-    retrain: bool = False  # whatever DVC's run cache has
+    retrain: bool = False  # even if DVC's run cache has the result
+    message: str = "Experiment"  # of its commit
+
+    @property
+    def log(self) -> Path:
+        """Return the file of its output."""
+        return LOGS / f"{self.name}.log"
 
     @property
     def arguments(self) -> list[str]:
-        """Those of `dvc exp run`, but for the place."""
-        params = [
-            f"--set-param={name}={json.dumps(value)}" for name, value in self.overrides.items()
-        ]
-        return ["--name", self.name, *params, *(RETRAIN if self.retrain else [])]
+        """Return the arguments of `dvc exp run`."""
+        params = [f"-S{name}={json.dumps(value)}" for name, value in self.overrides.items()]
+        retrain = RETRAIN if self.retrain else []
+        return ["--name", self.name, "--message", self.message, *params, *retrain]
 
 
 class Job(ABC):
-    """An experiment under way."""
+    """A started experiment."""
 
     @abstractmethod
     def poll(self) -> int | None:
-        """Bring the log up to date. Return the exit status, None while the job runs."""
+        """Bring the log up to date. Return the exit status, or None while the job runs."""
 
     @abstractmethod
-    def interrupt(self) -> None:
-        """Ask the job and all that it started to end, and to tidy up."""
+    def end(self, at_once: bool) -> None:
+        """End the job and all its processes: at once, or so that they tidy up."""
 
     @abstractmethod
-    def kill(self) -> None:
-        """End the job and all that it started, at once."""
+    def close(self, keep: bool) -> None:
+        """Free what the ended job took. If `keep`, fetch its experiment before."""
 
 
-class Backend(ABC):
-    """A place to run experiments in, while a `with` block lasts."""
+class Backend(AbstractContextManager):
+    """A place to run experiments in, while a `with` block lasts. All jobs end before the block."""
 
+    commit: str  # that DVC keeps the experiments with
+    workspace: str  # a commit of what they run with: `commit` and the uncommitted changes
     capacity: int  # experiments at a time
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:  # noqa: B027, as not every one has anything
-        """Free what was taken. Jobs have ended before."""
+    def __exit__(self, *exception: object) -> None:
+        """Free what the block took."""
 
     @abstractmethod
-    def start(self, spec: ExperimentSpec, log: Path) -> Job:
-        """Start an experiment whose output goes into the file `log`."""
-
-    @abstractmethod
-    def fetch(self, name: str) -> None:
-        """Take a completed experiment over into this repository, in the place of an older one."""
-
-    def discard(self, name: str) -> None:  # noqa: B027, as not every one has anything
-        """Free what an experiment took that has ended, however it did."""
+    def start(self, spec: ExperimentSpec) -> Job:
+        """Start an experiment; its output goes into its log."""

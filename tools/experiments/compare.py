@@ -1,49 +1,97 @@
-"""Tables and pictures that compare experiments: metrics/experiments.csv and those beside it."""
+"""Tables and pictures that compare experiments: metrics/comparisons and plots/comparisons."""
 
 from pathlib import Path
 
 import pandas as pd
 
 from fashion.core.files import write_csv
-from tools.experiments.results import Result, markdown
-from tools.git import is_unchanged
+from tools.experiments.config import PLAIN
+from tools.experiments.results import Result
 
 LEGEND = """\
 gap: validation loss less training loss after the last epoch.
 ±: half of the 95 % interval over the test images (Wilson)."""
 
 
-def save_comparison(results: list[Result], suffix: str = "") -> None:
-    """Write the table and the picture, where they are not there already, and show the table.
-
-    The picture is drawn where any result is new: the code that draws may be, too.
-    """
-    path, picture = Path(f"metrics/experiments{suffix}.csv"), Path(f"plots/experiments{suffix}.png")
+def save_comparison(results: list[Result], group: str = PLAIN) -> None:
+    """Write the table, show it, and draw the picture again if a result or the table is new."""
+    path, picture = Path(f"metrics/comparisons/{group}.csv"), Path(f"plots/comparisons/{group}.png")
     before = path.read_bytes() if path.exists() else None
     write_csv(path, pd.DataFrame([result.summary() for result in results]))
-    if (
-        any(result.is_new for result in results)
-        or path.read_bytes() != before
-        or not picture.exists()
-        or not is_unchanged("HEAD", str(picture))
-    ):
-        from fashion.figures import compare_losses, save_figure  # slow, so only where it is needed
+    is_new = any(result.just_run for result in results) or path.read_bytes() != before
+    if is_new or not picture.exists():
+        from fashion.comparisons import compare_losses  # slow, so only if it is needed
+        from fashion.figures import save_figure
 
         title = f"{results[0].data['name']}: loss on training and validation images"
-        save_figure(
-            compare_losses({result.name: result.history for result in results}, title), picture
-        )
-    print(f"\n{markdown(pd.read_csv(path))}\n\n{LEGEND}\nTable: {path}, picture: {picture}")
+        histories = {result.name: result.history for result in results}
+        save_figure(compare_losses(histories, title), picture)
+    table = markdown(experiments_table(pd.read_csv(path)))
+    print(f"\n{table}\n\n{LEGEND}\nTable: {path}, picture: {picture}")
 
 
-def save_seeds(results: dict[str, Result], path: Path) -> None:
+def save_seeds(results: dict[str, list[Result]], group: str) -> None:
+    """Write and show the table of experiments that have run with several seeds, by name."""
+    path = Path(f"metrics/comparisons/{group}-seeds.csv")
     rows = [
-        {"experiment": name.split("-seed-")[0], "seed": result.params["seed"]}
-        | dict(list(result.summary().items())[1:])
-        for name, result in results.items()
+        {"experiment": name, "seed": run.params["seed"]} | dict(list(run.summary().items())[1:])
+        for name, runs in results.items()
+        for run in runs
     ]
     write_csv(path, pd.DataFrame(rows))
-    print(
-        f"\nMean and standard deviation over seeds:\n\n{markdown(pd.read_csv(path))}"
-        f"\n\nTable: {path}"
+    table = markdown(seeds_table(pd.read_csv(path)))
+    print(f"\nMean and standard deviation over seeds:\n\n{table}\n\nTable: {path}")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return a table of texts as Markdown."""
+    return table.to_markdown(index=False, disable_numparse=True, stralign="right")
+
+
+def experiments_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the texts that show a table of experiments, in 80 columns.
+
+    ± is half the width of the 95 % interval over the test images.
+    """
+    half_widths = (table["accuracy_high"] - table["accuracy_low"]) / 2
+    columns = {
+        "experiment": "{experiment}",
+        "epochs": "{epochs}",
+        "batch": "{batch_size}",
+        "best val_loss": "{best_val_loss:.4f} (ep. {best_epoch})",
+        "gap": "{last_loss_gap:+.4f}",
+        "test accuracy": "{accuracy:.4f} ± {half_width:.4f}",
+    }
+    return format_rows(table.assign(half_width=half_widths), columns)
+
+
+def seeds_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return mean and sample standard deviation over the seeds of each experiment, as texts."""
+    titles = {
+        "best_val_loss": "best validation loss",
+        "last_val_loss": "last validation loss",
+        "last_loss_gap": "gap",
+        "val_accuracy": "validation accuracy",
+        "accuracy": "test accuracy",
+        "macro_f1": "macro F1",
+    }
+    groups = table.groupby("experiment", sort=False)
+    texts = groups[list(titles)].agg(lambda values: f"{values.mean():.4f} ± {values.std():.4f}")
+    texts.insert(0, "seeds", groups.size().map(str))
+    if "arithmetic" in table:
+        texts["arithmetic"] = groups["arithmetic"].first().fillna("")
+    return texts.rename(columns=titles).reset_index()
+
+
+def format_rows(table: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
+    """Return a text for each row and column; `columns` has their formats, by title.
+
+    If numbers were not computed portably, a column says how.
+    """
+    if "arithmetic" in table:
+        columns = columns | {"arithmetic": "{arithmetic}"}
+        table = table.fillna({"arithmetic": ""})
+    rows = table.to_dict("records")
+    return pd.DataFrame(
+        [{title: form.format(**row) for title, form in columns.items()} for row in rows]
     )

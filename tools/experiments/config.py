@@ -5,10 +5,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveInt, StringConstraints, model_validator
 
+from fashion.core.errors import UserError
 from fashion.core.params import Seed
 from fashion.core.strict_yaml import Name, StrictModel, read_config
 
 EXPERIMENTS = Path("experiments.yaml")
+PLAIN = "experiments"  # the name of the tables of those that are in no group
 
 ExperimentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 # by name: which params it sets, "train.epochs", to what
@@ -62,7 +64,23 @@ class Experiments(StrictModel):
     sweeps: dict[ExperimentName, Sweep] = Field(default_factory=dict)
     ray: Resources = Field(default_factory=Resources)
 
+    @model_validator(mode="after")
+    def _tables_are_apart(self) -> Self:
+        """Refuse groups whose tables in metrics/comparisons would have one name."""
+        names = [name + end for name in (PLAIN, *self.groups) for end in ("", "-seeds")]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two groups would share the table {twice[0]}")
+        return self
+
 
 def read_experiments(path: Path = EXPERIMENTS) -> Experiments:
     """Read and check experiments.yaml. Raises UserError naming each wrong key."""
     return read_config(path, Experiments)
+
+
+def lookup(configured: dict[str, Any], name: str, kind: str) -> Any:
+    """Return the experiment, group or sweep of that name. Raises UserError listing all names."""
+    if name not in configured:
+        names = ", ".join(configured) or "none"
+        raise UserError(f"there is no {kind} {name} in {EXPERIMENTS}. There are: {names}")
+    return configured[name]

@@ -3,23 +3,22 @@
 `--ray ADDRESS` of experiments and sweep asks for it. A job clones the project from its Git remote
 at the commit, works with the shared DVC remote and with a cache of its node's own, runs `dvc exp
 run`, and pushes the experiment; this machine, the head, fetches it. The nodes need the project's
-packages (requirements.txt, requirements-ray.txt), Git, and access to both remotes; they share no
+packages (requirements.txt, requirements/ray.txt), Git, and access to both remotes; they share no
 file system. What runs on a node is in ray_node.py.
 """
 
 import os
 import socket
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from fashion.core.errors import UserError
 from fashion.model.environment import PORTABLE
-from tools.dvc import dvc
+from tools.dvc import dvc, experiment_ref
 from tools.experiments import ray_node
 from tools.experiments.backend import Backend, ExperimentSpec, Job
 from tools.experiments.config import EXPERIMENTS, Resources
-from tools.git import experiment_ref, git, head
+from tools.git import commit_workspace, git, head
 
 MAX_RETRIES = 3  # of a job whose node has died
 CONNECT_TIMEOUT = 10  # seconds
@@ -29,18 +28,19 @@ REMOTE = "origin"
 class RayBackend(Backend):
     """The nodes of a Ray cluster.
 
-    Raises UserError before anything starts where experiments could not run there.
+    Raises UserError if experiments could not run there, before anything starts.
     """
 
     def __init__(self, address: str, resources: Resources):
         if not find_spec("ray"):
             raise UserError(
-                "Ray is not installed. `pip install -r requirements-ray.txt`,"
+                "Ray is not installed. `pip install -r requirements/ray.txt`,"
                 " here and on every node"
             )
-        self.address, self.resources = address, resources
-        self.url, self.commit = check_remotes(), head()
-        self.fetched: list[str] = []
+        self.address, self.wanted = address, {"CPU": resources.cpus, "GPU": resources.gpus}
+        self.url = check_remotes()
+        self.commit = self.workspace = head()
+        self.completed: list[str] = []
         check_address(address)
 
     def __enter__(self) -> "RayBackend":
@@ -50,107 +50,97 @@ class RayBackend(Backend):
             ray.init(self.address, log_to_driver=False, logging_level="ERROR")
         # also: another version of Ray or Python there
         except (OSError, RuntimeError, ValueError) as error:
-            raise UserError(f"no work with the Ray cluster at {self.address}: {error}") from None
+            raise UserError(f"cannot use the Ray cluster at {self.address}: {error}") from None
         self._check_resources()
+        dvc("push")  # for the nodes
         ray.cloudpickle.register_pickle_by_value(ray_node)  # nodes have no copy of it yet
-        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=False
-        )
-        on_this_machine = ray.remote(num_cpus=0, scheduling_strategy=here)
-        self.log_buffer = on_this_machine(ray_node.LogBuffer).remote()
-        self.run_on_node = ray.remote(
-            max_retries=MAX_RETRIES,
-            retry_exceptions=False,
-            num_cpus=self.resources.cpus,
-            num_gpus=self.resources.gpus,
-        )(ray_node.run_on_node)
+        cpus, gpus = self.wanted.values()
+        remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=MAX_RETRIES)
+        self.run_on_node = remote(ray_node.run_on_node)
         return self
 
     def __exit__(self, error: type | None, *_: object) -> None:
         import ray
 
         ray.shutdown()  # which ends the jobs that still run
-        if self.fetched and error is None:
+        if self.completed and error is None:
             # all files at once: it takes seconds a call
-            dvc("exp", "pull", "--force", "--quiet", REMOTE, *self.fetched)
+            dvc("exp", "pull", "--force", "--quiet", REMOTE, *self.completed)
 
-    def _check_resources(self) -> None:
+    @property
+    def nodes(self) -> list[dict[str, float]]:
+        """Return what each node has, as {"CPU": 8.0, "GPU": 1.0}."""
         import ray
 
-        cpus, gpus = self.resources.cpus, self.resources.gpus
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
-            return
-        there = "; ".join(
-            f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in nodes
-        )
-        ray.shutdown()
-        raise UserError(
-            f"no node of the cluster has the {cpus:g} CPUs and {gpus:g} GPUs"
-            f" that {EXPERIMENTS} asks for a trial: ray. The nodes have: {there}"
-        )
+        return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
     @property
     def capacity(self) -> int:
-        """How many jobs the cluster has room for at a time, at least one."""
-        import ray
+        """Return for how many jobs at a time the nodes have room, at least one."""
+        return max(1, sum(map(self._room, self.nodes)))
 
-        found = ray.cluster_resources()
-        wanted = {"CPU": self.resources.cpus, "GPU": self.resources.gpus}
-        rooms = [int(found.get(kind, 0) // amount) for kind, amount in wanted.items() if amount]
-        return max(1, min(rooms))
+    def _room(self, node: dict[str, float]) -> int:
+        wanted = [(kind, amount) for kind, amount in self.wanted.items() if amount]
+        return min(int(node.get(kind, 0) // amount) for kind, amount in wanted)
 
-    def start(self, spec: ExperimentSpec, log: Path) -> "RayJob":
-        log.write_bytes(b"")
-        arithmetic = {name: os.environ[name] for name in PORTABLE if name in os.environ}
-        reference = self.run_on_node.remote(
-            spec.name, self.url, self.commit, spec.arguments, arithmetic, self.log_buffer
+    def _check_resources(self) -> None:
+        if any(map(self._room, self.nodes)):
+            return
+        form = "{CPU:g} CPUs and {GPU:g} GPUs"
+        sizes = [form.format(**{"CPU": 0, "GPU": 0} | node) for node in self.nodes]
+        raise UserError(
+            f"no node of the cluster has the {form.format(**self.wanted)} that {EXPERIMENTS} asks"
+            f" for a trial: ray. The nodes have: {'; '.join(sizes)}"
         )
-        return RayJob(reference, self.log_buffer, spec.name, log)
 
-    def fetch(self, name: str) -> None:
-        """Take over what Git keeps of an experiment; the files in DVC's cache follow at the end."""
-        reference = experiment_ref(self.commit, name)
-        git("fetch", "--quiet", "--no-tags", REMOTE, f"+{reference}:{reference}")
-        self.fetched.append(name)
+    def start(self, spec: ExperimentSpec) -> "RayJob":
+        arithmetic = {name: os.environ[name] for name in PORTABLE if name in os.environ}
+        words = (spec.name, self.url, self.commit, spec.arguments, arithmetic)
+        return RayJob(self, spec, self.run_on_node.remote(*words))
 
 
 class RayJob(Job):
-    """A task of the cluster, whose output comes through a LogBuffer."""
+    """A task of the cluster. `stream` has the lines that it prints and then its exit status."""
 
-    def __init__(self, reference: Any, log_buffer: Any, name: str, log: Path):
-        self.reference, self.log_buffer, self.name, self.log = reference, log_buffer, name, log
+    def __init__(self, backend: RayBackend, spec: ExperimentSpec, stream: Any):
+        self.backend, self.spec, self.stream = backend, spec, stream
         self.status: int | None = None
+        spec.log.write_bytes(b"")
 
     def poll(self) -> int | None:
         import ray
 
-        if self.status is None:
-            ended = bool(ray.wait([self.reference], timeout=0)[0])
-            self._append(*ray.get(self.log_buffer.drain.remote(self.name)))
-            if ended:
-                try:
-                    self.status = ray.get(self.reference)
-                except ray.exceptions.RayError as error:
-                    self._append(f"{type(error).__name__}: {str(error).splitlines()[0]}\n")
-                    self.status = 1
+        while self.status is None and ray.wait([self.stream], timeout=0)[0]:
+            try:
+                item = ray.get(next(self.stream))
+            except ray.exceptions.RayError as error:
+                item = 1
+                self._append(f"{type(error).__name__}: {str(error).splitlines()[0]}\n")
+            if isinstance(item, int):
+                self.status = item
+            else:
+                self._append(item)
         return self.status
 
-    def _append(self, *lines: str) -> None:
-        with self.log.open("a", encoding="utf-8") as file:
-            file.writelines(lines)
+    def _append(self, line: str) -> None:
+        with self.spec.log.open("a", encoding="utf-8") as file:
+            file.write(line)
 
-    def interrupt(self) -> None:
-        self.kill()
-
-    def kill(self) -> None:
+    def end(self, at_once: bool) -> None:
         import ray
 
-        ray.cancel(self.reference, force=True)
+        ray.cancel(self.stream, force=True)
+
+    def close(self, keep: bool) -> None:
+        """If `keep`, fetch what Git keeps of the experiment. DVC's files follow at the end."""
+        if keep:
+            reference = experiment_ref(self.backend.commit, self.spec.name)
+            git("fetch", "--quiet", "--no-tags", REMOTE, f"+{reference}:{reference}")
+            self.backend.completed.append(self.spec.name)
 
 
 def check_address(address: str) -> None:
-    """Raise UserError where nothing answers at HOST:PORT."""
+    """Raise UserError if nothing answers at HOST:PORT."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host, int(port)), CONNECT_TIMEOUT).close()
@@ -164,7 +154,7 @@ def check_address(address: str) -> None:
 def check_remotes() -> str:
     """Return the address of the Git remote.
 
-    Raises UserError where nodes could not get this commit or give results.
+    Raises UserError if nodes could not get this commit or give results.
     """
     try:
         url = git("remote", "get-url", REMOTE).strip()
@@ -179,10 +169,9 @@ def check_remotes() -> str:
         raise UserError(
             f"{REMOTE} does not have commit {commit[:7]}, which the nodes would run. `git push` it"
         )
-    if git("diff", "--name-only", "HEAD").strip():
+    if commit_workspace() != commit:
         raise UserError(
-            "there are changes that are not committed, which the nodes would not see."
-            " Commit and push them"
+            "there are uncommitted changes, which the nodes would not see. Commit and push them"
         )
     from dvc.config import Config  # slow, so only where it is needed
 

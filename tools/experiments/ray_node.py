@@ -1,92 +1,56 @@
 """What runs on a node of a Ray cluster, which has nothing of the project yet.
 
-Ray sends this module there as it is here, so it imports nothing of the project.
+Ray sends this module there, so it imports nothing of the project.
 """
 
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
-from typing import Any
 
 import psutil
 
 # sent along, as the module is
 SUPERVISE = Path(__file__).with_name("supervise.py").read_text(encoding="utf-8")
-NO_GC = "--config=gc.auto=0"  # as in tools/git.py
-PUSHES = 3  # at most: Git refuses one where another run pushes the same experiment at the moment
-
-
-class LogBuffer:
-    """What jobs have printed and nobody has read yet, by job; an actor of the cluster."""
-
-    def __init__(self):
-        self.lines: dict[str, list[str]] = {}
-
-    def add(self, name: str, line: str) -> None:
-        self.lines.setdefault(name, []).append(line)
-
-    def drain(self, name: str) -> list[str]:
-        return self.lines.pop(name, [])
+# Of a folder, Git would take over the objects of all experiments without --no-local; gc.auto: as in
+# tools/git.py. Begun at training, an experiment does not pull what comes before. Git refuses a push
+# if another run pushes the same experiment at the moment.
+SCRIPT = """
+git clone --quiet --no-local --no-tags --config=gc.auto=0 "$URL" .
+git checkout --quiet --detach "$COMMIT"
+printf '[cache]\\n    dir = %s\\n' "$CACHE" > .dvc/config.local
+case " $* " in *" --downstream "*) python -m dvc pull --quiet prepare;; esac
+python -m dvc exp run --pull "$@"
+for push in 1 2 3; do python -m dvc exp push --force origin "$NAME" && exit; done
+exit 1
+"""
 
 
 def run_on_node(
-    name: str,
-    url: str,
-    commit: str,
-    experiment: list[str],
-    variables: dict[str, str],
-    log_buffer: Any,
-) -> int:
-    """Clone `url` at `commit`, run the experiment, push it; return the exit status.
+    name: str, url: str, commit: str, experiment: list[str], variables: dict[str, str]
+) -> Iterator[str | int]:
+    """Clone `url` at `commit`, run the experiment, push it. Yield each line, then the exit status.
 
-    `experiment` are arguments of `dvc exp run`, `variables` the head's choice of arithmetic, and
-    `log_buffer` the actor that takes the output, line by line.
+    `experiment` are arguments of `dvc exp run`, and `variables` the user's choice of arithmetic.
     """
-    import ray  # not installed where no cluster is used
-
     remove_stale_folders()
     cache = Path.home() / ".cache/dvc-nodes" / url.strip("/").replace("/", "-").replace(":", "-")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    env = os.environ | variables | {"PATH": path}
-    with TemporaryDirectory(prefix=f"trial-{os.getpid()}-") as folder:
-
-        def call(*words: str) -> int:
-            with subprocess.Popen(
-                [sys.executable, "-c", SUPERVISE, *words],
-                cwd=folder,
-                env=env,
-                text=True,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            ) as process:
-                added = None
-                for line in process.stdout:
-                    added = log_buffer.add.remote(name, line)
-            if added:
-                ray.get(added)  # so that the last line is there when the job's end is seen
-            return process.returncode
-
-        # of a folder, Git would take over the objects of all experiments
-        few_objects = ["--no-local", "--no-tags"]
-        if status := call("git", "clone", "--quiet", *few_objects, NO_GC, url, "."):
-            return status
-        if status := call("git", "checkout", "--quiet", "--detach", commit):
-            return status
-        Path(folder, ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n")
-        dvc = (sys.executable, "-m", "dvc")
-        # begun at training, an experiment pulls nothing that comes before by itself
-        if "--downstream" in experiment and (status := call(*dvc, "pull", "--quiet", "prepare")):
-            return status
-        if status := call(*dvc, "exp", "run", "--pull", *experiment):
-            return status
-        for _ in range(PUSHES):
-            if not (status := call(*dvc, "exp", "push", "--force", "origin", name)):
-                break
-        return status
+    inputs = {"NAME": name, "URL": url, "COMMIT": commit, "CACHE": str(cache), "PATH": path}
+    words = [sys.executable, "-c", SUPERVISE, "sh", "-e", "-c", SCRIPT, "sh", *experiment]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with (
+        TemporaryDirectory(prefix=f"trial-{os.getpid()}-") as folder,
+        subprocess.Popen(
+            words, cwd=folder, env=os.environ | variables | inputs, text=True, **pipes
+        ) as process,
+    ):
+        for line in process.stdout:  # noqa: UP028, as Ray sends values into generators
+            yield line
+    yield process.returncode
 
 
 def remove_stale_folders() -> None:

@@ -1,132 +1,148 @@
-"""Run experiments in parallel on a backend, watch them, and clean up after them."""
+"""Run experiments in parallel on a backend, print how far each has come, and clean up."""
 
+import re
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from filelock import FileLock, Timeout
 
 from fashion.core.errors import UserError
 from fashion.core.files import MIN_FREE_BYTES
-from tools.experiments.backend import Backend, ExperimentSpec
-from tools.experiments.display import LineDisplay, LiveDisplay
-from tools.experiments.local import LocalBackend, remove_stale_clones
-from tools.experiments.run import LOGS, ExperimentRun, State
+from fashion.model.epoch_line import parse_epoch
+from tools.experiments.backend import LOGS, Backend, ExperimentSpec, Job
 
-RUN_LOCK = Path(".dvc/tmp/experiments.lock")
-STOP_TIMEOUT = 15  # seconds that a stopped experiment has for tidying up, before it is killed
+STAGE = re.compile(r"Running stage '(\w+)'")
+LAST_LINES = 12  # of a failed experiment's log
+STOP_TIMEOUT = 15  # seconds that an interrupted experiment has to tidy up before it is killed
 POLL_INTERVAL = 0.1  # seconds
+
+
+@dataclass(eq=False)
+class ExperimentRun:
+    """One execution of an experiment: its job, and what its log says so far."""
+
+    spec: ExperimentSpec
+    job: Job
+    state: str = "running"  # later "completed", "failed" or "pruned"
+    epochs: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)  # a row per epoch, as in the log
+    lines: list[str] = field(default_factory=list)
+    started_at: float = field(default_factory=time.monotonic)
+
+    def poll(self) -> list[str]:
+        """Read what is new in the log, and note the end. Return what happened, in words."""
+        status = self.job.poll()  # first, so that the last lines are read
+        text = self.spec.log.read_text(encoding="utf-8", errors="replace")
+        lines = text.split("\n")[: None if status is not None else -1]  # the last may be half
+        events = [event for line in lines[len(self.lines) :] if (event := self._read(line))]
+        self.lines = lines
+        if status is not None:
+            self.job.close(keep=status == 0)
+            self.state = "failed" if status else "completed"
+            events.append(f"{self.state} after {time.monotonic() - self.started_at:.0f} s")
+        return events
+
+    def _read(self, line: str) -> str | None:
+        if match := STAGE.match(line):
+            return match[1]
+        if not (parsed := parse_epoch(line)):
+            return None
+        row, self.epochs = parsed
+        del self.history[row["epoch"] - 1 :]  # the job started again, on another node
+        self.history.append(row)
+        accuracy = f"{row['val_accuracy']:.4f}"
+        return f"epoch {row['epoch']}/{self.epochs}, validation accuracy {accuracy}"
 
 
 def run_parallel(
     specs: Iterable[ExperimentSpec],
+    backend: Backend,
     jobs: int | None = None,
-    watch: Callable[[ExperimentRun], None] = lambda run: None,
-    backend: Backend | None = None,
+    should_prune: Callable[[ExperimentRun], bool] = lambda run: False,
 ) -> None:
     """Run experiments, `jobs` at a time, by default as many as the backend has room for.
 
-    The backend is entered when the first one starts; by default it is this machine. An iterator is
-    asked for the next one when its turn comes. `watch` is called after each event of a run. Raises
-    UserError when some failed, after all have ended. Whatever ends this, the experiments that still
-    run are stopped and the backend is left.
+    An iterator is asked for the next experiment when there is room. `should_prune` is called after
+    each event of a run, and says whether to end it. Raises UserError if experiments failed, after
+    all have ended. Whatever ends this function, the experiments that still run are stopped.
     """
-    # both end like Ctrl-C, also where the shell has set them to be ignored
+    # both end like Ctrl-C, even if the shell has set them to be ignored
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    known = [ExperimentRun(spec) for spec in specs] if isinstance(specs, list) else []
-    upcoming = iter(list(known)) if known else map(ExperimentRun, specs)
-    display = LiveDisplay(known) if sys.stdout.isatty() else LineDisplay()
-    active: list[ExperimentRun] = []
-    failed: list[ExperimentRun] = []
-    entered: Backend | None = None
-    more = True
-    with ExitStack() as stack:
+    LOGS.mkdir(parents=True, exist_ok=True)
+    upcoming, runs = iter(specs), []
+    with backend:
         try:
-            stack.enter_context(display)
-            while more or active:
-                has_room = not active or len(active) < (jobs or entered.capacity)
-                if more and has_room:
-                    run = next(upcoming, None)
-                    if more := run is not None:
-                        display.add(run)
-                        entered = entered or stack.enter_context(backend or LocalBackend())
-                        active.append(run)  # before it starts, so that it is stopped in any case
-                        run.start(entered)
+            while True:
+                active = [run for run in runs if run.state == "running"]
+                has_room = len(active) < (jobs or backend.capacity)
+                if has_room and (spec := next(upcoming, None)):
+                    runs.append(ExperimentRun(spec, backend.start(spec)))
+                elif not active:
+                    break
                 for run in active:
-                    if events := run.poll_log():
-                        display.show(run, events)
-                        watch(run)
-                        if run.state is State.PRUNED:
-                            display.show(run, [run.state.value])
-                    if run.state is not State.RUNNING:
-                        entered.discard(run.spec.name)
-                failed += [run for run in active if run.state is State.FAILED]
-                active = [run for run in active if run.state is State.RUNNING]
+                    for event in follow(run, should_prune):
+                        print(f"{run.spec.name}: {event}", flush=True)
                 time.sleep(POLL_INTERVAL)
         finally:
-            stop(active)
-    if failed:
-        raise UserError("\n".join(map(describe_failure, failed)))
+            stop([run.job for run in runs if run.state == "running"])
+    if failed := [describe_failure(run) for run in runs if run.state == "failed"]:
+        raise UserError("\n".join(failed))
 
 
-def stop(runs: list[ExperimentRun]) -> None:
-    """End those that still run, with whatever they started.
+def follow(run: ExperimentRun, should_prune: Callable[[ExperimentRun], bool]) -> list[str]:
+    """Return what happened to a run since the last call. End it if it should be pruned."""
+    events = run.poll()
+    if events and should_prune(run):
+        stop([run.job])
+        run.state = "pruned"
+        events.append(run.state)
+    return events
 
-    By an interrupt, so that DVC tidies up, or else by force: when their time is up, or at the next
-    Ctrl-C of someone who does not want to wait.
+
+def stop(jobs: list[Job]) -> None:
+    """End jobs with all their processes.
+
+    An interrupt lets DVC tidy up. When their time is up, or at the next Ctrl-C of someone who does
+    not want to wait, they are killed.
     """
-    jobs = [run.job for run in runs if run.job and run.job.poll() is None]
-    for job in jobs:
-        job.interrupt()
-    deadline = time.monotonic() + STOP_TIMEOUT
     try:
+        for job in jobs:
+            if job.poll() is None:
+                job.end(at_once=False)
+        deadline = time.monotonic() + STOP_TIMEOUT
         while any(job.poll() is None for job in jobs) and time.monotonic() < deadline:
             time.sleep(POLL_INTERVAL)
     finally:
         for job in jobs:
             if job.poll() is None:
-                job.kill()
-        for run in runs:
-            if run.log:
-                run.log.close()
-
-
-def prune(run: ExperimentRun) -> None:
-    """End a run on purpose: it is not worth going on with."""
-    stop([run])
-    run.state = State.PRUNED
+                job.end(at_once=True)
+            job.close(keep=False)
 
 
 def describe_failure(run: ExperimentRun) -> str:
-    """Say that a run failed, with its last lines and where its whole log is."""
-    last = "\n".join(f"  | {line}" for line in run.last_lines if line.strip())
-    full = (
-        "\n  The disk is full: make room, then run it again."
-        if shutil.disk_usage(LOGS).free < MIN_FREE_BYTES
-        else ""
-    )
-    return f"{run.spec.name} failed. Its last lines:\n{last}\n  The whole log: {run.log_path}{full}"
+    """Return a message with a failed run's last lines and the path of its whole log."""
+    last = [f"\n  | {line}" for line in run.lines[-LAST_LINES:] if line.strip()]
+    message = f"{run.spec.name} failed. Its last lines:{''.join(last)}"
+    message += f"\n  The whole log: {run.spec.log}"
+    if shutil.disk_usage(LOGS).free < MIN_FREE_BYTES:
+        message += "\n  The disk is full: make room, then run it again."
+    return message
 
 
 @contextmanager
 def experiments_lock() -> Iterator[None]:
     """Raise UserError while another process of this project runs experiments."""
-    RUN_LOCK.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(RUN_LOCK)
+    LOGS.mkdir(parents=True, exist_ok=True)
     try:
-        lock.acquire(timeout=0)
+        lock = FileLock(LOGS.with_suffix(".lock")).acquire(timeout=0)
     except Timeout:
         raise UserError(
             "experiments of this project are already running. Wait for them to end, or stop them"
         ) from None
-    try:
-        remove_stale_clones()
+    with lock:
         yield
-    finally:
-        RUN_LOCK.unlink(missing_ok=True)
-        lock.release()

@@ -1,11 +1,10 @@
-"""A sweep's Optuna study: what is proposed next, and what came of each trial.
+"""A sweep's trials: what Optuna proposes, and the outcome of each, kept in a file.
 
-A trial is known by the name of its experiment, sweep-NAME-000 and so on. One that was under way
-when the sweep was stopped is proposed again under its name; of the two that Optuna then has, the
-later one counts.
+Trials are numbered; the sampler of each has a seed of its own. So proposals follow from the sweep's
+seed and the trials that have ended, whether or not the sweep was stopped meanwhile.
 """
 
-from collections.abc import Iterable, Iterator
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,109 +12,118 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from fashion.core.errors import UserError
+from fashion.core.files import atomic_write
 from tools.experiments.config import EXPERIMENTS, Range, Sweep
 
-STORAGE = Path(".dvc/tmp/sweeps.sqlite")
+STUDIES = Path(".dvc/tmp/sweeps")
 PRUNER_WARMUP_FRACTION = 1 / 3  # of the epochs: no trial is pruned before
-EXPERIMENT = "experiment"  # attribute of a trial: the name of its experiment
 
 
-def open_study(name: str, sweep: Sweep, epochs: int, conditions: dict[str, Any]) -> optuna.Study:
-    """Return the sweep's study, with what has been tried in trials of so many epochs.
+class SweepStudy:
+    """Optuna's study of a sweep, with the trials of earlier calls.
 
-    `conditions` are what trials must have in common to be compared. Raises UserError where the
-    study was begun under others.
+    `conditions` is what trials must have in common to be compared. Raises UserError if the sweep
+    was begun under others.
     """
-    STORAGE.parent.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        storage=f"sqlite:///{STORAGE}",
-        study_name=name,
-        direction="minimize" if sweep.metric == "val_loss" else "maximize",
-        pruner=optuna.pruners.MedianPruner(n_warmup_steps=round(PRUNER_WARMUP_FRACTION * epochs)),
-        load_if_exists=True,
-    )
-    found = study.user_attrs.get("conditions", conditions)
-    other = [part for part in conditions if found.get(part) != conditions[part]]
-    if other:
-        raise UserError(
-            f"the sweep {name} was begun with other {' and '.join(other)}, and its trials"
-            f" can't be compared with new ones. Give it another name in {EXPERIMENTS}"
+
+    def __init__(self, name: str, sweep: Sweep, epochs: int, conditions: dict[str, Any]):
+        self.name, self.sweep, self.conditions = name, sweep, conditions
+        self.path = STUDIES / f"{name}.json"
+        warmup = round(PRUNER_WARMUP_FRACTION * epochs)
+        self.study = optuna.create_study(
+            direction="minimize" if sweep.metric == "val_loss" else "maximize",
+            pruner=optuna.pruners.MedianPruner(n_warmup_steps=warmup),
         )
-    study.set_user_attr("conditions", conditions)
-    return study
+        self.distributions = {param: distribution(sweep.space[param]) for param in sweep.space}
+        self.interrupted: list[optuna.Trial] = []
+        if self.path.exists():
+            self._restore(**json.loads(self.path.read_bytes()))
 
+    def _restore(self, conditions: dict[str, Any], trials: list[dict]) -> None:
+        other = [part for part in self.conditions if conditions.get(part) != self.conditions[part]]
+        if other:
+            raise UserError(
+                f"the sweep {self.name} was begun with other {' and '.join(other)}, and its trials"
+                f" can't be compared with new ones. Give it another name in {EXPERIMENTS}"
+            )
+        for trial in trials:
+            state, epochs = TrialState[trial["state"]], trial["intermediate_values"]
+            if state.is_finished():
+                trial |= {"state": state, "distributions": self.distributions}
+                trial["intermediate_values"] = {int(epoch): epochs[epoch] for epoch in epochs}
+                self.study.add_trial(optuna.trial.create_trial(**trial))
+            else:
+                self.study.enqueue_trial(trial["params"])
+                self.interrupted.append(self.study.ask(self.distributions))
 
-def list_trials(study: optuna.Study) -> dict[str, FrozenTrial]:
-    """Return the trials by the names of their experiments."""
-    # to copy them takes long where there are a thousand
-    trials = study.get_trials(deepcopy=False)
-    return {
-        trial.user_attrs[EXPERIMENT]: trial for trial in trials if EXPERIMENT in trial.user_attrs
-    }
+    def _save(self) -> None:
+        fields = ("params", "value", "intermediate_values")
+        trials = [
+            {"state": trial.state.name} | {field: getattr(trial, field) for field in fields}
+            for trial in self.trials
+        ]
+        with atomic_write(self.path) as path:
+            path.write_text(json.dumps({"conditions": self.conditions, "trials": trials}))
 
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """Return all trials by number."""
+        return self.study.get_trials(deepcopy=False)  # to copy a thousand takes long
 
-def requeue_interrupted(study: optuna.Study) -> None:
-    """Have the trials that were under way when the sweep was stopped proposed again, first."""
-    named = [trial for trial in study.get_trials(deepcopy=False) if EXPERIMENT in trial.user_attrs]
-    # the first of a name has a value for each param, a later one maybe not yet
-    proposed = {trial.user_attrs[EXPERIMENT]: trial.params for trial in reversed(named)}
-    queued = [t.user_attrs[EXPERIMENT] for t in named if t.state == TrialState.WAITING]
-    for trial in study.get_trials(states=[TrialState.RUNNING]):
-        name = trial.user_attrs.get(EXPERIMENT)
-        if name and name not in queued:
-            study.enqueue_trial(proposed[name], user_attrs={EXPERIMENT: name})
-        study.tell(trial.number, state=TrialState.FAIL)
+    @property
+    def is_complete(self) -> bool:
+        return len(self.trials) >= self.sweep.trials and not self.interrupted
 
+    def experiment(self, trial: FrozenTrial | optuna.Trial) -> str:
+        """Return the name of a trial's experiment."""
+        return f"sweep-{self.name}-{trial.number:03d}"
 
-def ask(study: optuna.Study, name: str, sweep: Sweep) -> optuna.Trial | None:
-    """Return the next trial, with a value for each param; None where the sweep has all.
+    def ask(self) -> optuna.Trial | None:
+        """Return the next trial, with a value for each param; None if the sweep has all.
 
-    What is proposed follows from the sweep's seed, the number of trials so far, and those that have
-    ended.
-    """
-    known = list_trials(study)
-    if len(known) >= sweep.trials and not study.get_trials(False, [TrialState.WAITING]):
-        return None
-    study.sampler = make_sampler(sweep, len(known))
-    trial = study.ask()
-    for param, space in sweep.space.items():
-        suggest(trial, param, space)
-    if EXPERIMENT not in trial.user_attrs:  # last, so that one without a name does not count yet
-        trial.set_user_attr(EXPERIMENT, f"sweep-{name}-{len(known):03d}")
-    return trial
+        Trials that were running when the sweep was stopped come first.
+        """
+        if self.interrupted or self.is_complete:
+            return self.interrupted.pop(0) if self.interrupted else None
+        self.study.sampler = make_sampler(self.sweep, len(self.trials))
+        trial = self.study.ask(self.distributions)
+        self._save()
+        return trial
+
+    def report(self, trial: optuna.Trial, epoch: int, value: float) -> bool:
+        """Note the metric after an epoch. Return whether the epoch is new."""
+        if epoch in self.trials[trial.number].intermediate_values:
+            return False
+        trial.report(value, epoch)
+        return True
+
+    def end(self, trial: optuna.Trial, state: TrialState, value: float | None = None) -> None:
+        """Note how a trial has ended; `value` is the metric of a complete one."""
+        self.study.tell(trial, value, state)
+        self._save()
 
 
 def make_sampler(sweep: Sweep, number: int) -> optuna.samplers.BaseSampler:
-    """Return the sampler of the trial with this number, one for each."""
+    """Return the sampler of the trial with this number."""
     seed = (sweep.seed + number) % 2**32
     if sweep.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     return optuna.samplers.TPESampler(seed=seed, multivariate=True)
 
 
-def suggest(trial: optuna.Trial, name: str, space: Range) -> None:
-    """Have a param's value proposed, from its choices or its range."""
+def distribution(space: Range) -> optuna.distributions.BaseDistribution:
+    """Return the values of a param, from its choices or its range, for Optuna."""
     if space.choices:
-        trial.suggest_categorical(name, space.choices)
-    elif isinstance(space.low, int) and isinstance(space.high, int):
-        trial.suggest_int(name, space.low, space.high, log=space.log)
-    else:
-        trial.suggest_float(name, space.low, space.high, log=space.log)
-
-
-def report_epochs(trial: optuna.Trial, values: Iterable[float], known: int) -> Iterator[int]:
-    """Tell Optuna the metric after each epoch but the first `known`; yield each as it is told."""
-    for epoch, value in enumerate(values, 1):
-        if epoch > known:
-            trial.report(value, epoch)
-            yield epoch
+        return optuna.distributions.CategoricalDistribution(space.choices)
+    is_whole = isinstance(space.low, int) and isinstance(space.high, int)
+    kind = "IntDistribution" if is_whole else "FloatDistribution"
+    return getattr(optuna.distributions, kind)(space.low, space.high, log=space.log)
 
 
 def trial_params(proposed: dict, sweep: Sweep) -> dict:
-    """Return params as a trial is run with.
+    """Return params as a trial is run with: fractions with four digits, within their range.
 
-    Fractions are as Optuna proposes them, but with four digits, within their range. Their last bits
-    come of logarithms, which NumPy computes otherwise by other instruction sets.
+    Their last bits come of logarithms, which NumPy computes otherwise by other instruction sets.
     """
     rounded = {}
     for name, value in proposed.items():

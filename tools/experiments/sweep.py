@@ -2,8 +2,8 @@
 
 Each trial of a sweep in experiments.yaml is a DVC experiment, sweep-NAME-000 and so on, judged on
 the validation split alone. A sweep that was stopped goes on where it was; with one job and the same
-seed it proposes the same trials. It ends with a table, metrics/sweep-NAME.csv, a picture,
-plots/sweep-NAME.png, and a row in metrics/sweeps.csv, which compares sweeps.
+seed it proposes the same trials. It ends with a table, metrics/sweeps/NAME.csv, a picture,
+plots/sweeps/NAME.png, and a row in metrics/sweeps.csv, which compares sweeps.
 """
 
 import argparse
@@ -21,242 +21,196 @@ from fashion.core.files import write_csv
 from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import read_yaml
 from fashion.model.environment import is_native_by_choice, native_arithmetic
-from tools.experiments.backend import ExperimentSpec
-from tools.experiments.config import EXPERIMENTS, Sweep, read_experiments
+from tools.dvc import list_experiments, resolve_revision
+from tools.experiments.backend import Backend, ExperimentSpec
+from tools.experiments.config import EXPERIMENTS, Sweep, lookup, read_experiments
+from tools.experiments.local import LocalBackend
 from tools.experiments.ray import RayBackend
-from tools.experiments.results import Result
-from tools.experiments.run import ExperimentRun, State
-from tools.experiments.runner import experiments_lock, prune, run_parallel
-from tools.experiments.study import (
-    EXPERIMENT,
-    ask,
-    list_trials,
-    open_study,
-    report_epochs,
-    requeue_interrupted,
-    trial_params,
-)
-from tools.experiments.up_to_date import (
-    check_working_copy,
-    is_up_to_date,
-    pipeline_code,
-    pipeline_params,
-    prepare_data,
-)
-from tools.git import head, list_experiments, resolve_revision
+from tools.experiments.results import TRIAL, Result
+from tools.experiments.runner import ExperimentRun, experiments_lock, run_parallel
+from tools.experiments.study import SweepStudy, trial_params
+from tools.experiments.up_to_date import check_workspace, inputs_at, is_up_to_date, prepare_data
 from tools.overrides import with_overrides, write_params
 
 SUMMARY = Path("metrics/sweeps.csv")
 SHOWN_TRIALS = 5  # the best
-STATES = {"complete": "completed", "pruned": "pruned", "fail": "failed"}  # Optuna's, for people
+STATES = {"complete": "completed", "pruned": "pruned", "fail": "failed"}  # the best first
 
 
-class SweepRunner:
-    """Runs a sweep: hands Optuna's proposals to the runner, and Optuna what comes of them."""
+class Trials:
+    """Hands Optuna's proposals to the runner, and what becomes of them to Optuna."""
 
-    def __init__(self, name: str, sweep: Sweep, raw_params: dict):
-        self.name, self.sweep, self.raw_params = name, sweep, raw_params
-        first = with_overrides(raw_params, next(boundary_params(sweep)), f"sweep {name}")
-        conditions = {
-            "code": pipeline_code(),
-            "params": pipeline_params(first),
-            "sweep": sweep.model_dump(mode="json", exclude={"trials", "jobs"}),
-            "arithmetic": native_arithmetic(),
-        }
-        self.study = open_study(name, sweep, first["train"]["epochs"], conditions)
-        self.running: dict[str, optuna.Trial] = {}
-        self.reported: dict[str, int] = {}  # epochs
-
-    @property
-    def is_complete(self) -> bool:
-        states = [trial.state for trial in list_trials(self.study).values()]
-        return len(states) >= self.sweep.trials and all(state.is_finished() for state in states)
+    def __init__(self, study: SweepStudy, backend: Backend, raw_params: dict):
+        self.study, self.sweep, self.backend = study, study.sweep, backend
+        self.raw_params = raw_params
+        self.started: dict[str, optuna.Trial] = {}  # by the name of the experiment
 
     def specs(self) -> Iterator[ExperimentSpec]:
-        """Yield an experiment for each trial, proposed when its turn comes."""
-        requeue_interrupted(self.study)
-        while trial := ask(self.study, self.name, self.sweep):
-            name = trial.user_attrs[EXPERIMENT]
+        """Yield an experiment for each trial, proposed when there is room for it."""
+        while trial := self.study.ask():
+            name = self.study.experiment(trial)
             overrides = self.sweep.fixed | trial_params(trial.params, self.sweep)
-            self.running[name], self.reported[name] = trial, 0
-            if is_up_to_date(head(), name, with_overrides(self.raw_params, overrides, name)):
-                self.complete(name)  # stopped after its end, but before that was noted
+            self.started[name] = trial
+            params = with_overrides(self.raw_params, overrides, name)
+            inputs = inputs_at(self.backend.workspace, params)
+            if is_up_to_date(self.backend.commit, name, inputs):
+                self._complete(name)  # stopped after its end, but before that was noted
             else:
-                yield ExperimentSpec(name, overrides, retrain=is_native_by_choice())
+                yield ExperimentSpec(name, overrides, is_native_by_choice(), message=TRIAL)
 
-    def watch(self, run: ExperimentRun) -> None:
-        """Tell Optuna of each epoch and of the end; prune a trial that is not worth its time."""
-        name = run.spec.name
-        trial = self.running[name]
-        for epoch in self.report(name, [row[self.sweep.metric] for row in run.history]):
-            if self._should_prune(run, epoch):
-                prune(run)
-                break
-        if run.state is State.COMPLETED:
-            self.complete(name)
-        elif run.state is State.PRUNED:
-            self.study.tell(trial, state=TrialState.PRUNED)
-        elif run.state is State.FAILED:
-            self.study.tell(trial, state=TrialState.FAIL)
+    def should_prune(self, run: ExperimentRun) -> bool:
+        """Report new epochs and the end to Optuna. Return whether the run is not worth its time."""
+        trial = self.started[run.spec.name]
+        for row in run.history:
+            is_new = self.study.report(trial, row["epoch"], row[self.sweep.metric])
+            goes_on = run.state == "running" and row["epoch"] < run.epochs
+            if is_new and goes_on and self.sweep.prune and trial.should_prune():
+                self.study.end(trial, TrialState.PRUNED)
+                return True
+        if run.state == "completed":
+            self._complete(run.spec.name)
+        elif run.state == "failed":
+            self.study.end(trial, TrialState.FAIL)
+        return False
 
-    def _should_prune(self, run: ExperimentRun, epoch: int) -> bool:
-        """Whether a run that goes on for more than this epoch should not."""
-        goes_on = run.state is State.RUNNING and epoch < run.epochs
-        return self.sweep.prune and goes_on and self.running[run.spec.name].should_prune()
-
-    def report(self, name: str, values: list[float]) -> Iterator[int]:
-        for epoch in report_epochs(self.running[name], values, self.reported[name]):
-            self.reported[name] = epoch
-            yield epoch
-
-    def complete(self, name: str) -> None:
-        result = Result(name, list_experiments(head())[name])
-        # where DVC had it in its cache, there was no log
-        list(self.report(name, result.history[self.sweep.metric].tolist()))
-        self.study.tell(self.running[name], result.train[self.sweep.metric])
+    def _complete(self, name: str) -> None:
+        trial = self.started[name]
+        result = Result(name, list_experiments(self.backend.commit)[name])
+        # if DVC had the result in its run cache, there was no log
+        for row in result.history.to_dict("records"):
+            self.study.report(trial, row["epoch"], row[self.sweep.metric])
+        self.study.end(trial, TrialState.COMPLETE, result.train[self.sweep.metric])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="sweep", description=__doc__.split("\n")[0])
-    parser.add_argument("--name", help="which sweep of experiments.yaml; by default, the first")
-    parser.add_argument(
-        "--ray", metavar="ADDRESS", help="run the trials on this Ray cluster, HOST:PORT"
-    )
-    parser.add_argument(
-        "--apply", action="store_true", help="write the best trial's params into params.yaml"
-    )
-    arguments = parser.parse_args()
+    arguments = parse_arguments()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     config, raw_params = read_experiments(), read_yaml(PARAMS)
-    name, sweep = choose(config.sweeps, arguments.name)
-    for boundary in boundary_params(sweep):
-        with_overrides(raw_params, boundary, f"{EXPERIMENTS}: sweeps.{name}")  # or refuse them
-    backend = RayBackend(arguments.ray, config.ray) if arguments.ray else None
+    name = arguments.name or next(iter(config.sweeps), "at all")
+    sweep = lookup(config.sweeps, name, "sweep")
+    params = check_space(sweep, raw_params, f"{EXPERIMENTS}: sweeps.{name}")
+    ray = RayBackend(arguments.ray, config.ray) if arguments.ray else None
     with experiments_lock():
-        check_working_copy()
-        runner = SweepRunner(name, sweep, raw_params)
-        if not runner.is_complete:
-            prepare_data(backend)
+        check_workspace()
+        backend = ray or LocalBackend()
+        conditions = inputs_at(backend.workspace, params) | {
+            "sweep": sweep.model_dump(mode="json", exclude={"trials", "jobs"}),
+            "arithmetic": native_arithmetic(),
+        }
+        study = SweepStudy(name, sweep, params["train"]["epochs"], conditions)
         try:
-            run_parallel(runner.specs(), sweep.jobs, runner.watch, backend)
+            if not study.is_complete:
+                prepare_data()
+                trials = Trials(study, backend, raw_params)
+                run_parallel(trials.specs(), backend, sweep.jobs, trials.should_prune)
         finally:
-            if has_completed(runner.study):
-                save_results(runner.study, name, sweep)
+            table = table_of(study)
+            if "complete" in table["state"].values:
+                save_results(study, table)
     if arguments.apply:
-        apply_best(runner.study, sweep)
+        apply_best(study, table)
 
 
-def choose(configured: dict[str, Sweep], name: str | None) -> tuple[str, Sweep]:
-    """Name and definition of a sweep. Raises UserError on one that is not there."""
-    name = name or next(iter(configured), "at all")
-    if name not in configured:
-        raise UserError(
-            f"there is no sweep {name} in {EXPERIMENTS}: sweeps. There are:"
-            f" {', '.join(configured) or 'none'}"
-        )
-    return name, configured[name]
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="sweep", description=__doc__.split("\n")[0])
+    parser.add_argument("--name", help="which sweep of experiments.yaml; by default, the first")
+    ray = "run the trials on this Ray cluster, HOST:PORT"
+    parser.add_argument("--ray", metavar="ADDRESS", help=ray)
+    apply = "write the best trial's params into params.yaml"
+    parser.add_argument("--apply", action="store_true", help=apply)
+    return parser.parse_args()
 
 
-def boundary_params(sweep: Sweep) -> Iterator[dict]:
-    """Yield params of trials at the ends of the space.
+def check_space(sweep: Sweep, raw_params: dict, source: str) -> dict:
+    """Return the params of a trial at one end of the space.
 
-    One after the other, each param takes its other values.
+    Raises UserError if a param at either end, or one of its choices, is wrong.
     """
-    first = {
-        name: space.choices[0] if space.choices else space.low
-        for name, space in sweep.space.items()
-    }
-    yield sweep.fixed | first
-    for name, space in sweep.space.items():
-        yield from (sweep.fixed | first | {name: value} for value in space.choices or [space.high])
+    values = {name: space.choices or [space.low, space.high] for name, space in sweep.space.items()}
+    first = sweep.fixed | {name: ends[0] for name, ends in values.items()}
+    for name, value in [(name, value) for name, ends in values.items() for value in ends]:
+        with_overrides(raw_params, first | {name: value}, source)
+    return with_overrides(raw_params, first, source)
 
 
-def has_completed(study: optuna.Study) -> bool:
-    return any(trial.state == TrialState.COMPLETE for trial in list_trials(study).values())
-
-
-def apply_best(study: optuna.Study, sweep: Sweep) -> None:
+def apply_best(study: SweepStudy, table: pd.DataFrame) -> None:
     """Write the params of the best trial into the params file."""
-    if not has_completed(study):
+    if "complete" not in table["state"].values:
         raise UserError("no trial has completed, so there is no best one to apply")
-    best = sweep.fixed | trial_params(study.best_params, sweep)
+    best = study.sweep.fixed | trial_params(study.study.best_params, study.sweep)
     write_params(best)
     print(f"\nWritten to {PARAMS}: {json.dumps(best)}. `dvc repro` makes its results.")
 
 
-def table_of(study: optuna.Study, sweep: Sweep) -> pd.DataFrame:
+def table_of(study: SweepStudy) -> pd.DataFrame:
     """Return a row for each trial that has ended, the best first.
 
     A pruned trial has its last epoch's value.
     """
+    sweep, states = study.sweep, list(STATES)
+    columns = ["trial", "state", "epochs", sweep.metric, *sweep.space]
     rows = [
         {
-            "trial": name,
+            "trial": study.experiment(trial),
             "state": trial.state.name.lower(),
             "epochs": max(trial.intermediate_values, default=0),
             sweep.metric: trial.value,
         }
         | trial_params(trial.params, sweep)
-        for name, trial in list_trials(study).items()
+        for trial in study.trials
         if trial.state.is_finished()
     ]
-    best_first = pd.DataFrame(rows).sort_values(
-        sweep.metric, ascending=sweep.metric == "val_loss", kind="stable"
-    )
-    order = list(STATES)
-    return best_first.sort_values(
-        "state", key=lambda states: states.map(order.index), kind="stable"
-    )
+    sign = 1 if sweep.metric == "val_loss" else -1
+    rows.sort(key=lambda row: (states.index(row["state"]), sign * (row[sweep.metric] or 0)))
+    return pd.DataFrame(rows, columns=columns)
 
 
-def save_results(study: optuna.Study, name: str, sweep: Sweep) -> None:
+def save_results(study: SweepStudy, table: pd.DataFrame) -> None:
     """Write the tables and the picture; show the best trials and how much each param mattered."""
-    table = table_of(study, sweep)
-    path, picture = Path(f"metrics/sweep-{name}.csv"), Path(f"plots/sweep-{name}.png")
+    name, sweep = study.name, study.sweep
+    path, picture = Path(f"metrics/sweeps/{name}.csv"), Path(f"plots/sweeps/{name}.png")
     # with all digits
     write_csv(path, table.assign(**{param: table[param].map(json.dumps) for param in sweep.space}))
     print(f"\n{table.head(SHOWN_TRIALS).to_markdown(index=False)}\n")
     counts = table["state"].value_counts()
     print(", ".join(f"{counts.get(state, 0)} {word}" for state, word in STATES.items()))
-    importances = param_importances(study, table, sweep)
-    if any(importances.values()):
-        explained = ", ".join(f"{param} {share:.0%}" for param, share in importances.items())
+    shares = param_importances(study, table)
+    if any(shares.values()):
+        explained = ", ".join(f"{param} {share:.0%}" for param, share in shares.items())
         print(f"Each param explains of the differences in {sweep.metric}: {explained}")
-    # slow, so only where it is needed
-    from fashion.figures import parallel_coordinates, save_figure
+    from fashion.comparisons import parallel_coordinates  # slow
+    from fashion.figures import save_figure
 
     completed = table[table["state"] == "complete"]
     logarithmic = {param for param, space in sweep.space.items() if space.log}
+    best = Result(completed["trial"].iloc[0], resolve_revision(completed["trial"].iloc[0]))
     # two lines: a single param makes a narrow picture
-    data = json.loads(Path("metrics/data.json").read_bytes())["name"]
-    title = f"{data}: sweep {name}\n{len(completed)} completed trials"
-    figure = parallel_coordinates(completed, sweep.metric, logarithmic, importances, title)
+    title = f"{best.data['name']}: sweep {name}\n{len(completed)} completed trials"
+    figure = parallel_coordinates(completed, sweep.metric, logarithmic, shares, title)
     save_figure(figure, picture)
-    if len(table) >= sweep.trials:
-        save_summary(table, name)
+    if study.is_complete:
+        save_summary(best, table, name)
     print(f"Table: {path}, picture: {picture}")
 
 
-def param_importances(study: optuna.Study, table: pd.DataFrame, sweep: Sweep) -> dict[str, float]:
+def param_importances(study: SweepStudy, table: pd.DataFrame) -> dict[str, float]:
     """Return the share of the metric's variance that each param explains, in [0, 1].
 
     By functional analysis of variance (Hutter et al. 2014); 0 where trials do not differ.
     """
-    shares = dict.fromkeys(sweep.space, 0.0)
-    if table.loc[table["state"] == "complete", sweep.metric].nunique() > 1:
+    shares = dict.fromkeys(study.sweep.space, 0.0)
+    if table.loc[table["state"] == "complete", study.sweep.metric].nunique() > 1:
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-        shares |= optuna.importance.get_param_importances(study, evaluator=evaluator)
+        shares |= optuna.importance.get_param_importances(study.study, evaluator=evaluator)
     return shares
 
 
-def save_summary(table: pd.DataFrame, name: str) -> None:
-    """Put a row for this sweep into the table of all.
+def save_summary(best: Result, table: pd.DataFrame, name: str) -> None:
+    """Put a row for this sweep into the table of all sweeps.
 
     The test images were looked at for the best trial alone.
     """
-    # the best trial may be of an earlier commit
-    best = Result(table["trial"].iloc[0], resolve_revision(table["trial"].iloc[0]))
     row = {
         "sweep": name,
         "trials": len(table),

@@ -1,7 +1,10 @@
-"""Which experiments have to be run, since they are not there yet or out of date; and run them."""
+"""Which experiments are up to date; and running those that are not."""
 
-import hashlib
 import json
+import os
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from flatten_dict import flatten
@@ -10,135 +13,83 @@ from fashion.core.errors import UserError
 from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import read_yaml
 from fashion.model.environment import is_native_by_choice, is_x86_64, native_arithmetic
-from tools.dvc import DVC_YAML, dvc, status
-from tools.dvc_lock import lock_at
+from tools.dvc import (
+    DVC_LOCK,
+    DVC_YAML,
+    cached_file,
+    dvc,
+    list_experiments,
+    lock_at,
+    output_hashes,
+    read_lock,
+    status,
+)
 from tools.experiments.backend import Backend, ExperimentSpec
+from tools.experiments.local import LocalBackend
 from tools.experiments.results import Result
 from tools.experiments.runner import experiments_lock, run_parallel
-from tools.fsck import cache_folder, verify_cache
-from tools.git import git, head, is_shallow, list_experiments, yaml_at
+from tools.fsck import repair_cache
+from tools.git import commit_workspace, file_at, git, is_shallow, yaml_at
 from tools.overrides import with_overrides
-
-# what makes the results, beside params.yaml
-PIPELINE = ["dvc.yaml", "dataset.yaml", "stages", "fashion"]
 
 
 class ReplacementRefused(UserError):
-    """What is not committed would replace experiments of the commit."""
+    """Uncommitted changes would replace experiments of the commit."""
 
 
-def run_missing(
-    planned: dict[str, dict[str, Any]],
-    raw_params: dict,
-    jobs: int | None = None,
-    backend: Backend | None = None,
-    replace: bool = False,
-) -> dict[str, Result]:
-    """Run those of the planned experiments that are not up to date; return the results of all.
+def inputs_at(commit: str, params: dict | None = None) -> dict[str, dict[str, Any]]:
+    """Return what results depend on: the code and files that dvc.yaml declares, and params.
 
-    `planned` has the params that each experiment sets, by its name; `raw_params` is the content of
-    the params file that they start from. Raises UserError where changes that are not committed
-    would replace experiments of the commit, unless `replace` allows it.
+    "code" has Git's mode and hash by path, "params" the values by dotted name. `params` is the
+    content of the params file, by default as committed.
     """
-    with experiments_lock():
-        commit = head()
-        check_working_copy()
-        pending = []
-        for name, params in _params_of(planned, raw_params).items():
-            if is_up_to_date(commit, name, params):
-                print(f"{name}: up to date")
-            else:
-                pending.append(ExperimentSpec(name, planned[name], retrain=is_native_by_choice()))
-        if pending:
-            if not replace:
-                refuse_to_replace(commit, {spec.name: planned[spec.name] for spec in pending})
-            if changes := describe_changes(commit):
-                print(
-                    f"Not committed: {'; '.join(changes)}. The experiments run with this; DVC keeps"
-                    f" them with commit {commit[:7]} all the same."
-                    " Commit first if others are to find them with what made them."
-                )
-            prepare_data(backend)
-            if head() != commit:
-                raise UserError("the commit changed while the data was prepared. Run it again")
-            epochs = {
-                name: params["train"]["epochs"]
-                for name, params in _params_of(planned, raw_params).items()
-            }
-            # the longest first, so that none is left alone at the end
-            pending.sort(key=lambda spec: -epochs[spec.name])
-            run_parallel(pending, jobs, backend=backend)
-            kept = list_experiments(commit)
-            # DVC had them in its run cache, which does not know the difference
-            cached = [spec for spec in pending if not has_our_arithmetic(kept[spec.name])]
-            if cached:
-                again = [ExperimentSpec(spec.name, spec.overrides, retrain=True) for spec in cached]
-                run_parallel(again, jobs, backend=backend)
-    kept = list_experiments(commit)
-    new = {spec.name for spec in pending}
-    return {name: Result(name, kept[name], name in new) for name in planned}
+    listing = git("ls-tree", "-r", "-z", commit, "--", *declared_files()).split("\0")[:-1]
+    code = {path: entry for entry, path in (line.split("\t", 1) for line in listing)}
+    return {"code": code, "params": flatten(params or yaml_at(commit, PARAMS), reducer="dot")}
 
 
-def _params_of(planned: dict[str, dict[str, Any]], raw_params: dict) -> dict[str, dict]:
-    return {
-        name: with_overrides(raw_params, overrides, name) for name, overrides in planned.items()
-    }
+def declared_files() -> list[str]:
+    """Return dvc.yaml and what it declares that no stage makes, without the params file."""
+    return _declared_files(Path.cwd(), DVC_YAML.read_bytes())
 
 
-def prepare_data(backend: Backend | None = None) -> None:
-    """Make raw and prepared data once, to be shared through DVC's cache, or by another backend."""
-    verify_cache()
-    if status("prepare"):
-        dvc("repro", "prepare")
-    if backend:
-        dvc("push")
+@cache
+def _declared_files(project: Path, _content: bytes) -> list[str]:
+    from dvc.exceptions import DvcException  # slow, so only where it is needed
+    from dvc.repo import Repo
 
-
-def refuse_to_replace(commit: str, planned: dict[str, dict[str, Any]]) -> None:
-    """Raise ReplacementRefused where one of the experiments is kept as the commit makes it.
-
-    It would be lost, under its name and commit, to one that the commit does not make.
-    """
-    changes = describe_changes(commit)
-    if not changes:
-        return
-    committed = yaml_at(commit, PARAMS)
-    lost = []
-    for name, revision in list_experiments(commit).items():
-        if name in planned and is_made_from(
-            revision, commit, with_overrides(committed, planned[name], name)
-        ):
-            accuracy = Result(name, revision).test["accuracy"]
-            lost.append(f"{name} (test accuracy {accuracy:.4f})")
-    if lost:
-        raise ReplacementRefused(
-            f"what is not committed ({'; '.join(changes)}) would replace {', '.join(lost)}."
-            " Commit it to keep both; `git stash` puts it aside;"
-            ' `make experiments ARGS="--replace"` replaces them'
-        )
+    try:
+        with Repo(str(project)) as repo:
+            stages, made = repo.index.stages, {out.fs_path for out in repo.index.outs}
+    except DvcException as error:
+        if DVC_LOCK.exists():
+            read_lock()  # if it is not whole, this says what to do
+        raise UserError(f"{DVC_YAML}: {error}") from None
+    definitions = {stage.path for stage in stages}  # dvc.yaml and others
+    paths = definitions.union(*([dep.fs_path for dep in stage.deps] for stage in stages)) - made
+    return sorted({os.path.relpath(path, project) for path in paths} - {str(PARAMS)})
 
 
 def describe_changes(commit: str) -> list[str]:
-    """Say what of the pipeline differs from the commit: params with both values, files by name."""
-    files = git("diff", "--name-only", commit, "--", *PIPELINE).split()
-    before, now = yaml_at(commit, PARAMS), read_yaml(PARAMS)
-    old, new = flatten(before, reducer="dot"), flatten(now, reducer="dot")
-    params = [
-        f"{name}: {old.get(name)} -> {new.get(name)}"
-        for name in old | new
-        if old.get(name) != new.get(name)
-    ]
-    return params + files
+    """Return how the workspace's inputs differ from a commit's: params with both values, files."""
+    old, new = inputs_at(commit), inputs_at(commit_workspace())
+    changes = []
+    for kind in ("params", "code"):
+        for name in sorted(old[kind] | new[kind]):
+            before, after = old[kind].get(name), new[kind].get(name)
+            if before != after:
+                changes.append(f"{name}: {before} -> {after}" if kind == "params" else name)
+    return changes
 
 
-def check_working_copy() -> None:
-    """Raise UserError on code that experiments would not see, and where DVC would not keep them."""
+def check_workspace() -> None:
+    """Raise UserError in a shallow clone, and if experiments would run without untracked files."""
     if is_shallow():
         raise UserError(
             "this clone is shallow, and DVC keeps no experiments in one."
             " `git fetch --unshallow` brings the rest"
         )
-    untracked = git("ls-files", "--others", "--exclude-standard", "--", *PIPELINE).split()
+    untracked = git("ls-files", "--others", "--exclude-standard", "--", *declared_files()).split()
     if untracked:
         raise UserError(
             f"Git does not track {', '.join(untracked)}, so experiments would run without."
@@ -146,69 +97,103 @@ def check_working_copy() -> None:
         )
 
 
-def is_up_to_date(commit: str, name: str, raw_params: dict) -> bool:
-    """Whether an experiment is kept with the commit, made from these params and the code as it is.
+def is_up_to_date(commit: str, name: str, inputs: dict[str, dict[str, Any]]) -> bool:
+    """Whether an experiment of the commit was made from these inputs.
 
-    And with the arithmetic chosen now, and with all its files in DVC's cache.
+    Its arithmetic must be the one chosen now, and DVC's cache must have its files.
     """
     revision = list_experiments(commit).get(name)
-    if not revision or not is_made_from(revision, None, raw_params):
+    if not revision or inputs_at(revision) != inputs:
         return False
-    if missing := missing_outputs(revision):
-        print(f"{name}: {', '.join(missing)} is not in DVC's cache any more, so it is run again")
-        return False
+    in_git = git("ls-tree", "-r", "--name-only", "-z", revision).split("\0")
+    for path, md5 in output_hashes(lock_at(revision)).items():
+        if path not in in_git and not cached_file(md5).exists():
+            print(f"{name}: {path} is not in DVC's cache any more, so it is run again")
+            return False
     return has_our_arithmetic(revision)
 
 
-def is_made_from(revision: str, commit: str | None, raw_params: dict) -> bool:
-    """Whether an experiment was made from these params and the code of a commit.
-
-    Without a commit, from the code as it is in the working copy.
-    """
-    before = yaml_at(revision, PARAMS)
-    code = [revision, commit] if commit else [revision]
-    return pipeline_params(before) == pipeline_params(raw_params) and not git(
-        "diff", "--name-only", *code, "--", *PIPELINE
-    )
-
-
-def missing_outputs(revision: str) -> list[str]:
-    """Return the outputs of a revision that DVC should have in its cache and has not."""
-    cache = cache_folder() / "files/md5"
-    stages = lock_at(revision).values()
-    in_git = set(git("ls-tree", "-r", "--name-only", revision).splitlines())
-    return [
-        out["path"]
-        for stage in stages
-        for out in stage.get("outs", [])
-        if out["path"] not in in_git and not (cache / out["md5"][:2] / out["md5"][2:]).exists()
-    ]
-
-
 def has_our_arithmetic(revision: str) -> bool:
-    """Tell whether an experiment was computed as this process would.
+    """Whether an experiment was computed as this process would: portably, or as the user chose.
 
-    That is portably, or as the user's environment variables say. Where there is no choice, on
-    another machine than x86-64, all that is there will do.
+    Machines other than x86-64 have no choice.
     """
-    recorded = json.loads(git("show", f"{revision}:metrics/train.json")).get("arithmetic")
-    return not is_x86_64() or recorded == native_arithmetic()
+    try:
+        metrics = json.loads(file_at(revision, "metrics/train.json"))
+    except ValueError:  # DVC took a corrupted file from its cache
+        return False
+    return not is_x86_64() or metrics.get("arithmetic") == native_arithmetic()
 
 
-def pipeline_code() -> str:
-    """A fingerprint of the code that makes the results, as it is in the working copy."""
-    trees, changes = (
-        git("rev-parse", *(f"HEAD:{path}" for path in PIPELINE)),
-        git("diff", "HEAD", "--", *PIPELINE),
+def run_missing(
+    planned: dict[str, dict[str, Any]],
+    jobs: int | None = None,
+    backend: Backend | None = None,
+    may_replace: bool = False,
+) -> dict[str, Result]:
+    """Run those of the planned experiments that are not up to date; return the results of all.
+
+    `planned` has the params that each experiment sets, by its name. Raises ReplacementRefused if
+    uncommitted changes would replace experiments of the commit, unless `may_replace` allows it.
+    """
+    raw_params = read_yaml(PARAMS)
+    params = {name: with_overrides(raw_params, planned[name], name) for name in planned}
+    with experiments_lock():
+        check_workspace()
+        backend = backend or LocalBackend()
+        pending = []
+        for name in planned:
+            if is_up_to_date(backend.commit, name, inputs_at(backend.workspace, params[name])):
+                print(f"{name}: up to date")
+            else:
+                pending.append(ExperimentSpec(name, planned[name], is_native_by_choice()))
+        if pending:
+            announce_changes(backend.commit, [] if may_replace else pending)
+            prepare_data()
+            # the longest first, so that none is left alone at the end
+            pending.sort(key=lambda spec: -params[spec.name]["train"]["epochs"])
+            run_all(pending, backend, jobs)
+    revisions, ran = list_experiments(backend.commit), {spec.name for spec in pending}
+    return {name: Result(name, revisions[name], just_run=name in ran) for name in planned}
+
+
+def run_all(specs: list[ExperimentSpec], backend: Backend, jobs: int | None) -> None:
+    """Run experiments; again, if DVC's run cache had results of another arithmetic."""
+    run_parallel(specs, backend, jobs)
+    revisions = list_experiments(backend.commit)
+    cached = [spec for spec in specs if not has_our_arithmetic(revisions[spec.name])]
+    if cached:
+        run_parallel([replace(spec, retrain=True) for spec in cached], backend, jobs)
+
+
+def prepare_data() -> None:
+    """Make raw and prepared data once; experiments share them through DVC's cache."""
+    repair_cache()
+    if status("prepare"):
+        dvc("repro", "prepare")
+
+
+def announce_changes(commit: str, pending: list[ExperimentSpec]) -> None:
+    """Report uncommitted changes of the inputs.
+
+    Raises ReplacementRefused if a pending experiment exists as the commit makes it: it would be
+    lost, under its name and commit, to one that the commit does not make.
+    """
+    if not (changes := "; ".join(describe_changes(commit))):
+        return
+    committed, existing, lost = yaml_at(commit, PARAMS), list_experiments(commit), []
+    for spec in [spec for spec in pending if spec.name in existing]:
+        params = with_overrides(committed, spec.overrides, spec.name)
+        if inputs_at(existing[spec.name]) == inputs_at(commit, params):
+            accuracy = Result(spec.name, existing[spec.name]).test["accuracy"]
+            lost.append(f"{spec.name} (test accuracy {accuracy:.4f})")
+    if lost:
+        raise ReplacementRefused(
+            f"what is not committed ({changes}) would replace {', '.join(lost)}."
+            " Commit it to keep both; `git stash` puts it aside;"
+            ' `make experiments ARGS="--replace"` replaces them'
+        )
+    print(
+        f"Not committed: {changes}. The experiments run with this; DVC keeps them with commit"
+        f" {commit[:7]} all the same. Commit first if others are to find them with what made them."
     )
-    return hashlib.sha256((trees + changes).encode()).hexdigest()
-
-
-def pipeline_params(values: dict) -> dict:
-    """The sections of a params file that stages read, as dvc.yaml declares."""
-    stages = read_yaml(DVC_YAML)["stages"].values()
-    params = [param for stage in stages for param in stage.get("params", [])]
-    if any(isinstance(param, dict) for param in params):  # a whole file
-        return values
-    sections = {param.split(".")[0] for param in params}
-    return {name: value for name, value in values.items() if name in sections}
