@@ -7,8 +7,9 @@ import pytest
 
 from fashion.core.errors import UserError
 from tests.support.repository import IDENTITY
+from tools.dvc import experiment_ref
 from tools.gate.baseline import Baseline, find_baseline
-from tools.git import experiment_ref, git, head
+from tools.git import git, head
 
 OF_THE_PLATFORM = ("GITHUB_BASE_REF", "GITHUB_EVENT_NAME", "GITHUB_EVENT_PATH")
 OF_THE_PLATFORM += ("CI_COMMIT_BEFORE_SHA", "CI_MERGE_REQUEST_DIFF_BASE_SHA")

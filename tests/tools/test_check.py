@@ -388,5 +388,5 @@ def test_make_names_the_status_that_it_turns_into_2(gated):
 def test_a_crash_has_status_2_and_abbreviated_options_are_refused(gated):
     edit("tools/gate/judge.py", '    """Judge a', '    raise KeyError\n    """Judge a')(gated)
     commit(gated)
-    assert "KeyError" in gated.python("tools.gate.check", status=2)
+    assert "KeyError" in gated.python("tools.gate.check", status=2, traceback=True)
     assert "unrecognized" in gated.python("tools.gate.check", "--seed", "5", status=2)

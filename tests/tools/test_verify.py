@@ -30,10 +30,10 @@ def claim(clone: Repository, accuracy: float, cpu: str | None) -> None:
 @pytest.mark.parametrize(
     ("accuracy", "cpu", "status", "said"),
     [
-        (0.0001, "another", 3, "; the metrics agree within noise."),
-        (0.0001, None, 1, "the environment is the recorded one, where every byte should be equal"),
-        (0.3, "another", 1, "by more than noise explains: accuracy: "),
-        (-0.3, "another", 1, "by more than noise explains: accuracy: "),
+        (0.0001, "another", 3, "The metrics agree within noise."),
+        (0.0001, None, 1, "though the environment is the recorded one: they should be equal"),
+        (0.3, "another", 1, "By more than noise explains: accuracy: "),
+        (-0.3, "another", 1, "By more than noise explains: accuracy: "),
     ],
 )
 def test_a_result_that_is_different_is_explained_or_an_error(clone, accuracy, cpu, status, said):
@@ -48,7 +48,7 @@ def test_a_result_that_is_different_is_explained_or_an_error(clone, accuracy, cp
 def test_make_names_the_status_that_it_turns_into_2(clone):
     claim(clone, 0.0001, "another")
     output = clone.make("verify", status=2)
-    assert "the metrics agree within noise" in output and "Error 3" in output
+    assert "The metrics agree within noise" in output and "Error 3" in output
 
 
 def test_a_missing_revision_is_named(committed):

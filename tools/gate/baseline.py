@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fashion.core.errors import UserError
-from tools.git import git, head, is_shallow, resolve_revision
+from tools.dvc import resolve_revision
+from tools.git import git, head, is_shallow
 
 ANOTHER = "Name another baseline: --baseline REV"
 SHALLOW = "This clone is shallow: `git fetch --unshallow` brings the rest"

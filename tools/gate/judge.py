@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fashion.core.errors import UserError
-from tools.dvc_lock import pipeline_hashes
+from tools.dvc import pipeline_hashes, resolve_revision
 from tools.gate.candidate import rebuild, score_shipped
 from tools.gate.config import Gate, gate_at
 from tools.gate.noise import MIN_SEEDS, NOISE, SEEDS, noise_at
@@ -24,7 +24,6 @@ from tools.gate.sequential import (
     decide,
     plan_analyses,
 )
-from tools.git import resolve_revision
 from tools.pipeline import clean_clone
 
 BASELINE, REFERENCE = "baseline", "reference"

@@ -7,6 +7,7 @@ baseline again.
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from fashion.core.files import atomic_write
 from fashion.core.params import Seed
 from fashion.core.strict_yaml import Name, StrictModel, check_config
 from tools.arguments import at_least
-from tools.dvc_lock import pipeline_hashes
+from tools.dvc import pipeline_hashes
 from tools.gate.score import scorer_of
 from tools.git import git, git_bytes, head
 from tools.pipeline import clean_clone
@@ -76,19 +77,11 @@ def noise_at(revision: str) -> Noise:
 
 def write_noise(table: pd.DataFrame, belongs_to: dict[str, str]) -> None:
     """Write metrics/noise.json: the table of runs, a row a seed, with six decimals."""
-    metrics = {name: [round(x, 6) for x in table[name].tolist()] for name in table}
-    sections = {"belongs_to": belongs_to, "seeds": table.index.tolist(), "metrics": metrics}
-    lines = [f"  {json.dumps(name)}: {_json_lines(value)}" for name, value in sections.items()]
+    metrics = table.round(6).to_dict("list")
+    content = {"belongs_to": belongs_to, "seeds": table.index.tolist(), "metrics": metrics}
+    lists_in_a_line = re.sub(r"\n +(?=[-\d\]])", " ", json.dumps(content, indent=2))
     with atomic_write(NOISE) as tmp_path:
-        tmp_path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-
-
-def _json_lines(value: dict | list) -> str:
-    """Return JSON with a line for each entry of a mapping."""
-    if isinstance(value, list):
-        return json.dumps(value)
-    entries = [f"    {json.dumps(key)}: {json.dumps(entry)}" for key, entry in value.items()]
-    return "{\n" + ",\n".join(entries) + "\n  }"
+        tmp_path.write_text(f"{lists_in_a_line}\n", encoding="utf-8")
 
 
 def main() -> None:

@@ -23,6 +23,8 @@ COLUMNS = (
     " metric's margin is ruled out, up to X that a loss of up to X is not, open that further seeds"
     " would tell."
 )
+REVIEW = "**For the reviewer: this change edits what judges it**"
+NO_EFFECT = "The edits have no effect on this verdict. They count from the next change on."
 
 
 @dataclass(frozen=True)
@@ -41,26 +43,21 @@ class Report:
 
 def verdict_of(found: Judgement) -> tuple[int, str, str]:
     """Return exit status, verdict and reason of a judgement."""
-    row, runs = found.decisive, found.decisive.analysis.runs
-    name = shown(row.metric)
-    count = f"{len(found.runs)} further seed{'s' * (len(found.runs) != 1)}"
+    row, runs = found.decisive, len(found.runs)
+    count = f"{runs} further seed{'s' * (runs != 1)}"
     if found.finding == REGRESSION:
+        why = f"is worse than the {found.against} by {row.loss:.4f}"
+        why += f"; chance explains {row.chance:.4f}"
         if row.is_below_floor:
             why = f"is {row.candidate:.4f}, and its floor is {row.rule.floor:g}"
-        else:
-            why = f"is worse than the {found.against} by {row.loss:.4f}"
-            why += f"; chance explains {row.chance:.4f}"
-        where = f"over {runs} seeds" if len(found.runs) else "in the committed run"
-        return FAILED, "regression", f"{name} {why}, {where}."
+        where = f"over {runs} seeds" if runs else "in the committed run"
+        return FAILED, "regression", f"{shown(row.metric)} {why}, {where}."
     if found.finding == NO_LOSS:
         reason = f"With {count}, a loss of its margin is ruled out for every metric and class."
         return PASSED, "no loss", reason
-    return (
-        PASSED,
-        f"a loss of up to {row.largest_loss:.4f} in {name} is not ruled out",
-        f"With {count}, no metric and no class is worse than chance explains. More seeds would"
-        " narrow it down.",
-    )
+    verdict = f"a loss of up to {row.largest_loss:.4f} in {shown(row.metric)} is not ruled out"
+    reason = f"With {count}, no metric and no class is worse than chance explains."
+    return PASSED, verdict, f"{reason} More seeds would narrow it down."
 
 
 def markdown(report: Report) -> str:
@@ -69,38 +66,36 @@ def markdown(report: Report) -> str:
     parts = [f"### {MARKS[report.status]} {escape(report.verdict + options)}"]
     parts += [paragraph(report.compared), paragraph(report.reason)]
     if error := report.unknown:
-        parts += [bullets(error.lines)]
-        if error.output:
-            parts += ["\n".join(["```text", *map(cut, error.output), "```"])]
+        output = [textwrap.shorten(line, WIDTH, placeholder="…") for line in error.output]
+        parts += [bullets(error.lines), "\n".join(["```text", *output, "```"]) if output else ""]
     if found := report.judgement:
         parts += [class_changes(found), *(table(name, found) for name in found.comparisons)]
         parts += [paragraph(COLUMNS), bullets(found.remarks)]
     if report.review:
-        parts += ["**For the reviewer: this change edits what judges it**", bullets(report.review)]
-        parts += ["The edits have no effect on this verdict. They count from the next change on."]
+        parts += [REVIEW, bullets(report.review), NO_EFFECT]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def class_changes(found: Judgement) -> str:
-    """Return a sentence on the classes whose F1 changed most, with precision and recall."""
+    """Return a list of the classes whose F1 changed most, with precision and recall."""
     rows = [row for row in found.comparisons[BASELINE] if row.metric.startswith("class_f1/")]
     rows = [row for row in rows if abs(row.loss) >= CLASS_CHANGE or row.is_worse]
+    means = (found.runs if len(found.runs) else pd.DataFrame([found.shipped])).mean()
     texts = []
     for row in sorted(rows, key=lambda row: -abs(row.loss))[:5]:
-        parts = [f"F1 {row.baseline:.3f} → {row.candidate:.3f}"]
         name = row.metric.removeprefix("class_f1/")
-        runs = found.runs if len(found.runs) else pd.DataFrame([found.shipped])
-        parts += [
-            f"{kind} {runs[f'class_{kind}/{name}'].mean():.3f}" for kind in ("precision", "recall")
-        ]
-        texts.append(f"{name}: {', '.join(parts)}")
+        precision, recall = means[f"class_precision/{name}"], means[f"class_recall/{name}"]
+        texts.append(
+            f"{name}: F1 {row.baseline:.3f} → {row.candidate:.3f},"
+            f" precision {precision:.3f}, recall {recall:.3f}"
+        )
     return f"Classes that changed most:\n\n{bullets(texts)}" if texts else ""
 
 
 def table(name: str, found: Judgement) -> str:
     """Return the metrics, and the classes that are worth a look, a row each."""
     rows = found.comparisons[name]
-    listed = [row for row in rows if "/" not in row.metric or finding(row) not in UNREMARKABLE]
+    listed = [row for row in rows if not row.is_class or finding(row) not in UNREMARKABLE]
     cells = [
         ["metric", name, "candidate", "committed", "change", "chance", "finding"],
         ["---", *["--:"] * 5, "---"],
@@ -109,13 +104,11 @@ def table(name: str, found: Judgement) -> str:
     for row in listed:
         values = row.baseline, row.candidate, found.shipped[row.metric]
         change = round(row.candidate - row.baseline, 4) + 0.0  # no minus before a zero
-        numbers = [f"{value:.4f}" for value in values]
-        shown_name = escape(shown(row.metric))
-        cells.append([shown_name, *numbers, f"{change:+.4f}", f"{row.chance:.4f}", finding(row)])
+        numbers = [*(f"{value:.4f}" for value in values), f"{change:+.4f}", f"{row.chance:.4f}"]
+        cells.append([escape(shown(row.metric)), *numbers, finding(row)])
     widths = [max(len(str(cell)) for cell in column) for column in zip(*cells, strict=True)]
     formats = [f"{{!s:{'>' if 0 < at < 6 else '<'}{width}}}" for at, width in enumerate(widths)]
-    lines = [f"| {' | '.join(formats).format(*line)} |" for line in cells]
-    text = "\n".join(lines)
+    text = "\n".join(f"| {' | '.join(formats).format(*line)} |" for line in cells)
     rest = [row for row in rows if row not in listed]
     return f"{text}\n\nAnother {len(rest)} classes: {finding(rest[0])}." if rest else text
 
@@ -145,19 +138,13 @@ def escape(text: object) -> str:
     return re.sub(r"([\\*\[\]<|~#]|(?<!\w)_|_(?!\w))", r"\\\1", line)
 
 
-def paragraph(text: str) -> str:
-    return textwrap.fill(escape(text), WIDTH, break_on_hyphens=False)
+def paragraph(text: str, first: str = "", others: str = "") -> str:
+    """Return text in lines of at most WIDTH; `first` and `others` begin them."""
+    indents = {"initial_indent": first, "subsequent_indent": others}
+    return textwrap.fill(escape(text), WIDTH, break_on_hyphens=False, **indents)
 
 
 def bullets(lines: list[str]) -> str:
     """Return a list of at most MOST_LINES."""
-    rest = len(lines) - MOST_LINES
-    listed = lines if rest <= 0 else [*lines[:MOST_LINES], f"and {rest} more"]
-    indents = {"initial_indent": "- ", "subsequent_indent": "  "}
-    return "\n".join(
-        textwrap.fill(escape(line), WIDTH, break_on_hyphens=False, **indents) for line in listed
-    )
-
-
-def cut(line: str) -> str:
-    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"
+    more = [f"and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
+    return "\n".join(paragraph(line, "- ", "  ") for line in [*lines[:MOST_LINES], *more])

@@ -8,7 +8,7 @@ import pandas as pd
 from flatten_dict import flatten
 
 from fashion.core.errors import UserError
-from tools.dvc_lock import lock_at, output_hashes
+from tools.dvc import lock_at, output_hashes
 from tools.gate.config import GATE
 from tools.gate.judge import Judgement
 from tools.gate.noise import NOISE, noise_at

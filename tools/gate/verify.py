@@ -9,29 +9,27 @@ metrics agree within the measured noise; 1: anything else. Nothing in the worksp
 import argparse
 import io
 import json
-import math
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from itertools import chain
+from typing import Any
 
 import pandas as pd
 from joblib import cpu_count
 
-from fashion.core.errors import exit_on_user_error
+from fashion.core.errors import UserError, exit_on_user_error
 from fashion.model.environment import describe_environment
+from tools.dvc import resolve_revision
 from tools.gate.config import gate_at
 from tools.gate.noise import noise_at
-from tools.git import git, resolve_revision, yaml_at
+from tools.gate.sequential import compare, plan_analyses
+from tools.git import git, yaml_at
 from tools.pipeline import Pipeline, clean_clone
 
-ENVIRONMENT, EXPERIMENTS = "metrics/environment.json", "metrics/experiments.csv"
-METRICS = ("metrics/train.json", "metrics/test.json")
-EQUAL, DIFFERENT = "✓ equal", "✗ different"
+ENVIRONMENT, EXPERIMENTS = "metrics/environment.json", "metrics/comparisons/experiments.csv"
+VERDICTS = {True: "✓ equal", False: "✗ different"}
 WITHIN_NOISE = 3  # exit status
 NOT_BYTES = ("INTEROP_THREADS", "OMP_NUM_THREADS", "model_md5")  # settings that change none
-
-# what is compared: the committed and the rebuilt value of a metric, by a title
-Pairs = dict[str, tuple[str, float, float | None]]
 
 
 def main() -> int:
@@ -46,126 +44,89 @@ def main() -> int:
     name = f"{revision} ({commit[:7]})"
     with clean_clone("verify", commit) as pipeline:
         print(f"Running all stages and experiments of {name} from the raw data", flush=True)
+        committed = pipeline.metrics(pipeline.folder)
         pipeline.run(pipeline.stages)
-        rows = output_rows(pipeline)
-        pairs = read_pairs(commit, pipeline.folder)
-        experiments = rebuild_experiments(commit, pipeline)
-    rows += [
-        {"output": title, "stage": "(experiments)", "verdict": EQUAL if old == new else DIFFERENT}
-        for title, (_, old, new) in experiments.items()
-    ]
-    print(f"\n{pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)}\n")
-    different = sum(row["verdict"] != EQUAL for row in rows)
+        changed = pipeline.differences()
+        rows = [(str(out), stage.name) for stage in pipeline.stages for out in stage.outputs]
+        rows = [(out, stage, VERDICTS[out not in changed]) for out, stage in rows]
+        rows += compare_experiments(commit, pipeline)
+        rebuilt = pipeline.metrics(pipeline.folder)
+    table = pd.DataFrame(rows, columns=["output", "stage", "verdict"])
+    print(f"\n{table.to_markdown(index=False, disable_numparse=True)}\n")
+    different = int((table["verdict"] == VERDICTS[False]).sum())
     if not different:
         print(f"{name}: all {len(rows)} outputs are equal to the byte.")
         return 0
-    status, why = explain_difference(commit, different, len(rows), pairs | experiments)
-    print(f"{name}: {why}")
-    return status
+    found, is_elsewhere = describe_difference(commit, different, len(rows))
+    exceeding = beyond_noise(commit, committed, rebuilt) if is_elsewhere else []
+    if exceeding:
+        found += f" By more than noise explains: {'; '.join(exceeding)}."
+    elif is_elsewhere:
+        found += " The metrics agree within noise."
+    print(f"{name}: {found}")
+    return WITHIN_NOISE if is_elsewhere and not exceeding else 1
 
 
-def output_rows(pipeline: Pipeline) -> list[dict[str, str]]:
-    """Return a row for each output of a clone in which all stages have run."""
-    different = pipeline.differences()
-    return [
-        {
-            "output": str(path),
-            "stage": stage.name,
-            "verdict": DIFFERENT if str(path) in different else EQUAL,
-        }
-        for stage in pipeline.stages
-        for path in stage.outputs
-    ]
+def compare_experiments(commit: str, pipeline: Pipeline) -> list[tuple[str, str, str]]:
+    """Run the experiments of experiments.yaml in copies of a clone.
 
-
-def read_pairs(commit: str, folder: Path = Path()) -> Pairs:
-    """Return the metrics of a commit and those in a folder in which its stages have run."""
-    pairs = {}
-    for path in METRICS:
-        old = json.loads(git("show", f"{commit}:{path}"))
-        new = json.loads((folder / path).read_text())
-        pairs |= {name: (name, value, new.get(name)) for name, value in old.items()}
-    return pairs
-
-
-def rebuild_experiments(commit: str, pipeline: Pipeline) -> Pairs:
-    """Run the experiments of experiments.yaml in copies of a clone; return their metrics.
-
-    Each is compared with its row in the committed table.
+    Returns a row for each metric in the committed table: title, "(experiments)", verdict.
     """
     content = git("show", f"{commit}:{EXPERIMENTS}")
     table = pd.read_csv(io.StringIO(content), index_col="experiment")
     planned = yaml_at(commit, "experiments.yaml")["experiments"]
 
-    def run(name: str) -> Pairs:
+    def run(name: str) -> list[tuple[str, str, str]]:
         with pipeline.variant(planned[name], pipeline.scoring_stages) as folder:
             metrics = pipeline.metrics(folder)
-        columns = table.columns.intersection(list(metrics))
-        return {
-            f"{column} of {name}": (column, table.loc[name, column], metrics[column])
-            for column in columns
-        }
+        return [
+            (f"{column} of {name}", "(experiments)", VERDICTS[committed == metrics[column]])
+            for column, committed in table.loc[name].items()
+            if column in metrics
+        ]
 
     with ThreadPoolExecutor(cpu_count()) as pool:
-        found = list(pool.map(run, [name for name in planned if name in table.index]))
-    return {title: pair for pairs in found for title, pair in pairs.items()}
+        found = pool.map(run, [name for name in planned if name in table.index])
+        return list(chain.from_iterable(found))
 
 
-def other_environment(commit: str) -> dict[str, tuple]:
-    """Return what differs between the recorded environment and this one, (recorded, here) by name.
-
-    Settings that change no bytes are left out.
-    """
-    recorded = json.loads(git("show", f"{commit}:{ENVIRONMENT}"))
-    before, now = (
-        pd.json_normalize(values).iloc[0] for values in (recorded, describe_environment())
-    )
-    names = before.index.union(now.index, sort=False)
-    return {
-        name: (before.get(name), now.get(name))
-        for name in names
-        if before.get(name) != now.get(name) and not name.endswith(NOT_BYTES)
-    }
-
-
-def explain_difference(commit: str, different: int, outputs: int, pairs: Pairs) -> tuple[int, str]:
-    """Return an exit status and a sentence on outputs that differ from the committed ones.
-
-    Raises UserError where the commit has no record of its environment, or no noise.
-    """
+def describe_difference(commit: str, different: int, outputs: int) -> tuple[str, bool]:
+    """Say that outputs differ from the committed ones, and whether the environment does, too."""
     found = f"{different} of {outputs} outputs differ from the committed ones"
-    other = other_environment(commit)
-    if not other:
-        return 1, (
-            f"{found}, though the environment is the recorded one, where every byte should be"
-            " equal."
-        )
-    changes = "; ".join(f"{name}: {before} -> {now}" for name, (before, now) in other.items())
-    found += f" because of the machine or its packages ({changes})"
-    if exceeding := beyond_noise(commit, pairs):
-        return 1, f"{found}, and by more than noise explains: {'; '.join(exceeding)}."
-    return WITHIN_NOISE, f"{found}; the metrics agree within noise."
+    if other := other_environment(commit):
+        return f"{found} because of the machine or its packages ({'; '.join(other)}).", True
+    return f"{found}, though the environment is the recorded one: they should be equal.", False
 
 
-def beyond_noise(commit: str, pairs: Pairs) -> list[str]:
-    """Return the gated metrics that differ by more than the noise of two runs explains.
+def other_environment(commit: str) -> list[str]:
+    """Return what differs between the recorded environment and this one and may change bytes."""
+    try:
+        recorded = json.loads(git("show", f"{commit}:{ENVIRONMENT}"))
+    except UserError:
+        return ["not recorded"]
+    both = pd.json_normalize([recorded, describe_environment()]).astype(object).T
+    return [
+        f"{name}: {before} -> {now}"
+        for name, before, now in both.itertuples()
+        if str(before) != str(now) and not name.endswith(NOT_BYTES)
+    ]
 
-    They may differ in either direction. Student's t, as the deviation is estimated, and
-    Bonferroni's correction.
+
+def beyond_noise(commit: str, committed: dict[str, Any], rebuilt: dict[str, Any]) -> list[str]:
+    """Return the gated metrics that differ by more than chance explains.
+
+    Raises UserError where the commit has no noise.
     """
-    from scipy.stats import t  # slow, so only where it is needed
-
     gate, noise = gate_at(commit), noise_at(commit).table
-    pairs = {title: pair for title, pair in pairs.items() if pair[0] in gate.metrics}
-    quantile = t.isf(gate.false_alarms / 2 / len(pairs), len(noise) - 1)
-    exceeding = []
-    for title, (metric, old, new) in pairs.items():
-        allowed = quantile * noise[metric].std() * math.sqrt(2)
-        if new is None:
-            exceeding.append(f"{title} is missing")
-        elif not abs(new - old) <= allowed:
-            exceeding.append(f"{title}: {old:.4f} -> {new:.4f}, by noise at most {allowed:.4f}")
-    return exceeding
+    noise = noise[[name for name in gate.rules_by_column(noise) if name in committed]]
+    change = pd.Series({name: rebuilt[name] - committed[name] for name in noise})
+    analysis, *_ = plan_analyses(noise, gate.interim_runs, gate)
+    return [
+        f"{row.metric}: {committed[row.metric]:.4f} -> {rebuilt[row.metric]:.4f}, by chance at most"
+        f" {row.chance:.4f}"
+        for row in compare(noise, (noise.mean() + change).to_frame().T, gate, analysis)
+        if row.is_worse or row.is_better
+    ]
 
 
 if __name__ == "__main__":
