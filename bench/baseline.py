@@ -2,7 +2,7 @@
 
 `python -m bench.baseline FOLDER` does what `make` does from the four raw files on: it keeps back
 the same validation images, and has the same model, epochs and batch sizes, validation after every
-epoch, the test metrics and the same kinds of pictures, into FOLDER. It is the peer of
+epoch, the test metrics and the same kinds of pictures, into FOLDER. It is the rival of
 bench/speed.py, written to be quick: pixels are scaled once, and Keras holds the arrays in memory.
 """
 
@@ -15,122 +15,100 @@ import keras
 import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
-from sklearn.model_selection import train_test_split
 
 from fashion import figures
+from fashion.comparisons import compare_losses
+from fashion.data.splits import stratified_split
 from fashion.metrics import Tally, classification_metrics, per_class, predictions
 
 RAW = Path("data/raw")
-IMAGES_HEADER, LABELS_HEADER = 16, 8  # bytes before the values in an IDX file
+HEADER = {"images": 16, "labels": 8}  # bytes before the values in an IDX file
+Split = tuple[np.ndarray, np.ndarray]  # pixels from 0 to 255 and labels, both uint8
 
 
-def read(files: dict, params: dict) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Pixels from 0 to 255 and labels, both uint8, of train, validation and test.
-
-    `files` and `params` are those sections of dataset.yaml and params.yaml.
-    """
-
-    def values(file: str, header: int) -> np.ndarray:
-        with gzip.open(RAW / files[file]["name"]) as raw:
-            return np.frombuffer(raw.read(), np.uint8, offset=header)
-
-    train_pixels = values("train_images", IMAGES_HEADER).reshape(-1, 28, 28)
-    train_labels = values("train_labels", LABELS_HEADER)
-    train_pixels, validation_pixels, train_labels, validation_labels = train_test_split(
-        train_pixels,
-        train_labels,
-        test_size=params["validation_size"],
-        stratify=train_labels,
-        random_state=params["split_seed"],
-    )
+def load(files: dict, params: dict) -> dict[str, Split]:
+    """Return the splits train, validation and test, as dataset.yaml and params.yaml say."""
+    raw = {}
+    for split in ("train", "test"):
+        for part, header in HEADER.items():
+            with gzip.open(RAW / files[f"{split}_{part}"]["name"]) as file:
+                raw[split, part] = np.frombuffer(file.read(), np.uint8, offset=header)
+        raw[split, "images"] = raw[split, "images"].reshape(-1, 28, 28)
+    images, labels = raw["train", "images"], raw["train", "labels"]
+    held_out = stratified_split(labels, params["validation_size"], params["split_seed"])
     return {
-        "train": (train_pixels, train_labels),
-        "validation": (validation_pixels, validation_labels),
-        "test": (
-            values("test_images", IMAGES_HEADER).reshape(-1, 28, 28),
-            values("test_labels", LABELS_HEADER),
-        ),
+        "train": (images[~held_out], labels[~held_out]),
+        "validation": (images[held_out], labels[held_out]),
+        "test": (raw["test", "images"], raw["test", "labels"]),
     }
 
 
-def scaled(pixels: np.ndarray) -> np.ndarray:
-    return pixels.astype("float32") / 255
-
-
 def build() -> keras.Sequential:
-    model = keras.Sequential(
-        [
-            keras.Input((28, 28)),
-            keras.layers.Flatten(),
-            keras.layers.Dense(784, activation="relu"),
-            keras.layers.Dense(392, activation="relu"),
-            keras.layers.Dense(196, activation="relu"),
-            keras.layers.Dense(49, activation="relu"),
-            keras.layers.Dense(10, activation="softmax"),
-        ]
-    )
+    """Return the network of params.yaml, compiled."""
+    hidden = [keras.layers.Dense(units, activation="relu") for units in (784, 392, 196, 49)]
+    output = keras.layers.Dense(10, activation="softmax")
+    model = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), *hidden, output])
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
 
-def main(folder: Path) -> None:
-    params, dataset, experiments = (
-        YAML(typ="safe").load(Path(f"{name}.yaml")) for name in ("params", "dataset", "experiments")
-    )
-    class_names = dataset["class_names"]
-    splits = read(dataset["files"], params["prepare"])
-    train_pixels, train_labels = splits["train"]
-    validation_pixels, validation_labels = splits["validation"]
-    test_pixels, test_labels = splits["test"]
-    train_images, validation_images, test_images = map(
-        scaled, (train_pixels, validation_pixels, test_pixels)
-    )
+def train(run: dict, splits: dict[str, Split]) -> tuple[keras.Model, pd.DataFrame]:
+    """Return a trained model and its history, a row an epoch. Images are from 0 to 1."""
+    model, size, epochs = build(), run["train.batch_size"], run["train.epochs"]
+    settings = {"batch_size": size, "epochs": epochs, "validation_data": splits["validation"]}
+    history = pd.DataFrame(model.fit(*splits["train"], verbose=2, **settings).history)
+    history.insert(0, "epoch", range(1, epochs + 1))
+    return model, history
+
+
+def score(
+    labels: np.ndarray, probabilities: np.ndarray, class_names: list[str], folder: Path
+) -> pd.DataFrame:
+    """Write metrics and predictions of the test images into a folder, and return the latter."""
+    tally = Tally(class_names)
+    tally.add(labels, probabilities)
+    (folder / "test.json").write_text(json.dumps(classification_metrics(tally)))
+    per_class(tally).to_csv(folder / "per_class.csv", index=False)
+    table = predictions(labels, probabilities, class_names)
+    table.to_csv(folder / "predictions.csv", index=False)
+    return table
+
+
+def draw(
+    history: pd.DataFrame, table: pd.DataFrame, class_names: list[str], splits: dict[str, Split]
+) -> dict:
+    """Return the pictures of a run by name."""
+    images, _ = splits["test"]
+    wrong = table[table["actual"] != table["predicted"]]
+    wrong = wrong.sort_values("confidence", ascending=False).head(24)
+    curves = ("loss", "accuracy")
+    return {name: figures.learning_curves(history, name, name, name) for name in curves} | {
+        "confusion_matrix": figures.confusion_matrix(table, class_names, "confusion"),
+        "samples": figures.samples(*splits["train"], class_names, "samples"),
+        "predictions": figures.predictions(images, table.head(24), "predictions"),
+        "mistakes": figures.predictions(images[wrong.index], wrong, "mistakes"),
+    }
+
+
+def main(out: Path) -> None:
+    """Train, score and draw each experiment of experiments.yaml, and compare them."""
+    names = ("params", "dataset", "experiments")
+    params, dataset, runs = (YAML(typ="safe").load(Path(f"{name}.yaml")) for name in names)
+    splits, class_names = load(dataset["files"], params["prepare"]), dataset["class_names"]
+    scaled = {split: (x.astype("float32") / 255, y) for split, (x, y) in splits.items()}
+    test_images, test_labels = scaled["test"]
     histories = {}
-
-    for name, run in experiments["experiments"].items():
+    for name, run in runs["experiments"].items():
         keras.utils.set_random_seed(params["seed"])
-        model = build()
-        fitted = model.fit(
-            train_images,
-            train_labels,
-            batch_size=run["train.batch_size"],
-            epochs=run["train.epochs"],
-            validation_data=(validation_images, validation_labels),
-            verbose=2,
-        )
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        model.save(folder / name / "model.keras")
-        history = pd.DataFrame(fitted.history)
-        history.insert(0, "epoch", range(1, len(history) + 1))
-        history.to_csv(folder / name / "history.csv", index=False)
-        histories[name] = history
-
-        table = predictions(test_labels, model.predict(test_images, verbose=0), class_names)
-        tally = Tally(class_names)
-        tally.add(table)
-        metrics = classification_metrics(tally)
-        print(name, metrics)
-        (folder / name / "test.json").write_text(json.dumps(metrics))
-        per_class(tally).to_csv(folder / name / "per_class.csv", index=False)
-        table.to_csv(folder / name / "predictions.csv", index=False)
-
-        wrong = (
-            table[table["actual"] != table["predicted"]]
-            .sort_values("confidence", ascending=False)
-            .head(24)
-        )
-        pictures = {
-            "loss": figures.learning_curves(history, "loss", "cross-entropy (nats)", name),
-            "accuracy": figures.learning_curves(history, "accuracy", "accuracy", name),
-            "confusion_matrix": figures.confusion_matrix(table, class_names, name),
-            "samples": figures.samples(train_pixels, train_labels, class_names, name),
-            "predictions": figures.predictions(test_pixels, table.head(24), name),
-            "mistakes": figures.predictions(test_pixels[wrong.index], wrong, name),
-        }
-        for picture, figure in pictures.items():
-            figure.savefig(folder / name / f"{picture}.png", dpi=150)
-
-    figures.compare_losses(histories, "loss").savefig(folder / "experiments.png", dpi=150)
+        (out / name).mkdir(parents=True, exist_ok=True)
+        model, histories[name] = train(run, scaled)
+        model.save(out / name / "model.keras")
+        histories[name].to_csv(out / name / "history.csv", index=False)
+        probabilities = model.predict(test_images, verbose=0)
+        table = score(test_labels, probabilities, class_names, out / name)
+        for picture, figure in draw(histories[name], table, class_names, splits).items():
+            figure.savefig(out / name / f"{picture}.png", dpi=150)
+    compare_losses(histories, "loss").savefig(out / "experiments.png", dpi=150)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from tools.gate.sequential import REGRESSION, UNDECIDED, Analysis, compare, deci
 from tools.git import head
 from tools.pipeline import clean_clone
 
-RUNS, TABLE = Path(".dvc/tmp/bench-gate"), Path("metrics/gate.csv")
+RUNS, TABLE = Path(".dvc/tmp/bench-gate"), Path("bench/results/gate.csv")
 UNCHANGED = Regression("unchanged")
 FIRST_SEED = 1000  # of unchanged runs: the baseline's seeds would give the baseline's bytes
 CHECKS = 1000  # of each kind

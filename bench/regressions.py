@@ -8,7 +8,6 @@ from fashion.core.params import PARAMS
 from tools.overrides import write_params
 
 SPLIT = '    chosen = {"train": ~in_validation, "validation": in_validation}\n'
-PREPARE = "stages/prepare.py"
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,9 @@ class Regression:
             (folder / self.path).write_text(text.replace(self.old, self.new), encoding="utf-8")
 
 
-def _labels(name: str, code: str) -> Regression:
-    """Return a fault in the training labels: code that runs before they are written."""
-    return Regression(name, {}, PREPARE, SPLIT, f"{code}{SPLIT}")
+def _prepare(name: str, before: str = "", after: str = "") -> Regression:
+    """Return a fault in the prepare stage: code around the line that chooses the splits."""
+    return Regression(name, {}, "stages/prepare.py", SPLIT, f"{before}{SPLIT}{after}")
 
 
 def _brightest(classes: str, one_of: int, new_label: str) -> str:
@@ -53,24 +52,21 @@ REGRESSIONS = [
     Regression("learning rate 0.01", {"train.learning_rate": 0.01}),
     Regression("batch size 2048", {"train.batch_size": 2048}),
     Regression("dropout 0.5", {"model.dropout": 0.5}),
-    _labels(
+    _prepare(
         "5 percent of labels wrong",
         "    wrong = np.flatnonzero(~in_validation)[::20]\n"
         "    labels[wrong] = (labels[wrong] + 1) % 10\n",
     ),
-    Regression(
+    _prepare(
         "a tenth of the training data",
-        {},
-        PREPARE,
-        SPLIT,
-        f'{SPLIT}    chosen["train"] &= np.cumsum(chosen["train"]) % 10 == 1\n',
+        after='    chosen["train"] &= np.cumsum(chosen["train"]) % 10 == 1\n',
     ),
     Regression(
         "no shuffling",
         {},
         "fashion/model/training.py",
-        "make_dataset(*training_data, batch_size=batch_size, seed=seed)",
-        "make_dataset(*training_data, batch_size=batch_size)",
+        "make_dataset(*training_data, batch_size=settings.batch_size, seed=seed)",
+        "make_dataset(*training_data, batch_size=settings.batch_size)",
     ),
     Regression(
         "pixels not scaled",
@@ -79,20 +75,17 @@ REGRESSIONS = [
         "    layers = [keras.layers.Rescaling(1 / 255,",
         "    layers = [keras.layers.Rescaling(1.0,",
     ),
-    Regression(
+    _prepare(
         "half of the shirts",
-        {},
-        PREPARE,
-        SPLIT,
-        f'{SPLIT}    shirts = chosen["train"] & (labels == 6)\n'
+        after='    shirts = chosen["train"] & (labels == 6)\n'
         '    chosen["train"] &= ~(shirts & (np.cumsum(shirts) % 2 == 1))\n',
     ),
-    _labels(
+    _prepare(
         "a random fifth of the bags labelled as boots",
         "    bags = np.flatnonzero(~in_validation & (labels == 8))\n    labels[bags[::5]] = 9\n",
     ),
-    _labels("the brightest fifth of the bags labelled as shirts", _brightest("[8]", 5, "6")),
-    _labels(
+    _prepare("the brightest fifth of the bags labelled as shirts", _brightest("[8]", 5, "6")),
+    _prepare(
         "the brightest tenth of pullovers and coats swapped",
         _brightest("[2, 4]", 10, "6 - labels[chosen]"),
     ),
