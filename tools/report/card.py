@@ -1,142 +1,118 @@
-"""Write the model card, models/README.md, from the tracked params and metrics.
-
-`make readme` writes it.
-"""
+"""Write the model card, models/README.md, from the model and the tracked files: `make readme`."""
 
 import json
+import zipfile
+from functools import partial
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fashion.core.errors import UserError
+from fashion.core.files import md5
 from fashion.core.strict_yaml import read_yaml
-from tools.dvc_lock import DVC_LOCK, md5_of, read_lock
+from tools.dvc import model_artifacts, output_hashes, pipeline_hashes, read_lock
+from tools.gate.noise import NOISE, parse_noise
+from tools.git import commit_workspace
 
-CARD, TEMPLATE = Path("models/README.md"), "model_card.md.j2"
-HIGH_CONFIDENCE = 0.99  # confidence from which a contradiction of the label is counted
-TOP_CONFUSIONS = 5  # confusions shown
+CARD = Path("models/README.md")
+HIGH_CONFIDENCE = 0.99  # from which a contradiction of the label is counted
+TOP_CONFUSIONS = 5
+SIZES = ("units", "filters", "rate")  # keys of a Keras layer that say how large it is
 
 
-def card(project: Path = Path()) -> str:
-    """The card's text, for the model that the project's dvc.lock names.
+def card() -> str:
+    """Return the text of the model card.
 
-    Raises UserError where a number in it was not measured yet, or on other data.
+    Raises UserError if a file is missing, or the model is not the one that dvc.lock names.
     """
-    params, dataset, pipeline = (
-        read_yaml(project / name) for name in ("params.yaml", "dataset.yaml", "dvc.yaml")
-    )
-    data, train, test, noise, environment = (
-        read_metrics(project / f"metrics/{name}.json")
-        for name in ("data", "train", "test", "noise", "environment")
-    )
-    accuracies = dict(zip(noise["seeds"], noise["metrics"]["accuracy"], strict=True))
-    if accuracies.get(params["seed"]) != test["accuracy"]:
-        raise UserError(
-            "metrics/noise.json was measured with other data, params or code. Commit the results,"
-            " then `make noise` measures it"
-        )
-    (artifact, model), classes = (
-        next(iter(pipeline["artifacts"].items())),
-        dataset["class_names"],
-    )
-    height, width = dataset["image_shape"]
-    predictions = pd.read_csv(project / "plots/predictions.csv", keep_default_na=False)
-    per_class = pd.read_csv(project / "metrics/per_class.csv", keep_default_na=False)
+    try:
+        path = Path(model_artifacts(read_yaml(Path("dvc.yaml")))[0])
+        if md5(path) != output_hashes(read_lock()).get(str(path)):
+            raise UserError(f"{path} is not the model in dvc.lock. `dvc checkout` restores that")
+        return render_card(describe_layers(path))
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: not here yet. `make` makes it") from None
+
+
+def describe_layers(model: Path) -> str:
+    """Return the layers of a Keras file in words, or "" if it is in another format.
+
+    The file is a zip archive with the layers in its config.json, so Keras is not imported. Source:
+    https://keras.io/guides/serialization_and_saving.
+    """
+    if not zipfile.is_zipfile(model):
+        return ""
+    with zipfile.ZipFile(model) as archive:
+        layers = json.loads(archive.read("config.json"))["config"].get("layers", [])
+    texts = []
+    for (name, activation), group in groupby(layers, _kind):
+        sizes = [layer["config"][key] for layer in group for key in SIZES if key in layer["config"]]
+        if name not in ("InputLayer", "Rescaling"):  # the card has a row for the input
+            texts.append(" ".join(filter(None, [name, " → ".join(map(str, sizes)), activation])))
+    return ", ".join(texts)
+
+
+def _kind(layer: dict[str, Any]) -> tuple[str, str]:
+    activation = layer["config"].get("activation", "linear").replace("relu", "ReLU")
+    return layer["class_name"], "" if activation == "linear" else f"with {activation}"
+
+
+def render_card(layers: str) -> str:
+    """Return the text of the card of a model with these layers."""
+    facts = {name: read_yaml(Path(f"{name}.yaml")) for name in ("params", "dataset", "dvc")}
+    for name in ("data", "train", "test", "environment"):
+        facts[name] = json.loads(Path(f"metrics/{name}.json").read_text(encoding="utf-8"))
+    predictions = pd.read_csv("plots/predictions.csv", keep_default_na=False)
     wrong = predictions[predictions["actual"] != predictions["predicted"]]
+    noise = find_noise()
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    return templates.get_template(TEMPLATE).render(
-        artifact=artifact,
-        is_fashion_mnist=data["name"] == "Fashion-MNIST",
-        path=model["path"],
-        shape=f"{height}x{width}",
-        shape_text=f"{height}, {width}",
-        classes=classes,
-        layers=architecture(params["model"], len(classes)),
-        parameters=train["parameters"],
-        train=params["train"],
-        extra_settings=extra_settings(params["train"]),
-        seed=params["seed"],
-        environment=environment,
-        data=data,
-        files=markdown(pd.DataFrame(dataset["files"].values())[["name", "bytes", "sha256"]]),
+    templates.filters["table"] = partial(pd.DataFrame.to_markdown, index=False)
+    return templates.get_template("model_card.md.j2").render(
+        facts,
+        layers=layers,
+        md5=output_hashes(read_lock()),
+        files=pd.DataFrame(facts["dataset"]["files"].values())[["name", "bytes", "sha256"]],
         wrong=len(wrong),
-        sure=int((wrong["confidence"] >= HIGH_CONFIDENCE).sum()),
-        results=markdown(results(test, pd.DataFrame(noise["metrics"]))),
-        seeds=noise["seeds"],
-        per_class=markdown(per_class, floatfmt=".3f"),
-        confusions=markdown(confusions(wrong)),
-        weakest=per_class.loc[per_class["f1"].idxmin()],
-        md5=md5_of(read_lock(project / DVC_LOCK), model["path"]),
+        sure=(wrong["confidence"] >= HIGH_CONFIDENCE).sum(),
+        high_confidence=HIGH_CONFIDENCE,
+        results=compare_with_noise(facts["test"], noise),
+        noise=noise,
+        per_class=pd.read_csv("metrics/per_class.csv", keep_default_na=False),
+        confusions=wrong.value_counts(["actual", "predicted"])[:TOP_CONFUSIONS].reset_index(
+            name="images"
+        ),
     )
 
 
-def read_metrics(path: Path) -> dict:
-    """The content of a file in metrics/. Raises UserError where it is not there yet."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        command = "make noise" if path.stem == "noise" else "make"
-        raise UserError(f"{path}: not measured yet. `{command}` measures it") from None
+def find_noise() -> pd.DataFrame | None:
+    """Return the metrics of runs that differ in their seed alone, with the seed as index.
 
-
-def architecture(model: dict, classes: int) -> str:
-    """The layers in words."""
-    dropout = f", dropout {model['dropout']}" if model["dropout"] else ""
-    end = f"{dropout}, Dense {classes} with softmax"
-    if model["name"] == "cnn":
-        channels = " → ".join(map(str, model["filters"]))
-        return (
-            f"Blocks of two 3x3 convolutions with {channels} channels,"
-            f" batch normalization, ReLU, max pooling{end}"
-        )
-    normalization = "batch normalization and " if model["batch_normalization"] else ""
-    units = " → ".join(map(str, model["hidden_units"]))
-    return f"Flatten, Dense {units} with {normalization}ReLU{end}"
-
-
-def extra_settings(train: dict) -> str:
-    """Return what is set beyond the plain training.
-
-    For example ", learning rate schedule cosine, weight decay 0.05".
+    None if they were not measured, or with other code, params, data or packages.
     """
-    plain = {"epochs", "batch_size", "learning_rate"}
-    chosen = {
-        name: value
-        for name, value in train.items()
-        if name not in plain and value not in (0, "none", "constant")
-    }
-    return "".join(f", {name.replace('_', ' ')} {value}" for name, value in chosen.items())
+    if not NOISE.exists():
+        return None
+    noise = parse_noise(NOISE.read_bytes(), str(NOISE))
+    return noise.table if noise.belongs_to == pipeline_hashes(commit_workspace()) else None
 
 
-def results(test: dict, noise: pd.DataFrame) -> pd.DataFrame:
-    low, high = test["accuracy_interval"]
+def compare_with_noise(test: dict[str, Any], noise: pd.DataFrame | None) -> pd.DataFrame:
+    """Return each metric of the test, with its interval and its noise where these are known."""
     rows = []
-    for name in ("accuracy", "macro_f1", "loss", "expected_calibration_error"):
-        this = f"{test[name]:.4f}" + (f" ({low:.4f} to {high:.4f})" if name == "accuracy" else "")
-        rows.append(
-            {
-                "": name.replace("_", " "),
-                "this model": this,
-                "mean ± standard deviation": f"{noise[name].mean():.4f} ± {noise[name].std():.4f}",
-            }
-        )
+    for name, value in test.items():
+        if not isinstance(value, float):
+            continue
+        row = {"": name.replace("_", " "), "this model": f"{value:.4f}"}
+        if f"{name}_interval" in test:
+            row["this model"] += " ({:.4f} to {:.4f})".format(*test[f"{name}_interval"])
+        if noise is not None:
+            spread = f"{noise[name].mean():.4f} ± {noise[name].std():.4f}"
+            row["mean ± standard deviation"] = spread
+        rows.append(row)
     return pd.DataFrame(rows)
-
-
-def confusions(wrong: pd.DataFrame) -> pd.DataFrame:
-    counts = (
-        wrong.groupby(["actual", "predicted"])
-        .size()
-        .sort_values(ascending=False, kind="stable")
-        .head(TOP_CONFUSIONS)
-    )
-    return counts.rename("images").reset_index()
-
-
-def markdown(table: pd.DataFrame, **options) -> str:
-    return table.to_markdown(index=False, **options)
