@@ -104,8 +104,7 @@ def main(out: Path) -> None:
         model, histories[name] = train(run, scaled)
         model.save(out / name / "model.keras")
         histories[name].to_csv(out / name / "history.csv", index=False)
-        probabilities = model.predict(test_images, verbose=0)
-        table = score(test_labels, probabilities, class_names, out / name)
+        table = score(test_labels, model.predict(test_images, verbose=0), class_names, out / name)
         for picture, figure in draw(histories[name], table, class_names, splits).items():
             figure.savefig(out / name / f"{picture}.png", dpi=150)
     compare_losses(histories, "loss").savefig(out / "experiments.png", dpi=150)

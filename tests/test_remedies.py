@@ -173,15 +173,16 @@ def shallow_clone(project, tmp_path):
 
 @remedy('make experiments ARGS="--replace"', "git stash")
 def changes_that_are_not_committed(project, tmp_path):
-    before = project.experiments()
+    listing = ("git", "for-each-ref", "refs/exps")
+    before = project.run(*listing)
     project.set("train.learning_rate=0.01")
     assert "train.learning_rate: 0.001 -> 0.01" in project.python(EXPERIMENTS, status=1)
-    assert project.experiments() == before
+    assert project.run(*listing) == before
     shell(project, "git stash")
     assert "short: up to date" in project.python(EXPERIMENTS)
     project.run("git", "stash", "pop")
     shell(project, 'make experiments ARGS="--replace"')
-    assert project.experiments() != before
+    assert project.run(*listing) != before
 
 
 @remedy("git add")
