@@ -74,11 +74,6 @@ def is_shallow() -> bool:
     return git("rev-parse", "--is-shallow-repository").strip() == "true"
 
 
-def is_unchanged(revision: str, *paths: str) -> bool:
-    """Whether the files at `paths` in the workspace are those of `revision`."""
-    return not git("diff", "--name-only", revision, "--", *paths)
-
-
 def identity() -> dict[str, str]:
     """Return the environment variables that name the user as author of commits, if known."""
     with suppress(UserError):  # without a configured name, nor one of the operating system

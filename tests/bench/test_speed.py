@@ -2,14 +2,11 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from bench.speed import RAW, grown_project
 from fashion.core.dataset import read_dataset
 from fashion.core.files import sha256
 from fashion.data.idx import read_idx
-
-pytestmark = pytest.mark.xdist_group("TensorFlow")  # so that one process loads it
 
 
 def test_a_grown_project_describes_its_data_which_is_repeated(repository, monkeypatch):

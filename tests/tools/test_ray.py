@@ -25,7 +25,6 @@ from tools.experiments.ray_node import SUPERVISE, remove_stale_folders, run_on_n
 if not os.environ.get("CI"):  # which must have it
     pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements/ray.txt")
 
-on_cluster = pytest.mark.xdist_group("cluster")  # so that it is started once
 GROUP = "experiments={a: {seed: 1}, b: {seed: 2}, c: {seed: 3}}"
 SLOW = 0.5  # seconds an epoch, so that a node can be killed in one
 
@@ -79,7 +78,6 @@ def trainings(homes: list[Path]) -> list[psutil.Process]:
     return found
 
 
-@on_cluster
 def test_trials_land_on_all_nodes_and_one_killed_in_the_middle_costs_only_time(
     team, tmp_path, cluster
 ):
@@ -102,7 +100,6 @@ def test_trials_land_on_all_nodes_and_one_killed_in_the_middle_costs_only_time(
         assert team.dvc("status").strip() == "Data and pipelines are up to date."
 
 
-@on_cluster
 def test_a_sweep_gives_the_trials_of_a_local_one(team, tmp_path, cluster):
     address, _ = cluster
     space = "{train.learning_rate: {low: 0.001, high: 0.1, log: true}}"
@@ -119,7 +116,6 @@ def test_a_sweep_gives_the_trials_of_a_local_one(team, tmp_path, cluster):
     assert team.read("metrics/sweeps/small.csv") == here.read("metrics/sweeps/small.csv")
 
 
-@on_cluster
 def test_the_scarcest_resource_says_how_many_run_at_a_time_and_too_much_is_refused(team, cluster):
     address, _ = cluster
     ask = f"""
@@ -186,7 +182,6 @@ if "push" in sys.argv:
     assert lines == [*before, run, *3 * ["exp push --force origin a\n"]] and last == status
 
 
-@on_cluster
 def test_a_trial_that_fails_by_itself_is_told_and_not_tried_again(team, cluster):
     address, _ = cluster
     path = team.folder / "stages/train.py"
@@ -200,7 +195,6 @@ def test_a_trial_that_fails_by_itself_is_told_and_not_tried_again(team, cluster)
     assert set(experiments(team)) == {"a", "b"}
 
 
-@on_cluster
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_ending_the_head_ends_the_tasks(team, cluster, number):
     address, homes = cluster

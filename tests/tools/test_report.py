@@ -17,8 +17,6 @@ from tests.support.repository import Repository
 from tools.report import __main__ as report
 from tools.report import charts
 
-pytestmark = pytest.mark.xdist_group(__name__)  # so that there is one browser
-
 RESULTS = [  # what the charts need of two runs
     SimpleNamespace(
         name=name,

@@ -9,8 +9,6 @@ from tests.support.repository import Repository
 from tools.experiments import sweep
 from tools.report import __main__ as report
 
-shares_swept = pytest.mark.xdist_group("swept")  # so that it is made once
-
 SWEEP = """sweeps={small: {
   metric: val_accuracy, trials: 3, jobs: 1, seed: 1, sampler: tpe, prune: false, \
 fixed: {train.epochs: 2},
@@ -35,7 +33,6 @@ def swept(built_toy, tmp_path_factory) -> tuple[Repository, str]:
     return toy, toy.python("tools.experiments.sweep")
 
 
-@shares_swept
 def test_each_trial_is_an_experiment_with_the_value_that_the_table_has(swept):
     repository, output = swept
     trials = table(repository)
@@ -49,7 +46,6 @@ def test_each_trial_is_an_experiment_with_the_value_that_the_table_has(swept):
     assert repository.read("plots/sweeps/small.png").startswith(b"\x89PNG")
 
 
-@shares_swept
 def test_the_report_shows_it_but_not_its_trials_among_the_experiments(swept, tmp_path):
     repository = swept[0].copy(tmp_path / "project")
     assert "this commit has no experiments yet" in refusal(report.main, repository.folder)
@@ -65,7 +61,6 @@ def test_the_report_shows_it_but_not_its_trials_among_the_experiments(swept, tmp
     assert "comparing sweep-small-plain." in call(report.main, repository.folder)
 
 
-@shares_swept
 def test_a_second_call_runs_nothing(swept):
     repository, _ = swept
     before = repository.results()
@@ -73,7 +68,6 @@ def test_a_second_call_runs_nothing(swept):
     assert "epoch 1/" not in output and "3 completed" in output and repository.results() == before
 
 
-@shares_swept
 def test_a_killed_sweep_goes_on_with_the_same_trials(swept, toy):
     toy.slow_training(0.3)  # so that it is killed in an epoch
     toy.set(SWEEP)
@@ -88,7 +82,6 @@ def test_a_killed_sweep_goes_on_with_the_same_trials(swept, toy):
     pd.testing.assert_frame_equal(table(toy), table(swept[0]))
 
 
-@shares_swept
 def test_a_trial_that_ended_as_the_sweep_was_killed_is_not_run_again(swept, tmp_path):
     repository = swept[0].copy(tmp_path / "project")
     path = repository.folder / ".dvc/tmp/sweeps/small.json"
@@ -101,7 +94,6 @@ def test_a_trial_that_ended_as_the_sweep_was_killed_is_not_run_again(swept, tmp_
     assert (repository.results(), repository.experiments()) == before
 
 
-@shares_swept
 def test_the_best_params_are_written_and_the_comments_stay(swept, tmp_path):
     repository = swept[0].copy(tmp_path / "project")
     path = repository.folder / "params.yaml"
@@ -170,7 +162,6 @@ def test_what_can_not_be_searched_is_refused_before_anything_starts(toy, change,
     assert toy.experiments() == {}
 
 
-@shares_swept
 @pytest.mark.parametrize(
     ("changes", "variables", "what"),
     [
@@ -188,7 +179,6 @@ def test_trials_under_other_conditions_are_not_mixed(swept, tmp_path, changes, v
     assert f"begun with {what}, and" in output and "Give it another name" in output
 
 
-@shares_swept
 def test_sweeps_are_compared_by_their_best_trials(swept, tmp_path):
     repository = swept[0].copy(tmp_path / "project")
     definition = SWEEP.removeprefix("sweeps={small: ").removesuffix("}")
