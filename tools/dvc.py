@@ -6,7 +6,9 @@ leaves it like that.
 
 import hashlib
 import json
+import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from fashion.core.errors import UserError
 from fashion.core.strict_yaml import parse_yaml
-from tools.git import file_at, git, yaml_at
+from tools.git import SHALLOW, file_at, git, is_shallow, yaml_at
 from tools.process import clean_env, start
 
 DVC_YAML, DVC_LOCK = Path("dvc.yaml"), Path("dvc.lock")
@@ -203,18 +205,21 @@ def commits_with_experiments() -> list[str]:
 
 
 def resolve_revision(revision: str) -> str:
-    """Return the commit that a branch, tag or hash, or else an experiment stands for.
+    """Return the commit of a hash, or of a branch, else a tag, else an experiment of that name.
 
     Of several experiments, the first in `commits_with_experiments` counts. Raises UserError if
     there is no such revision.
     """
-    try:
-        return git("rev-parse", "--quiet", "--verify", f"{revision}^{{commit}}").strip()
-    except UserError:
-        for commit in commits_with_experiments():
-            if revision in (found := list_experiments(commit)):
-                return found[revision]
+    is_head = re.match(r"HEAD([~^@]|$)", revision)
+    for prefix in [""] if is_head else ["refs/heads/", "refs/remotes/", "refs/tags/", ""]:
+        with suppress(UserError):
+            name = f"{prefix}{revision}^{{commit}}"
+            return git("rev-parse", "--quiet", "--verify", name).strip()
+    for commit in commits_with_experiments():
+        if revision in (found := list_experiments(commit)):
+            return found[revision]
     raise UserError(
         f"there is no revision {revision} here."
         " `git log` and `dvc exp list --all-commits` show what there is"
+        + (f". {SHALLOW}" if is_shallow() else "")
     )

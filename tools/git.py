@@ -20,6 +20,7 @@ TMP = Path(".dvc/tmp")
 # For `git clone`: where there are more than 50 packs, and every experiment that is fetched or
 # pushed may be one, DVC's Git library would tidy up at each of its commits, which takes seconds.
 NO_GC = "--config=gc.auto=0"
+SHALLOW = "This clone is shallow: `git fetch --unshallow` brings the rest"
 NO_REPOSITORY = (
     "this folder is no Git repository with a commit, and DVC keeps experiments in one. Either"
     " `git clone` the project, or `git init && git add -A && git commit -m first` here"

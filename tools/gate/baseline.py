@@ -10,10 +10,9 @@ from pathlib import Path
 
 from fashion.core.errors import UserError
 from tools.dvc import resolve_revision
-from tools.git import git, head, is_shallow
+from tools.git import SHALLOW, git, head, is_shallow
 
 ANOTHER = "Name another baseline: --baseline REV"
-SHALLOW = "This clone is shallow: `git fetch --unshallow` brings the rest"
 FETCH = "is missing in this clone. `git fetch origin` brings it"
 
 
@@ -26,7 +25,7 @@ class Baseline:
 def find_baseline(revision: str | None, has_changes: bool) -> Baseline:
     """Return the named commit, or else the one that HEAD or uncommitted changes started from."""
     if revision:
-        commit = _resolve(revision)
+        commit = resolve_revision(revision)
         is_head = commit == head() and not has_changes
         return Baseline(commit, f"{revision}; this is HEAD itself" if is_head else revision)
     if is_shallow():
@@ -37,18 +36,6 @@ def find_baseline(revision: str | None, has_changes: bool) -> Baseline:
         if has_changes:  # otherwise HEAD would be compared with itself
             return Baseline(commit, f"HEAD, without the uncommitted changes{note}")
     raise UserError("HEAD is the first commit and has no baseline. Name one: --baseline REV")
-
-
-def _resolve(revision: str) -> str:
-    """Return the commit of a revision: a branch before a tag before an experiment of that name."""
-    is_head = re.match(r"HEAD([~^@]|$)", revision)
-    for prefix in [""] if is_head else ["refs/heads/", "refs/remotes/", "refs/tags/", ""]:
-        if commit := _try_git("rev-parse", "--quiet", "--verify", f"{prefix}{revision}^{{commit}}"):
-            return commit
-    try:
-        return resolve_revision(revision)
-    except UserError as error:
-        raise UserError(f"{error}. {SHALLOW}" if is_shallow() else str(error)) from None
 
 
 def _candidates() -> Iterator[tuple[str, str, str]]:
