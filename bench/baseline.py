@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
-from fashion import figures
 from fashion.comparisons import compare_losses
 from fashion.data.splits import stratified_split
 from fashion.metrics import Tally, classification_metrics, per_class, predictions
+from fashion.plots import figures
 
 RAW = Path("data/raw")
 HEADER = {"images": 16, "labels": 8}  # bytes before the values in an IDX file

@@ -9,7 +9,6 @@ undisturbed run leaves, byte for byte. It takes about an hour, and root, to moun
 Exit status 1 if anything was lost.
 """
 
-import argparse
 import json
 import re
 import shutil
@@ -31,13 +30,14 @@ from joblib import cpu_count
 from bench.measure import Rows, record
 from bench.portable import STAGES
 from fashion.core.dataset import read_dataset
-from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.errors import UserError
 from fashion.core.strict_yaml import read_yaml
 from tests.support.faulty_server import KINDS, faulty_server
 from tests.support.ray_cluster import publish, ray_cluster
 from tests.support.repository import Repository, small_project, toy_project
-from tools.arguments import positive_int
+from tools.arguments import parser_of, positive_int
 from tools.demo import write_synthetic_data
+from tools.process import command_line
 
 MAKE = ["make", "--old-file=.venv/bin/installed"]  # .venv is the environment that runs this
 EXPERIMENTS = [*MAKE, "experiments"]
@@ -55,7 +55,7 @@ A_BIT_WORSE = "train.learning_rate=0.0013"  # which needs further seeds
 EPOCH = 0.3  # seconds an epoch of the toy pipeline, so that a kill hits some
 LONGEST = 150  # seconds that a web address may waste: 20 a file and 1 for 50 kB, stages/fetch.py
 TEMPORARY = ["**/*.part*", ".dvc/tmp/experiments/clones-*", ".dvc/tmp/*-[0-9]*-*"]
-NOT_COMPARED = ("metrics/environment.json", ": .dvc/config")  # where it was made; the clone's cache
+NOT_COMPARED = ": .dvc/config"  # the clone's cache
 
 
 class Trial(NamedTuple):
@@ -404,7 +404,7 @@ def to_table(sections: dict[str, Rows]) -> dict[str, Rows]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="faults", description=__doc__.split("\n")[0])
+    parser = parser_of("faults", __doc__)
     parser.add_argument("--only", metavar="SECTION", nargs="+", choices=SECTIONS, default=SECTIONS)
     parser.add_argument("--times", metavar="N", type=positive_int, default=30, help="of each kill")
     parser.add_argument("--smoke", action="store_true", help="on the toy pipeline, not recorded")
@@ -425,5 +425,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error("faults"):
+    with command_line("faults"):
         main()

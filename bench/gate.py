@@ -7,22 +7,21 @@ alarm among unchanged runs, a detection among others. The baseline is metrics/no
 trained is kept in .dvc/tmp/bench-gate, so that an interrupted measurement goes on.
 """
 
-import argparse
 import random
 from pathlib import Path
 
 import pandas as pd
 
 from bench.regressions import REGRESSIONS, Regression
-from fashion.core.errors import exit_on_user_error
 from fashion.core.files import write_csv
-from tools.arguments import at_least
+from tools.arguments import at_least, parser_of
 from tools.gate.config import Gate, gate_at
 from tools.gate.judge import find_noise
 from tools.gate.score import scorer_of
 from tools.gate.sequential import REGRESSION, UNDECIDED, Analysis, compare, decide, plan_analyses
 from tools.git import head
 from tools.pipeline import clean_clone
+from tools.process import command_line
 
 RUNS, TABLE = Path(".dvc/tmp/bench-gate"), Path("bench/results/gate.csv")
 UNCHANGED = Regression("unchanged")
@@ -31,7 +30,7 @@ CHECKS = 1000  # of each kind
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="gate", description=__doc__.split("\n")[0])
+    parser = parser_of("gate", __doc__)
     parser.add_argument(
         "--seeds", metavar="N", type=at_least(9), default=20, help="of each kind (default: 20)"
     )
@@ -100,5 +99,5 @@ def summary(
 
 
 if __name__ == "__main__":
-    with exit_on_user_error("gate"):
+    with command_line("gate"):
         main()

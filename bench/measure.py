@@ -7,6 +7,7 @@ tables made from them, which `make readme` puts into docs/.
 
 import json
 import os
+import platform
 import re
 import statistics
 import subprocess
@@ -22,10 +23,10 @@ from typing import Any
 
 from joblib import cpu_count
 
+from fashion.core.environment import environment, pinned_versions
 from fashion.core.errors import UserError
 from fashion.core.files import write_json
-from fashion.model.environment import describe_environment
-from tools.dvc import dvc_env
+from tools.process import user_env
 
 RESULTS = Path("bench/results")
 INTERVAL = 0.02  # seconds between two readings of a process's memory
@@ -43,7 +44,7 @@ def measure(folder: Path, *words: str, **variables: str) -> dict[str, float]:
     peak, and the median "seconds an epoch" after the first one, if it prints epochs. `variables`
     are further environment variables. Raises UserError with the last lines if the command fails.
     """
-    env = dvc_env(PYTHONUNBUFFERED="1", **variables)
+    env = user_env() | {"PYTHONUNBUFFERED": "1"} | variables
     lines, epochs = deque(maxlen=20), []
     start, cpu_before = time.perf_counter(), sum(os.times()[2:4])  # of children: user and system
     with (
@@ -138,6 +139,13 @@ def record(
     path = RESULTS / f"{program}.json"
     sections = json.loads(path.read_text())["sections"] if path.exists() else {}
     sections |= {section: values}
-    environment = describe_environment() | {"cores": cpu_count()}
+    machine = {"cpu": cpu_model(), "cores": cpu_count(), "packages": pinned_versions()}
     made = tables(sections)
-    write_json(path, {"environment": environment, "sections": sections, "tables": made})
+    write_json(path, {"machine": machine | environment(), "sections": sections, "tables": made})
+
+
+def cpu_model() -> str:
+    """Return the processor's name as the operating system gives it."""
+    cpuinfo = Path("/proc/cpuinfo")  # of Linux, where platform.processor() is mostly empty
+    found = re.search(r"^model name\s*: (.*)", cpuinfo.read_text(), re.M) if cpuinfo.exists() else 0
+    return found[1] if found else platform.processor() or platform.machine()

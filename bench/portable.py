@@ -9,8 +9,6 @@ It takes a quarter of an hour on two cores. The emulator is QEMU's user mode (De
 qemu-user-static). It has no AVX-512: the machine that it runs on must have that.
 """
 
-import argparse
-import os
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -20,16 +18,18 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 from joblib import cpu_count
 
-from bench.measure import RESULTS
+from bench.measure import RESULTS, cpu_model
 from fashion.core.dataset import DATASET, read_dataset
-from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.environment import THREADS, environment
+from fashion.core.errors import UserError
 from fashion.core.files import write_csv
 from fashion.core.params import PARAMS
-from fashion.model.environment import cpu_model, native_arithmetic
 from tests.support.repository import PROJECT, Repository, small_project
+from tools.arguments import parser_of
 from tools.demo import write_synthetic_data
 from tools.experiments.config import read_experiments
 from tools.overrides import write_params
+from tools.process import command_line
 
 EMULATOR = "qemu-x86_64-static"
 NATIVE = "native"
@@ -42,11 +42,11 @@ SMALL = {
     "train.epochs": 2,
     "train.batch_size": 128,
 }
-NOT_COMPARED = "metrics/environment.json", "models/README.md"  # where it was made; no output
+NOT_COMPARED = "models/README.md"  # no output
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="portable", description=__doc__.split("\n")[0])
+    parser = parser_of("portable", __doc__)
     runs = read_experiments()
     models = runs.experiments | runs.groups["models"]
     parser.add_argument("--models", metavar="NAME", nargs="+", choices=models, default=MODELS)
@@ -54,9 +54,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if not shutil.which(EMULATOR):
         parser.error(f"{EMULATOR} is not installed. Debian's package qemu-user-static has it")
-    os.environ.pop("OPENBLAS_CORETYPE", None)  # it would have NumPy compute alike on all CPUs
     table = compare({name: models[name] for name in arguments.models}, arguments.cpus)
-    print(f"{native_arithmetic() or 'portable arithmetic'} on {cpu_model()}\n")
+    print(f"{environment().get('environment', 'portable arithmetic')} on {cpu_model()}\n")
     for _, row in table[~table["equal"]].iterrows():
         print(f"{row['model']}, {row['run']}: {row['output']} differs")
     counts = table.groupby(["run", "model"], sort=False)["equal"].agg(["sum", "size"])
@@ -97,7 +96,7 @@ def outputs(project: Repository, cpu: str, threads: int) -> dict[str, bytes]:
     """
     words = ["taskset", "--cpu-list", f"0-{threads - 1}"]
     words += [] if cpu == NATIVE else [EMULATOR, "-cpu", cpu]
-    env = dict.fromkeys(("TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), str(threads))
+    env = {THREADS: str(threads)}
     with TemporaryDirectory(dir=project.folder.parent) as folder:
         copy = project.copy(Path(folder, "project"))
         for stage in STAGES:
@@ -105,9 +104,9 @@ def outputs(project: Repository, cpu: str, threads: int) -> dict[str, bytes]:
                 copy.run(*words, sys.executable, "-m", f"stages.{stage}", **env)
             except AssertionError as error:
                 raise UserError(f"{cpu}: {str(error)[-2000:]}") from None
-        return {path: b for path, b in copy.results().items() if path not in NOT_COMPARED}
+        return {path: b for path, b in copy.results().items() if path != NOT_COMPARED}
 
 
 if __name__ == "__main__":
-    with exit_on_user_error("portable"):
+    with command_line("portable"):
         sys.exit(main())

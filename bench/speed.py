@@ -5,7 +5,6 @@ ratio is the median of the repetitions' ratios. Writes bench/results/speed.json.
 on two quiet cores; `--only SECTION` measures a part and leaves the others as they were.
 """
 
-import argparse
 import gzip
 import itertools
 import os
@@ -23,19 +22,21 @@ from PIL import Image
 
 from bench.measure import Groups, Rows, alternate, measure, record, table
 from fashion.core.dataset import DATASET, read_dataset
-from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.environment import ARITHMETIC, PORTABLE_X86_64, THREAD_COUNTS, THREADS
+from fashion.core.errors import UserError
 from tests.support.repository import Repository
-from tools.arguments import positive_int
+from tools.arguments import parser_of, positive_int
 from tools.dataset import describe_dataset, write_dataset
 from tools.dvc import dvc
-from tools.experiments.local import SINGLE_THREAD_ENV
 from tools.git import local_clone
+from tools.process import command_line
 
 RAW = Path("data/raw")
-ARITHMETIC = {  # the instructions that oneDNN may use, for ours and for the rival
-    "portable": {"TF_ENABLE_ONEDNN_OPTS": "1", "ONEDNN_MAX_CPU_ISA": "AVX2"},
-    "native": {"ONEDNN_MAX_CPU_ISA": "DEFAULT"},
+KINDS = {  # of arithmetic: the variables for ours and for the rival
+    "portable": {ARITHMETIC: "portable"} | PORTABLE_X86_64,
+    "native": {ARITHMETIC: "native"},
 }
+SINGLE_THREAD = dict.fromkeys([THREADS, *THREAD_COUNTS], "1")
 COMMANDS = {  # arguments of Python; stages come last, as DVC reads again what they write
     "`make` with nothing to do, against `dvc status`": ["-m tools.rebuild", "-m dvc status"],
     "`make predict` of a picture, against `import tensorflow`": [
@@ -56,11 +57,11 @@ def end_to_end(repetitions: int | None, _: bool) -> Groups:
 
     def ours(kind: str) -> dict[str, float]:
         with clone() as folder:
-            return measure(folder, "-m", "tools.rebuild", **ARITHMETIC[kind])
+            return measure(folder, "-m", "tools.rebuild", **KINDS[kind])
 
     def plain(kind: str) -> dict[str, float]:
         with clone("fetch") as folder, TemporaryDirectory() as out:
-            return measure(folder, "-m", "bench.baseline", out, **ARITHMETIC[kind])
+            return measure(folder, "-m", "bench.baseline", out, **KINDS[kind])
 
     return {
         f"{kind} arithmetic": alternate(
@@ -68,7 +69,7 @@ def end_to_end(repetitions: int | None, _: bool) -> Groups:
             repetitions or 2,
             "seconds",
         )
-        for kind in ARITHMETIC
+        for kind in KINDS
     }
 
 
@@ -94,7 +95,7 @@ def commands(repetitions: int | None, _: bool) -> Groups:
 def training(repetitions: int | None, smoke: bool) -> Groups:
     """Epochs of the train stage and of `model.fit`, by batch size, arithmetic and threads.
 
-    Portable arithmetic has one thread (fashion/model/environment.py).
+    Portable arithmetic has one thread (fashion/core/environment.py).
     """
     measured, sizes = {}, [64] if smoke else [64, 128, 256]
     with clone("prepare") as folder, TemporaryDirectory() as out:
@@ -106,7 +107,7 @@ def training(repetitions: int | None, smoke: bool) -> Groups:
                 f"train.batch_size={size}",
                 f"experiments={{run: {{train.epochs: {EPOCHS}, train.batch_size: {size}}}}}",
             )
-            env = ARITHMETIC[kind] | dict.fromkeys(SINGLE_THREAD_ENV, str(threads))
+            env = KINDS[kind] | dict.fromkeys(SINGLE_THREAD, str(threads))
             turns = {
                 rival: partial(measure, folder, "-m", *words, **env)
                 for rival, words in rivals.items()
@@ -122,7 +123,7 @@ def growth(repetitions: int | None, smoke: bool) -> Groups:
     for factor in (2,) if smoke else (1, 16, 100):
         with grown_project(factor) as folder:
             for stage, taken in measured.items():
-                run = partial(measure, folder, "-m", f"stages.{stage}", **SINGLE_THREAD_ENV)
+                run = partial(measure, folder, "-m", f"stages.{stage}", **SINGLE_THREAD)
                 taken |= alternate({f"{factor}x": run}, repetitions or 1, "seconds", "MB")
     return measured
 
@@ -180,7 +181,7 @@ def to_tables(sections: dict[str, Groups]) -> dict[str, Rows]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="bench", description=__doc__.split("\n")[0])
+    parser = parser_of("bench", __doc__)
     parser.add_argument(
         "--only", metavar="SECTION", nargs="+", choices=SECTIONS, default=list(SECTIONS)
     )
@@ -190,8 +191,6 @@ def main() -> None:
     if not RAW.is_dir():
         raise UserError(f"{RAW} is missing. `dvc repro` fetches it")
     os.environ["FASHION_MNIST_DIR"] = str(RAW.resolve())  # from which clones fetch it
-    for name in {*ARITHMETIC["portable"], *SINGLE_THREAD_ENV}:
-        os.environ.pop(name, None)  # each measurement sets its own
     repetitions = 1 if arguments.smoke else arguments.repetitions
     for name in arguments.only:
         measured = SECTIONS[name](repetitions, arguments.smoke)
@@ -201,5 +200,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error("bench"):
+    with command_line("bench"):
         main()

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fashion.figures import TRAINING, VALIDATION, WRONG, plot_history
+from fashion.plots.figures import TRAINING, VALIDATION, WRONG, plot_history
 
 
 def compare_losses(histories: dict[str, pd.DataFrame], title: str) -> Figure:

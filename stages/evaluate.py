@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pandas as pd
 
 from fashion.core.dataset import read_description
+from fashion.core.environment import environment
 from fashion.core.files import write_csv, write_json
 from fashion.core.params import Params
 from fashion.metrics import Tally, classification_metrics, per_class, predictions
-from fashion.model.environment import arithmetic
-from stages.pipeline import StagePaths, load_split, run
+from stages import StagePaths, load_split, run
 
 PIECE = 10_000  # images scored at a time; bounds memory, as each has a probability for every class
 
@@ -21,7 +21,7 @@ def evaluate(params: Params, files: StagePaths) -> None:
     images, labels = load_split(files, "test")
 
     # TensorFlow takes seconds to import, so missing data is reported first
-    from fashion.model.backend import make_deterministic
+    from fashion.model.backend import device, make_deterministic
     from fashion.model.networks import load_model
     from fashion.model.training import predict
 
@@ -38,7 +38,7 @@ def evaluate(params: Params, files: StagePaths) -> None:
             yield predictions(labels[piece], probabilities, class_names)
 
     write_csv(files["predictions.csv"], scored())
-    write_json(files["test.json"], classification_metrics(tally) | arithmetic())
+    write_json(files["test.json"], classification_metrics(tally) | environment() | device())
     write_csv(files["per_class.csv"], per_class(tally))
 
 

@@ -13,7 +13,7 @@ from fashion.core.dataset import DataFile, read_dataset
 from fashion.core.errors import UserError
 from fashion.core.files import atomic_write, sha256
 from fashion.core.params import Params
-from stages.pipeline import StagePaths, run
+from stages import StagePaths, run
 
 DATA_DIR_ENV = "FASHION_MNIST_DIR"
 TIMEOUT = 20  # seconds without a byte from a web address

@@ -5,10 +5,10 @@
 
 import pandas as pd
 
-from fashion import figures
 from fashion.core.dataset import read_description
 from fashion.core.params import Params
-from stages.pipeline import StagePaths, load_split, run
+from fashion.plots import figures
+from stages import StagePaths, load_split, run
 
 SHOWN = 24  # test images in predictions.png and in mistakes.png
 

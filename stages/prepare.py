@@ -12,13 +12,14 @@ from typing import BinaryIO
 import numpy as np
 
 from fashion.core.dataset import Dataset, read_dataset, write_description
+from fashion.core.environment import environment
 from fashion.core.errors import UserError
 from fashion.core.files import atomic_write, write_json
 from fashion.core.params import Params
 from fashion.data.idx import PIECE, iterate_idx, read_idx, read_idx_shape
 from fashion.data.splits import stratified_split
 from fashion.data.statistics import count_duplicates, images_per_class, pixel_mean_and_std
-from stages.pipeline import StagePaths, run
+from stages import StagePaths, run
 
 
 def prepare(params: Params, files: StagePaths) -> None:
@@ -34,7 +35,7 @@ def prepare(params: Params, files: StagePaths) -> None:
     write_splits(prepared, train_images, labels, chosen)
     write_splits(prepared, test_images, test_labels, {"test": np.ones(len(test_labels), bool)})
     write_description(prepared / "dataset.json", dataset)
-    write_json(files["data.json"], describe(prepared, dataset))
+    write_json(files["data.json"], describe(prepared, dataset) | environment())
 
 
 def read_labels(path: Path, images: Path, dataset: Dataset) -> np.ndarray:

@@ -6,10 +6,10 @@
 import pandas as pd
 
 from fashion.core.dataset import read_description
+from fashion.core.environment import environment
 from fashion.core.files import DECIMALS, atomic_write, write_json
 from fashion.core.params import Params
-from fashion.model.environment import arithmetic, record_environment
-from stages.pipeline import StagePaths, load_split, run
+from stages import StagePaths, load_split, run
 
 
 def train(params: Params, files: StagePaths) -> None:
@@ -17,7 +17,7 @@ def train(params: Params, files: StagePaths) -> None:
     description = read_description(files["prepared"] / "dataset.json")
 
     # TensorFlow takes seconds to import, so missing data is reported first
-    from fashion.model.backend import make_deterministic
+    from fashion.model.backend import device, make_deterministic
     from fashion.model.networks import THREADS, build, save_model
     from fashion.model.training import fit
 
@@ -28,7 +28,6 @@ def train(params: Params, files: StagePaths) -> None:
         pd.DataFrame(history).round(DECIMALS).to_csv(tmp_path, index=False, lineterminator="\n")
     last = history[-1]
     save_model(model, files["model.keras"])
-    record_environment(files["environment.json"], files["model.keras"])
     write_json(
         files["train.json"],
         {
@@ -38,7 +37,8 @@ def train(params: Params, files: StagePaths) -> None:
             "loss_gap": last["val_loss"] - last["loss"],
             "parameters": model.count_params(),
         }
-        | arithmetic(),
+        | environment()
+        | device(),
     )
 
 

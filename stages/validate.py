@@ -6,7 +6,7 @@ and metrics would already be gone. `python -m stages.validate`, run by `dvc repr
 
 from fashion.core.files import atomic_write
 from fashion.core.params import PARAMS, Params
-from stages.pipeline import StagePaths, run
+from stages import StagePaths, run
 
 
 def validate(_: Params, files: StagePaths) -> None:

@@ -115,7 +115,7 @@ def test_tables_have_the_committed_numbers(monkeypatch):
 
 
 HEADER = "experiment,{}epochs,batch_size,best_epoch,best_val_loss,last_val_loss,last_loss_gap"
-HEADER += ",val_accuracy,accuracy,accuracy_low,accuracy_high,macro_f1,arithmetic\n"
+HEADER += ",val_accuracy,accuracy,accuracy_low,accuracy_high,macro_f1,environment\n"
 FILES = {
     "metrics/comparisons/experiments.csv": HEADER.format("")
     + "a,5,64,4,0.3,0.4,-0.1,0.9,0.5,0.4,0.6,0.7,native\n"
@@ -144,7 +144,7 @@ def numbers(tmp_path, monkeypatch) -> None:
     [
         (
             "headline",
-            "experiment epochs batch seeds test_accuracy arithmetic",
+            "experiment epochs batch seeds test_accuracy environment",
             [["a", "5", "64", "2", "0.6000 ± 0.1414", "native"], ["b", "8", "9", "–", "–", "–"]],
         ),
         ("sweeps", "sweep best_trial val_loss", [["mlp", "sweep-mlp-001", "0.2500"]]),

@@ -12,9 +12,11 @@ import pytest
 from tests.support.repository import PROJECT, Repository
 
 SCENARIOS: dict[str, Callable[[Repository, Path], None]] = {}
-# not remedies but commands that failed; and what tests/tools/test_{ray,demo,dataset}.py run
+# not remedies but commands that failed; what tests/tools/test_{ray,demo,dataset}.py run, and
+# tests/test_sharing.py
 ELSEWHERE = {"dvc status", "dvc {}", "git {}", "ray start --head", "make demo"}
 ELSEWHERE |= {"pip install -r requirements/ray.txt", "python -m tools.dataset FOLDER"}
+ELSEWHERE |= {"git add {} metrics plots"}
 EXPERIMENTS, PREDICT, CHECK = "tools.experiments", "tools.predict", "tools.gate.check"
 
 

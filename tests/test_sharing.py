@@ -1,6 +1,7 @@
 """How a team shares: one clone pushes what it made, another gets it without training."""
 
 import asyncio
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,3 +76,50 @@ def test_what_one_clone_pushes_another_gets_without_training(compared, remote, t
 def allow(repository: Repository, access: dict[str, str]) -> None:
     for name, value in access.items():
         repository.dvc("remote", "modify", "--local", "team", name, value)
+
+
+def test_two_branches_that_both_change_a_param_become_one(compared):
+    """As docs/experiments.md shows it. The pictures and metrics in conflict are made again."""
+    compared.commit("The comparison")
+    compared.run("git", "switch", "--quiet", "--create", "theirs")
+    for branch, param in (("theirs", "train.epochs=3"), ("main", "train.batch_size=64")):
+        compared.run("git", "switch", "--quiet", branch)
+        compared.dvc("checkout", "--quiet")
+        compared.set("train.epochs=4", param)  # a line in conflict, with the next one
+        compared.dvc("repro")
+        compared.commit(param)
+    conflicts = compared.run("git", "merge", "theirs", status=1)
+    for path in ("params.yaml", "dvc.lock", "metrics/train.json", "plots/loss.png"):
+        assert f"Merge conflict in {path}" in conflicts
+    refused = compared.python("tools.rebuild", status=1)
+    assert "the merge left conflicts in params.yaml. Settle" in refused
+    compared.run("git", "checkout", "--ours", "params.yaml")
+    compared.set("train.epochs=3")
+    compared.run("git", "add", "params.yaml")
+    last = compared.python("tools.rebuild").splitlines()[-1]
+    compared.run(*re.search("`(git add .*?)`", last)[1].split())
+    compared.run("git", "commit", "--quiet", "--no-edit")
+    assert compared.run("git", "status", "--porcelain") == ""
+    assert compared.dvc("status").strip() == "Data and pipelines are up to date."
+    assert "equal to the byte" in compared.python("tools.gate.verify", status=None)
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        ("commit", "--quiet", "--amend", "--allow-empty", "--message", "Another message"),
+        ("rebase", "--quiet", "--onto", "HEAD~2", "HEAD~1"),
+    ],
+)
+def test_after_history_is_rewritten_experiments_are_made_again_from_the_run_cache(
+    compared, rewrite
+):
+    compared.commit("The comparison")
+    (compared.folder / "notes.txt").write_text("in between")
+    compared.commit("Notes")
+    compared.run("git", "commit", "--quiet", "--allow-empty", "--message", "An idea")
+    compared.python("tools.experiments")
+    compared.run("git", *rewrite)
+    output = compared.python("tools.experiments")
+    for name in ("short", "longer"):
+        assert f"{name}: completed" in output and f"{name}: train" not in output

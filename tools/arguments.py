@@ -18,6 +18,12 @@ def at_least(minimum: int) -> Callable[[str], int]:
 positive_int = at_least(1)
 
 
+def parser_of(command: str, documentation: str) -> argparse.ArgumentParser:
+    """Return a parser that takes no abbreviated options, with the documentation's first line."""
+    description = documentation.split("\n")[0]
+    return argparse.ArgumentParser(prog=command, description=description, allow_abbrev=False)
+
+
 def expect_no_arguments(command: str, documentation: str) -> None:
     """End the program with its usage if it has any argument; --help shows its documentation."""
-    argparse.ArgumentParser(prog=command, description=documentation.split("\n")[0]).parse_args()
+    parser_of(command, documentation).parse_args()

@@ -6,16 +6,17 @@ The folder has gzip-compressed IDX files of uint8 images (items, height, width) 
 number of classes are read from them. Then `dvc repro` does the rest.
 """
 
-import argparse
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
 from fashion.core.dataset import DATASET, DataFiles, Dataset
-from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.errors import UserError
 from fashion.core.files import atomic_write, sha256
 from fashion.core.strict_yaml import check_config
 from fashion.data.idx import read_idx, read_idx_shape
+from tools.arguments import parser_of
+from tools.process import command_line
 
 HEADER = """\
 # What the data is and where it comes from; `python -m tools.dataset FOLDER` writes this file for
@@ -25,7 +26,7 @@ HEADER = """\
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="dataset", description=__doc__.split("\n")[0])
+    parser = parser_of("dataset", __doc__)
     parser.add_argument("folder", metavar="FOLDER", type=Path)
     parser.add_argument("--name", help="of the data set, for pictures; default: the folder's name")
     parser.add_argument("--classes", metavar="NAME", nargs="+", help="of label 0, 1 and so on")
@@ -99,5 +100,5 @@ def write_dataset(values: dict, path: Path = DATASET) -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error("dataset"):
+    with command_line("dataset"):
         main()

@@ -9,13 +9,14 @@ import shutil
 from pathlib import Path
 
 from fashion.core.dataset import DATASET, DataFiles, read_dataset
-from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.errors import UserError
 from fashion.data.idx import write_idx
 from fashion.synthetic import SHAPES, synthetic_images
 from tools.arguments import expect_no_arguments
 from tools.dataset import describe_dataset, write_dataset
 from tools.dvc import DVC_YAML, dvc
 from tools.git import local_clone
+from tools.process import command_line
 
 WORKSPACE = Path(".dvc/tmp/demo")
 DATA = WORKSPACE / ".dvc/tmp/synthetic"
@@ -49,6 +50,6 @@ def write_synthetic_data(files: DataFiles, folder: Path, training: int, test: in
 
 
 if __name__ == "__main__":
-    with exit_on_user_error("demo"):
+    with command_line("demo"):
         expect_no_arguments("demo", __doc__)
         main()

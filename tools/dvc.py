@@ -6,6 +6,7 @@ leaves it like that.
 
 import hashlib
 import json
+import os
 import re
 import sys
 from contextlib import suppress
@@ -17,25 +18,17 @@ from pydantic import BaseModel, ValidationError
 from fashion.core.errors import UserError
 from fashion.core.strict_yaml import parse_yaml
 from tools.git import SHALLOW, file_at, git, is_shallow, yaml_at
-from tools.process import clean_env, start
+from tools.process import start
 
 DVC_YAML, DVC_LOCK = Path("dvc.yaml"), Path("dvc.lock")
-PACKAGES = "requirements.txt"
 
 
 def command(*arguments: str) -> list[str]:
-    """Return the words of a DVC command, run by the Python and the packages of this process."""
-    return [sys.executable, "-m", "dvc", *arguments]
+    """Return the words of a DVC command, run by the Python and the packages of this process.
 
-
-def dvc_env(**variables: str) -> dict[str, str]:
-    """Return the environment of DVC commands: clean, but with the user's choice of arithmetic.
-
-    The user's settings of Git and DVC stay, as remotes may need them.
+    It waits for another DVC process of the project, such as an editor's.
     """
-    from fashion.model.environment import VARIABLES  # slow, so only where it is needed
-
-    return clean_env(("GIT_", "DVC_", *VARIABLES), **variables)
+    return [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
 
 
 def dvc(*arguments: str, folder: Path = Path(), **variables: str) -> None:
@@ -43,7 +36,7 @@ def dvc(*arguments: str, folder: Path = Path(), **variables: str) -> None:
 
     `variables` are further environment variables.
     """
-    if start(command(*arguments), folder, dvc_env(**variables)).wait():
+    if start(command(*arguments), folder, os.environ | variables).wait():
         place, words = folder.resolve(), " ".join(arguments)
         raise UserError(f"`dvc {words}` failed in {place}; its last lines above say why")
 
@@ -58,7 +51,7 @@ def status(stage: str | None = None) -> dict[str, list]:
     from dvc.rwlock import RWLOCK_FILE, RWLockFileCorruptedError
 
     try:
-        with Repo() as repo:
+        with Repo(_wait_for_lock=True) as repo:
             return repo.status(targets=stage, with_deps=True)
     except RWLockFileCorruptedError:  # cut off as a DVC process was killed; each later one fails
         Path(repo.tmp_dir, RWLOCK_FILE).unlink(missing_ok=True)
@@ -156,8 +149,8 @@ def model_artifacts(dvc_yaml: dict[str, Any]) -> list[str]:
 def pipeline_hashes(revision: str) -> dict[str, str]:
     """Return SHA-256 of what a revision's scores depend on besides the seed, by kind.
 
-    The kinds are code, params and data, as dvc.lock has them for the stages that make or read the
-    model, and the pinned packages.
+    The kinds are code with the packages pinned in it, params and data, as dvc.lock has them for the
+    stages that make or read the model.
     """
     models, lock = model_artifacts(yaml_at(revision, DVC_YAML)), lock_at(revision)
     stages, made = [lock[name] for name in sorted(lock)], output_hashes(lock)
@@ -169,7 +162,6 @@ def pipeline_hashes(revision: str) -> dict[str, str]:
         "code": [commands, [dep for dep in deps if dep["path"] not in made]],
         "params": [{name: one[name] for name in one if name != "seed"} for one in params],
         "data": [dep for dep in deps if dep["path"] in made],
-        "packages": file_at(revision, PACKAGES).decode(),
     }
     return {
         kind: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

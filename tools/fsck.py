@@ -6,20 +6,20 @@ workspace; with `--all`, every file in the cache. A corrupted file in the cache 
 in the workspace touched, so that DVC reads it again. Then `dvc repro` or `dvc pull` bring it back.
 """
 
-import argparse
 import json
 import os
 from contextlib import suppress
 from pathlib import Path
 
-from fashion.core.errors import exit_on_user_error
 from fashion.core.files import md5
+from tools.arguments import parser_of
 from tools.dvc import DVC_LOCK, cache_folder, cached_file, output_hashes, read_lock
 from tools.git import head
+from tools.process import command_line
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="fsck", description=__doc__.split("\n")[0])
+    parser = parser_of("fsck", __doc__)
     whole = "the whole cache, not only what dvc.lock names"
     parser.add_argument("--all", action="store_true", help=whole)
     whole_cache = parser.parse_args().all
@@ -73,5 +73,5 @@ def lock_outputs() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error("fsck"):
+    with command_line("fsck"):
         main()

@@ -17,9 +17,18 @@ from fashion.core.strict_yaml import parse_yaml
 from tools.process import clean_env, start
 
 TMP = Path(".dvc/tmp")
-# For `git clone`: where there are more than 50 packs, and every experiment that is fetched or
-# pushed may be one, DVC's Git library would tidy up at each of its commits, which takes seconds.
-NO_GC = "--config=gc.auto=0"
+CLONE_SETTINGS = {  # of clones, so that the user's own take no effect
+    "core.hooksPath": os.devnull,
+    "core.attributesFile": os.devnull,
+    "core.autocrlf": "false",
+    "core.fsmonitor": "false",
+    "core.splitIndex": "false",  # DVC's Git library reads neither this nor the next ones
+    "feature.manyFiles": "false",
+    "index.skipHash": "false",
+    # Where there are more than 50 packs, and every experiment that is fetched or pushed may be one,
+    # DVC's Git library would tidy up at each of its commits, which takes seconds.
+    "gc.auto": "0",
+}
 SHALLOW = "This clone is shallow: `git fetch --unshallow` brings the rest"
 NO_REPOSITORY = (
     "this folder is no Git repository with a commit, and DVC keeps experiments in one. Either"
@@ -47,8 +56,9 @@ def git_bytes(*arguments: str, env: Mapping[str, str] = os.environ) -> bytes:
     output, errors = process.communicate()
     if process.returncode:
         reason = errors.decode(errors="replace").strip()
-        is_outside = "not a git repository" in reason
-        raise UserError(NO_REPOSITORY if is_outside else f"`git {' '.join(arguments)}`: {reason}")
+        if "not a git repository" in reason or "Needed a single revision" in reason:
+            raise UserError(NO_REPOSITORY)
+        raise UserError(f"`git {' '.join(arguments)}`: {reason}")
     return output
 
 
@@ -63,11 +73,17 @@ def yaml_at(revision: str, path: Path | str) -> Any:
 
 
 def head() -> str:
-    """Return the full hash of the commit that HEAD stands for. Raises UserError without one."""
-    try:
-        return git("rev-parse", "--verify", "HEAD").strip()
-    except UserError:
-        raise UserError(NO_REPOSITORY) from None
+    """Return the full hash of the commit that HEAD stands for.
+
+    Raises UserError without one, and if the project is not the root of its Git repository.
+    """
+    *inside, commit = git("rev-parse", "--show-prefix", "--verify", "HEAD").split("\n")[:-1]
+    if inside != [""]:
+        raise UserError(
+            f"this folder is {inside[0]} in a larger Git repository, and DVC's experiments need one"
+            " of their own. Here `git init && git add -A && git commit -m first` makes one"
+        )
+    return commit
 
 
 def is_shallow() -> bool:
@@ -106,7 +122,9 @@ def local_clone(folder: Path, commit: str | None = None) -> None:
     The user's hooks, templates, filters and attributes take no effect.
     """
     env, inside = clean_env(), ("-C", str(folder))
-    git("clone", "--quiet", "--no-tags", "--no-checkout", NO_GC, ".", str(folder), env=env)
+    settings = [f"--config={name}={value}" for name, value in CLONE_SETTINGS.items()]
+    words = ("clone", "--quiet", "--no-tags", "--no-checkout", *settings)
+    git(*words, ".", str(folder), env=env)
     git(*inside, "checkout", "--quiet", "--detach", commit or head(), env=env)
 
 

@@ -14,13 +14,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from fashion.core.dataset import DATASET, Dataset, read_dataset
-from fashion.core.errors import FileError, UserError, exit_on_user_error
+from fashion.core.errors import FileError, UserError
 from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import check_config
 from fashion.preprocessing import preprocess_image, read_picture
-from tools.arguments import positive_int
+from tools.arguments import parser_of, positive_int
 from tools.dvc import cached_file, lock_at, output_hashes, resolve_revision
 from tools.git import yaml_at
+from tools.process import command_line
 
 MODEL, PREPARED = Path("models/model.keras"), Path("data/prepared")
 MAX_PLOTTED = 24  # images in the file of --plot
@@ -70,7 +71,7 @@ def main() -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="predict", description=__doc__.split("\n")[0])
+    parser = parser_of("predict", __doc__)
     add = parser.add_argument
     add("images", metavar="IMAGE", nargs="*", help="PNG or JPEG file")
     add("--test", metavar="INDEX", type=int, nargs="+", default=[], help="test images, from 0 on")
@@ -167,11 +168,11 @@ def classify(file: Path, images: list[np.ndarray], dataset: Dataset) -> np.ndarr
 
 def plot(path: Path, images: list[tuple[np.ndarray, Prediction]]) -> None:
     """Write a picture of images beside their charts."""
-    from fashion.figures import save_figure, top_classes
+    from fashion.plots.figures import save_figure, top_classes
 
     save_figure(top_classes([(pixels, one.title, one.predictions) for pixels, one in images]), path)
 
 
 if __name__ == "__main__":
-    with exit_on_user_error("predict"):
+    with command_line("predict"):
         sys.exit(main())

@@ -1,17 +1,17 @@
-"""Start child processes: Git, DVC and stages, in an environment that changes no result."""
+"""The environment of commands and their child processes, which changes no result; starting them."""
 
+import getpass
 import os
-import site
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fashion.core.errors import UserError
+from fashion.core.environment import ARITHMETIC, FOREIGN, THREADS
+from fashion.core.errors import UserError, exit_on_user_error
 
-# What these variables begin with: settings of Python, Git, DVC and of the numerical libraries.
-DROPPED = ("PYTHON", "GIT_", "DVC_", "KERAS_", "TF_", "ONEDNN_", "DNNL_", "OMP_", "MKL_", "XLA_")
 # Of Git, only this machine's own repositories count: no hook, filter, attribute or template.
 NO_GIT_SETTINGS = {
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -33,18 +33,51 @@ class CommandFailed(UserError):
         self.message, self.lines = message, list(lines)
 
 
-def clean_env(keep: tuple[str, ...] = (), **variables: str) -> dict[str, str]:
-    """Return this process's environment without the user's settings; `python` is this Python.
+@contextmanager
+def command_line(command: str, status: int = 1) -> Iterator[None]:
+    """Run a command's block in `user_env`, with errors for the user as in `exit_on_user_error`."""
+    with exit_on_user_error(command, status):
+        cleaned = user_env()
+        os.environ.clear()
+        os.environ.update(cleaned)
+        yield
 
-    Settings whose names begin with one of `keep` stay; with "GIT_", Git's configuration files do.
-    `variables` are added.
+
+def user_env() -> dict[str, str]:
+    """Return this process's environment without what could change a result.
+
+    Dropped are settings of Python and of numerical libraries, and what Git sets for hooks: it names
+    another index or repository. The user's settings of Git and DVC stay, as remotes may need them.
+    `python` is this Python, and the shell plain. Raises UserError if Git is not installed.
     """
-    names = [name for name in os.environ if name.startswith(keep) or not name.startswith(DROPPED)]
+    words = ["git", "rev-parse", "--local-env-vars"]
+    of_hooks = start(words, env=os.environ, stdout=subprocess.PIPE).communicate()[0].decode()
+    kept = _without(("PYTHON", *FOREIGN), of_hooks.split())
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    no_user_site = "" if site.ENABLE_USER_SITE else "1"
-    own = {"PATH": path, "SHELL": "/bin/sh", "PYTHONNOUSERSITE": no_user_site}
-    git = {} if "GIT_" in keep else NO_GIT_SETTINGS
-    return {name: os.environ[name] for name in names} | git | own | variables
+    own = {"PATH": path, "SHELL": "/bin/sh", "PYTHONNOUSERSITE": "1", "DVC_EXP_AUTO_PUSH": "false"}
+    return kept | own | {"LOGNAME": _user_name()}
+
+
+def _user_name() -> str:
+    """Return the user's name, for which DVC asks; in a container, one may have but a number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user-{os.getuid()}"
+
+
+def clean_env() -> dict[str, str]:
+    """Return the environment of clean clones: without settings of Git, DVC and the arithmetic."""
+    own = {"SHELL": "/bin/sh", "PYTHONNOUSERSITE": "1"}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    dropped = ("PYTHON", "GIT_", "DVC_", *FOREIGN)
+    return _without(dropped, (ARITHMETIC, THREADS)) | NO_GIT_SETTINGS | own | {"PATH": path}
+
+
+def _without(prefixes: tuple[str, ...], names: Sequence[str]) -> dict[str, str]:
+    """Return the variables of this process but those with these prefixes or names."""
+    variables = os.environ.items()
+    return {x: value for x, value in variables if not x.startswith(prefixes) and x not in names}
 
 
 def start(

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fashion.model.environment import set_portable_arithmetic
+from fashion.core.environment import set_environment
 
 # what TensorFlow prints at every start on a healthy machine without a GPU
 STARTUP_NOISE = re.compile(
@@ -37,11 +37,23 @@ def filtered_stderr() -> Iterator[None]:
                     print(line, file=sys.stderr)
 
 
-set_portable_arithmetic()
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings and errors alone
+set_environment()
 with filtered_stderr():
     import keras
     import tensorflow as tf
+
+
+def gpus() -> list[tf.config.PhysicalDevice]:
+    """Return the GPUs that TensorFlow may use: none with portable arithmetic."""
+    with filtered_stderr():
+        return tf.config.list_physical_devices("GPU")
+
+
+def device() -> dict[str, str]:
+    """Return what metrics say about the GPU that computed them: nothing without one."""
+    if not (found := gpus()):
+        return {}
+    return {"device": tf.config.experimental.get_device_details(found[0])["device_name"]}
 
 
 def make_deterministic(seed: int, threads: int | None = None) -> None:
@@ -53,7 +65,9 @@ def make_deterministic(seed: int, threads: int | None = None) -> None:
     """
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
+    for gpu in gpus():
+        tf.config.experimental.set_memory_growth(gpu, True)  # or the first process takes all of it
     with filtered_stderr():
-        tf.config.list_logical_devices()  # looks for a GPU, which prints notes
+        tf.config.list_logical_devices()  # starts the GPU, which prints notes
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()

@@ -8,8 +8,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fashion import figures
 from fashion.comparisons import compare_losses, parallel_coordinates
+from fashion.plots import figures
 
 NAMES = ["T-shirt/top", "Bag", "Coat", "Dress"]
 HISTORY = pd.DataFrame(

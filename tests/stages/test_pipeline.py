@@ -3,14 +3,13 @@
 import pytest
 
 from fashion.core.errors import UserError
-from stages.pipeline import StagePaths
+from stages import StagePaths
 
 DVC_YAML = """
 stages:
   train:
     deps: [data/prepared, stages/train.py, {other}]
     outs: [models/model.keras: {{cache: false}}]
-    meta: {{records: [metrics/environment.json]}}
 """
 
 
@@ -22,14 +21,8 @@ def write_dvc_yaml(folder, monkeypatch, other: str) -> None:
 def test_a_stage_finds_its_files_by_name_where_dvc_yaml_puts_them(tmp_path, monkeypatch):
     write_dvc_yaml(tmp_path, monkeypatch, other="models/model.keras")  # as when it is updated
     files = StagePaths("train")
-    names = ("prepared", "train.py", "model.keras", "environment.json")
-    found = [files[name].as_posix() for name in names]
-    assert found == [
-        "data/prepared",
-        "stages/train.py",
-        "models/model.keras",
-        "metrics/environment.json",
-    ]
+    found = [files[name].as_posix() for name in ("prepared", "train.py", "model.keras")]
+    assert found == ["data/prepared", "stages/train.py", "models/model.keras"]
     with pytest.raises(KeyError, match=r"declares no history\.csv for stage train"):
         files["history.csv"]
 

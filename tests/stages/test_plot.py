@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fashion import figures
-from stages.pipeline import StagePaths
+from fashion.plots import figures
+from stages import StagePaths
 from stages.plot import plot
 
 

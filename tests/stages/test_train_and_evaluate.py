@@ -1,6 +1,8 @@
 import io
 import json
+import re
 import zipfile
+from importlib.metadata import version
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,7 @@ from ruamel.yaml import YAML
 from sklearn.metrics import f1_score, log_loss, precision_recall_fscore_support
 
 from fashion.core.params import read_params
-from stages.pipeline import StagePaths
+from stages import StagePaths
 from stages.train import train
 from tests.support.networks import probabilities_by_numpy
 from tests.support.repository import Repository
@@ -119,14 +121,14 @@ def test_the_cnn_has_the_same_bytes_whatever_the_number_of_cores(repository):
         assert json.loads(archive.read("config.json"))["config"]["name"] == "cnn"
 
 
-def test_native_arithmetic_is_named_in_metrics_and_in_the_record_outside_the_lock(repository):
-    repository.stages("train", "evaluate", TF_ENABLE_ONEDNN_OPTS="0")
-    for path in ("metrics/train.json", "metrics/test.json"):
-        found = read_json(repository.folder, path)["arithmetic"]
-        assert found == "native arithmetic (TF_ENABLE_ONEDNN_OPTS=0)"
-    record = read_json(repository.folder, "metrics/environment.json")
-    assert record["settings"]["TF_ENABLE_ONEDNN_OPTS"] == "0" and record["packages"]["tensorflow"]
-    assert "environment.json" not in repository.read("dvc.lock").decode()
+def test_another_environment_is_said_by_the_stage_and_in_its_metrics(repository):
+    pins = repository.folder / "fashion/model/requirements.txt"
+    pins.write_text(re.sub("keras==.*", "keras==1.2.3", pins.read_text()))
+    text = f"native arithmetic; keras {version('keras')}, not 1.2.3"
+    output = repository.stages("prepare", "train", "evaluate", ARITHMETIC="native")
+    for stage, metrics in (("prepare", "data"), ("train", "train"), ("evaluate", "test")):
+        assert f"{stage}: computed with {text}\n" in output
+        assert read_json(repository.folder, f"metrics/{metrics}.json")["environment"] == text
 
 
 def test_dvc_repro_repairs_corrupted_outputs(toy: Repository):

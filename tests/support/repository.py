@@ -1,7 +1,6 @@
 """Small copies of this project, used by commands as a person would."""
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -13,7 +12,6 @@ from ruamel.yaml import YAML
 from fashion.core.dataset import DATASET, read_dataset
 from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import parse_yaml, read_yaml
-from fashion.model.environment import describe_environment, native_arithmetic
 from tests.support.fork_server import fork_server, starts_alike
 from tools.dataset import describe_dataset, write_dataset
 from tools.demo import NAME
@@ -201,10 +199,8 @@ def toy_project(folder: Path) -> Repository:
 
 def copy_toy_stages(folder: Path, *stages: str) -> None:
     """Put stages of the toy pipeline in the place of a project's own."""
-    for stage in ("machine", "predictions", *stages):
+    for stage in ("predictions", *stages):
         shutil.copy(TOY / f"stages/{stage}.py", folder / "stages")
-    machine = {"environment": describe_environment({}), "arithmetic": native_arithmetic({})}
-    (folder / "stages/machine.json").write_text(json.dumps(machine))
 
 
 def copy_project(folder: Path, leave_out: tuple[str, ...] = ()) -> Repository:

@@ -67,7 +67,7 @@ def test_it_is_not_made_of_files_that_are_missing_or_of_another_model(toy):
 
 
 def test_a_metric_has_its_value_interval_and_noise():
-    test = {"accuracy": 0.5, "accuracy_interval": [0.4, 0.6], "macro_f1": 1.0, "arithmetic": "x"}
+    test = {"accuracy": 0.5, "accuracy_interval": [0.4, 0.6], "macro_f1": 1.0, "environment": "x"}
     noise = pd.DataFrame({"macro_f1": [1.0, 3.0], "accuracy": [0.4, 0.6]})
     assert compare_with_noise(test, noise).values.tolist() == [
         ["accuracy", "0.5000 (0.4000 to 0.6000)", "0.5000 ± 0.1414"],

@@ -4,18 +4,18 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
+from zc.lockfile import LockFile
 
 from fashion.core.strict_yaml import read_yaml
-from fashion.model.environment import PORTABLE
-from tests.support.commands import processes_in
+from tests.support.commands import begin, processes_in
 from tests.support.repository import PROJECT, Repository
-from tools.dvc import dvc_env
 from tools.experiments.local import LocalJob
 from tools.experiments.runner import stop
-from tools.process import clean_env
+from tools.process import user_env
 
 AT_LEAST = "is not a whole number of at least"
 
@@ -33,6 +33,9 @@ AT_LEAST = "is not a whole number of at least"
         (2, ["tools.predict"], "name pictures"),
         (2, ["tools.predict", "--test", "0", "--top", "0"], f"0 {AT_LEAST} 1"),
         (2, ["tools.gate.check", "--seed", "5"], "unrecognized arguments: --seed 5"),
+        (2, ["tools.gate.noise", "--seed", "5"], "unrecognized arguments: --seed 5"),
+        (2, ["tools.experiments", "--seed", "5"], "unrecognized arguments: --seed 5"),
+        (2, ["tools.predict", "--tes", "0"], "unrecognized arguments: --tes"),
         (1, ["tools.predict", "--test", "400"], "there are 400 test images, counted from 0"),
         (1, ["tools.predict", "--test", "0", "--rev", "nowhere"], "there is no revision nowhere"),
         (1, ["tools.dataset", "/nowhere"], "/nowhere: no such folder"),
@@ -57,17 +60,81 @@ def test_outside_of_a_project_a_command_says_so_in_a_line(toy, tmp_path, module)
     assert output.startswith(f"{module.rpartition('.')[2]}: ") and len(output.splitlines()) == 1
 
 
-def test_of_the_users_settings_dvc_gets_the_choice_of_arithmetic_and_access(monkeypatch):
-    user = {"KERAS_BACKEND": "torch", "PYTHONPATH": "/mine", "TF_DETERMINISTIC_OPS": "0"}
-    chosen, access = dict.fromkeys(PORTABLE, "0"), {"GIT_SSH_COMMAND": "ssh -v", "HOME": "/home/me"}
-    for name, value in (user | chosen | access).items():
+def test_of_the_users_settings_those_stay_that_access_and_arithmetic_need(monkeypatch):
+    kept = {"GIT_SSH_COMMAND": "ssh -v", "HOME": "/home/me", "ARITHMETIC": "native"}
+    for name, value in (kept | {"KERAS_BACKEND": "torch", "GIT_DIR": "/elsewhere"}).items():
         monkeypatch.setenv(name, value)
-    found = dvc_env(MORE="1")
-    assert found.items() >= (chosen | access | {"MORE": "1"}).items() and not found.keys() & user
-    assert "GIT_CONFIG_GLOBAL" not in found
-    clean = clean_env()
-    assert clean["HOME"] == "/home/me" and not clean.keys() & (user | chosen).keys()
-    assert clean["GIT_CONFIG_GLOBAL"] == "/dev/null" and "GIT_SSH_COMMAND" not in clean
+    monkeypatch.setattr("getpass.getuser", lambda: {}["this user id has no name"])
+    found = user_env()
+    assert found.items() >= kept.items() and found["LOGNAME"].startswith("user-")
+    assert not found.keys() & {"KERAS_BACKEND", "GIT_DIR"}
+
+
+def test_git_says_itself_what_is_wrong_with_a_repository(committed, tmp_path):
+    output = committed.python("tools.fsck", status=1, GIT_TEST_ASSUME_DIFFERENT_OWNER="true")
+    assert "detected dubious ownership" in output and "safe.directory" in output
+    (tmp_path / "python").symlink_to(sys.executable)
+    run = (sys.executable, "-BEs", "-m", "tools.fsck")
+    words = ("/usr/bin/env", f"PATH={tmp_path}", *run)
+    assert committed.run(*words, status=1) == "fsck: git is not installed\n"
+
+
+def test_a_project_in_a_folder_of_a_larger_repository_is_refused(committed, tmp_path):
+    committed.run("git", "clone", "--quiet", ".", str(tmp_path / "larger/project"))
+    project = Repository(tmp_path / "larger/project")
+    (project.folder / ".git").rename(tmp_path / "larger/.git")
+    assert "is project/ in a larger Git repository" in project.python("tools.fsck", status=1)
+
+
+def test_a_deleted_file_of_the_configuration_is_named(compared):
+    (compared.folder / "dataset.yaml").unlink()
+    output = compared.python("tools.rebuild", status=1)
+    assert (
+        output == "rebuild: dataset.yaml: no such file. `git checkout dataset.yaml` restores it\n"
+    )
+
+
+def test_files_of_file_managers_and_editors_are_no_data(compared):
+    for name in (".DS_Store", "Thumbs.db", "notes.txt~", ".notes.swp"):
+        (compared.folder / "data/prepared" / name).touch()
+    assert compared.dvc("status").strip() == "Data and pipelines are up to date."
+
+
+def test_a_clone_that_would_have_other_line_ends_has_these(committed, tmp_path):
+    """Git for Windows sets core.autocrlf."""
+    config = ("-c", "core.autocrlf=true")
+    committed.run("git", *config, "clone", "--quiet", *config, ".", str(tmp_path / "clone"))
+    clone = Repository(tmp_path / "clone")
+    for path in ("params.yaml", "metrics/test.json", "plots/loss.png"):
+        assert clone.read(path) == committed.read(path)
+
+
+def test_another_dvc_process_is_waited_for(compared):
+    """As one that an extension of an editor starts."""
+    lock = LockFile(compared.folder / ".dvc/tmp/lock")
+    with begin(compared, "tools.rebuild") as command, ThreadPoolExecutor() as pool:
+        pool.submit(lambda: (time.sleep(8), lock.close()))  # DVC gives up after three seconds
+        assert command.wait() == 0, command.output
+
+
+def test_experiments_leave_nothing_outside_of_the_project(compared, tmp_path):
+    compared.set("experiments={another: {train.epochs: 2, seed: 5}}")
+    compared.commit("Another experiment")
+    site = tmp_path / "site"
+    compared.python("dvc", "status", DVC_SITE_CACHE_DIR=str(site))
+    before = sorted(site.glob("*/*"))
+    output = compared.python("tools.experiments", DVC_SITE_CACHE_DIR=str(site))
+    assert "another: completed" in output and sorted(site.glob("*/*")) == before
+
+
+def test_a_clone_that_fetches_contents_when_they_are_needed_is_verified(committed, tmp_path):
+    committed.run("git", "config", "uploadpack.allowFilter", "true")
+    words = ("git", "clone", "--quiet", "--filter=blob:none", committed.folder.as_uri())
+    committed.run(*words, str(tmp_path / "clone"))
+    partial = Repository(tmp_path / "clone")
+    assert "equal to the byte" in partial.python("tools.gate.verify", "HEAD")
+    check = partial.python("tools.gate.check", "--baseline", "HEAD~1", status=None)
+    assert "cannot judge" not in check
 
 
 def test_a_linked_worktree_is_a_project_of_its_own(compared):

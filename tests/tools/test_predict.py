@@ -116,7 +116,7 @@ def test_a_model_that_is_not_there_is_reported_before_tensorflow_starts(committe
     program = (
         "import sys, atexit\nsys.argv += ['--test', '0', '--rev', 'HEAD']\n"
         "atexit.register(lambda: print('tensorflow' in sys.modules))\n"
-        "from tools.predict import *\nwith exit_on_user_error('predict'): main()"
+        "from tools.predict import *\nwith command_line('predict'): main()"
     )
     output = clone.run(sys.executable, "-c", program, status=1)
     assert "is not in DVC's cache" in output and output.endswith("False\n")

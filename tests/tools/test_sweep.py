@@ -169,7 +169,7 @@ def test_what_can_not_be_searched_is_refused_before_anything_starts(toy, change,
         (["sweeps.small.seed=2"], {}, "other sweep"),
         (["sweeps.small.prune=true"], {}, "other sweep"),
         (["name=others"], {}, "other code"),  # in dataset.yaml
-        ([], {"ONEDNN_MAX_CPU_ISA": "DEFAULT"}, "other arithmetic"),
+        ([], {"ARITHMETIC": "native"}, "other environment"),
     ],
 )
 def test_trials_under_other_conditions_are_not_mixed(swept, tmp_path, changes, variables, what):
@@ -177,6 +177,13 @@ def test_trials_under_other_conditions_are_not_mixed(swept, tmp_path, changes, v
     repository.set(*changes)
     output = repository.python("tools.experiments.sweep", status=1, **variables)
     assert f"begun with {what}, and" in output and "Give it another name" in output
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"conditions": {}}'])
+def test_damaged_trials_are_reported(swept, tmp_path, content):
+    repository = swept[0].copy(tmp_path / "project")
+    (repository.folder / ".dvc/tmp/sweeps/small.json").write_text(content)
+    assert "small.json is damaged" in repository.python("tools.experiments.sweep", status=1)
 
 
 def test_sweeps_are_compared_by_their_best_trials(swept, tmp_path):

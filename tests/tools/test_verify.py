@@ -16,37 +16,39 @@ def test_a_commit_that_rebuilds_to_the_byte_is_verified_and_nothing_here_changes
     assert not list((committed.folder / ".dvc/tmp").glob("verify-*"))
 
 
-def claim(clone: Repository, accuracy: float, cpu: str | None) -> None:
-    """Have the last commit claim a lower test accuracy, and maybe another processor."""
+def claim(clone: Repository, accuracy: float, environment: str | None) -> None:
+    """Have the last commit claim a lower test accuracy, and maybe another environment."""
     values = json.loads(clone.read("metrics/test.json"))
     values["accuracy"] -= accuracy
     clone.rewrite("metrics/test.json", json.dumps(values))
-    if cpu:
-        recorded = clone.folder / "metrics/environment.json"
-        recorded.write_text(json.dumps(json.loads(recorded.read_text()) | {"cpu": cpu}))
+    if environment:
+        values = json.loads(clone.read("metrics/train.json")) | {"environment": environment}
+        clone.rewrite("metrics/train.json", json.dumps(values))
     clone.commit("Another claim")
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "cpu", "status", "said"),
+    ("accuracy", "environment", "status", "said"),
     [
-        (0.0001, "another", 3, "The metrics agree within noise."),
-        (0.0001, None, 1, "though the environment is the recorded one: they should be equal"),
-        (0.3, "another", 1, "By more than noise explains: accuracy: "),
-        (-0.3, "another", 1, "By more than noise explains: accuracy: "),
+        (0.0001, "keras 1, not 2", 3, "The metrics agree within noise."),
+        (0.0001, None, 1, "though both were made with the pinned packages: they should be equal"),
+        (0.3, "keras 1, not 2", 1, "By more than noise explains: accuracy: "),
+        (-0.3, "keras 1, not 2", 1, "By more than noise explains: accuracy: "),
     ],
 )
-def test_a_result_that_is_different_is_explained_or_an_error(clone, accuracy, cpu, status, said):
-    claim(clone, accuracy, cpu)
+def test_a_result_that_is_different_is_explained_or_an_error(
+    clone, accuracy, environment, status, said
+):
+    claim(clone, accuracy, environment)
     output = clone.python("tools.gate.verify", status=status)
     lines = output.splitlines()
-    assert said in output and ("cpu: another ->" in output) == bool(cpu)
+    assert said in output and ("committed: keras 1, not 2" in output) == bool(environment)
     assert any("metrics/test.json" in line and "✗ different" in line for line in lines)
-    assert sum("✗ different" in line for line in lines) == 1
+    assert sum("✗ different" in line for line in lines) == 1 + bool(environment)
 
 
 def test_make_names_the_status_that_it_turns_into_2(clone):
-    claim(clone, 0.0001, "another")
+    claim(clone, 0.0001, "keras 1, not 2")
     output = clone.make("verify", status=2)
     assert "The metrics agree within noise" in output and "Error 3" in output
 

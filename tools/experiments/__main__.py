@@ -10,15 +10,16 @@ from typing import Any
 
 import pandas as pd
 
-from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.errors import UserError
 from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import read_yaml
-from tools.arguments import positive_int
+from tools.arguments import parser_of, positive_int
 from tools.experiments.compare import experiments_table, markdown, save_comparison, save_seeds
 from tools.experiments.config import EXPERIMENTS, PLAIN, lookup, read_experiments
 from tools.experiments.ray import RayBackend
 from tools.experiments.up_to_date import run_missing
 from tools.overrides import with_overrides
+from tools.process import command_line
 
 
 def main() -> None:
@@ -46,7 +47,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="experiments", description=__doc__.split("\n")[0])
+    parser = parser_of("experiments", __doc__)
     number = {"metavar": "N", "type": positive_int}
     parser.add_argument("--group", metavar="NAME", help="of this group, not the plain ones")
     parser.add_argument("--only", metavar="NAME", nargs="+", help="run these, not all")
@@ -73,5 +74,5 @@ def with_seeds(name: str, overrides: dict[str, Any], seeds: int) -> dict[str, di
 
 
 if __name__ == "__main__":
-    with exit_on_user_error("experiments"):
+    with command_line("experiments"):
         main()

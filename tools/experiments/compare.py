@@ -21,7 +21,7 @@ def save_comparison(results: list[Result], group: str = PLAIN) -> None:
     is_new = any(result.just_run for result in results) or path.read_bytes() != before
     if is_new or not picture.exists():
         from fashion.comparisons import compare_losses  # slow, so only if it is needed
-        from fashion.figures import save_figure
+        from fashion.plots.figures import save_figure
 
         title = f"{results[0].data['name']}: loss on training and validation images"
         histories = {result.name: result.history for result in results}
@@ -78,19 +78,19 @@ def seeds_table(table: pd.DataFrame) -> pd.DataFrame:
     groups = table.groupby("experiment", sort=False)
     texts = groups[list(titles)].agg(lambda values: f"{values.mean():.4f} ± {values.std():.4f}")
     texts.insert(0, "seeds", groups.size().map(str))
-    if "arithmetic" in table:
-        texts["arithmetic"] = groups["arithmetic"].first().fillna("")
+    if "environment" in table:
+        texts["environment"] = groups["environment"].first().fillna("")
     return texts.rename(columns=titles).reset_index()
 
 
 def format_rows(table: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
     """Return a text for each row and column; `columns` has their formats, by title.
 
-    If numbers were not computed portably, a column says how.
+    If other than the pinned packages, or native arithmetic, computed a row, a column says so.
     """
-    if "arithmetic" in table:
-        columns = columns | {"arithmetic": "{arithmetic}"}
-        table = table.fillna({"arithmetic": ""})
+    if "environment" in table:
+        columns = columns | {"environment": "{environment}"}
+        table = table.fillna({"environment": ""})
     rows = table.to_dict("records")
     return pd.DataFrame(
         [{title: form.format(**row) for title, form in columns.items()} for row in rows]

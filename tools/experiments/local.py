@@ -14,16 +14,11 @@ from pathlib import Path
 
 from joblib import cpu_count
 
-from tools.dvc import command, dvc_env, experiment_ref, share_cache
+from fashion.core.environment import THREADS
+from tools.dvc import command, experiment_ref, share_cache
 from tools.experiments.backend import Backend, ExperimentSpec, Job
 from tools.git import commit_workspace, git, head, identity, temporary_clone
 from tools.process import start
-
-SINGLE_THREAD_ENV = {
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-}
 
 
 class LocalBackend(Backend):
@@ -33,8 +28,7 @@ class LocalBackend(Backend):
 
     def __init__(self):
         self.commit, self.workspace = head(), commit_workspace()
-        env = SINGLE_THREAD_ENV | identity()
-        self.env = dvc_env(**{name: env[name] for name in env.keys() - os.environ.keys()})
+        self.env = identity() | {THREADS: "1"} | os.environ
 
     def start(self, spec: ExperimentSpec) -> "LocalJob":
         with ExitStack() as stack:
@@ -44,7 +38,8 @@ class LocalBackend(Backend):
             words, log = command("exp", "run", *spec.arguments), spec.log.open("wb")
             output = {"stdout": stack.enter_context(log), "stderr": subprocess.STDOUT}
             # a session of its own, so that it can be ended with all its processes
-            process = start(words, clone, self.env, start_new_session=True, **output)
+            env = self.env | {"DVC_SITE_CACHE_DIR": str(clone / ".dvc/tmp/site")}
+            process = start(words, clone, env, start_new_session=True, **output)
             return LocalJob(process, clone, experiment_ref(self.commit, spec.name), stack.pop_all())
 
 

@@ -12,8 +12,8 @@ import socket
 from importlib.util import find_spec
 from typing import Any
 
+from fashion.core.environment import ARITHMETIC
 from fashion.core.errors import UserError
-from fashion.model.environment import PORTABLE
 from tools.dvc import dvc, experiment_ref
 from tools.experiments import ray_node
 from tools.experiments.backend import Backend, ExperimentSpec, Job
@@ -94,7 +94,7 @@ class RayBackend(Backend):
         )
 
     def start(self, spec: ExperimentSpec) -> "RayJob":
-        arithmetic = {name: os.environ[name] for name in PORTABLE if name in os.environ}
+        arithmetic = {ARITHMETIC: os.environ.get(ARITHMETIC, "")}
         words = (spec.name, self.url, self.commit, spec.arguments, arithmetic)
         return RayJob(self, spec, self.run_on_node.remote(*words))
 

@@ -19,6 +19,7 @@ SUPERVISE = Path(__file__).with_name("supervise.py").read_text(encoding="utf-8")
 # tools/git.py. Begun at training, an experiment does not pull what comes before. Git refuses a push
 # if another run pushes the same experiment at the moment.
 SCRIPT = """
+export DVC_SITE_CACHE_DIR="$PWD/.dvc/tmp/site" DVC_EXP_AUTO_PUSH=false SHELL=/bin/sh
 git clone --quiet --no-local --no-tags --config=gc.auto=0 "$URL" .
 git checkout --quiet --detach "$COMMIT"
 printf '[cache]\\n    dir = %s\\n' "$CACHE" > .dvc/config.local

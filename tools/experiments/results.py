@@ -6,7 +6,6 @@ from functools import cached_property
 
 import pandas as pd
 
-from fashion.core.errors import UserError
 from tools.dvc import experiment_ref
 from tools.git import file_at, git, yaml_at
 
@@ -29,14 +28,6 @@ class Result:
         self.history = self._csv("plots/history.csv")
 
     @cached_property
-    def environment(self) -> dict:
-        """Return where it was computed, or nothing if its commit does not track the record."""
-        try:
-            return json.loads(self.file_bytes("metrics/environment.json"))
-        except UserError:
-            return {}
-
-    @cached_property
     def predictions(self) -> pd.DataFrame:
         return self._csv("plots/predictions.csv")
 
@@ -56,10 +47,10 @@ class Result:
         return pd.read_csv(io.BytesIO(self.file_bytes(path)), keep_default_na=False)
 
     @property
-    def arithmetic(self) -> dict[str, str]:
-        """Return, as "arithmetic", how its numbers were computed, if that was not portable."""
-        found = self.train.get("arithmetic") or self.test.get("arithmetic")
-        return {"arithmetic": found} if found else {}
+    def environment(self) -> dict[str, str]:
+        """Return, as "environment", what computed it if not the pinned packages, portably."""
+        found = [self.train.get(key) or self.test.get(key) for key in ("environment", "device")]
+        return {"environment": ", ".join(filter(None, found))} if any(found) else {}
 
     def summary(self) -> dict:
         """Return a row of the tables in metrics/comparisons.
@@ -83,7 +74,7 @@ class Result:
             "accuracy_low": low,
             "accuracy_high": high,
             "macro_f1": self.test["macro_f1"],
-        } | self.arithmetic
+        } | self.environment
 
 
 def without_trials(commit: str) -> dict[str, str]:

@@ -37,7 +37,14 @@ class SweepStudy:
         self.distributions = {param: distribution(sweep.space[param]) for param in sweep.space}
         self.interrupted: list[optuna.Trial] = []
         if self.path.exists():
-            self._restore(**json.loads(self.path.read_bytes()))
+            try:
+                saved = json.loads(self.path.read_bytes())
+                self._restore(saved["conditions"], saved["trials"])
+            except (ValueError, TypeError, KeyError):
+                raise UserError(
+                    f"{self.path} is damaged, or of another version. Remove it, and the sweep"
+                    " begins anew: DVC has the results of its trials"
+                ) from None
 
     def _restore(self, conditions: dict[str, Any], trials: list[dict]) -> None:
         other = [part for part in self.conditions if conditions.get(part) != self.conditions[part]]

@@ -16,11 +16,12 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
-from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.environment import environment, is_pinned
+from fashion.core.errors import UserError
 from fashion.core.files import write_csv
 from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import read_yaml
-from fashion.model.environment import is_native_by_choice, native_arithmetic
+from tools.arguments import parser_of
 from tools.dvc import list_experiments, resolve_revision
 from tools.experiments.backend import Backend, ExperimentSpec
 from tools.experiments.config import EXPERIMENTS, Sweep, lookup, read_experiments
@@ -31,6 +32,7 @@ from tools.experiments.runner import ExperimentRun, experiments_lock, run_parall
 from tools.experiments.study import SweepStudy, trial_params
 from tools.experiments.up_to_date import check_workspace, inputs_at, is_up_to_date, prepare_data
 from tools.overrides import with_overrides, write_params
+from tools.process import command_line
 
 SUMMARY = Path("metrics/sweeps.csv")
 SHOWN_TRIALS = 5  # the best
@@ -56,7 +58,7 @@ class Trials:
             if is_up_to_date(self.backend.commit, name, inputs):
                 self._complete(name)  # stopped after its end, but before that was noted
             else:
-                yield ExperimentSpec(name, overrides, is_native_by_choice(), message=TRIAL)
+                yield ExperimentSpec(name, overrides, not is_pinned(), message=TRIAL)
 
     def should_prune(self, run: ExperimentRun) -> bool:
         """Report new epochs and the end to Optuna. Return whether the run is not worth its time."""
@@ -96,7 +98,7 @@ def main() -> None:
         backend = ray or LocalBackend()
         conditions = inputs_at(backend.workspace, params) | {
             "sweep": sweep.model_dump(mode="json", exclude={"trials", "jobs"}),
-            "arithmetic": native_arithmetic(),
+            "environment": environment(),
         }
         study = SweepStudy(name, sweep, params["train"]["epochs"], conditions)
         try:
@@ -113,7 +115,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="sweep", description=__doc__.split("\n")[0])
+    parser = parser_of("sweep", __doc__)
     parser.add_argument("--name", help="which sweep of experiments.yaml; by default, the first")
     ray = "run the trials on this Ray cluster, HOST:PORT"
     parser.add_argument("--ray", metavar="ADDRESS", help=ray)
@@ -180,7 +182,7 @@ def save_results(study: SweepStudy, table: pd.DataFrame) -> None:
         explained = ", ".join(f"{param} {share:.0%}" for param, share in shares.items())
         print(f"Each param explains of the differences in {sweep.metric}: {explained}")
     from fashion.comparisons import parallel_coordinates  # slow
-    from fashion.figures import save_figure
+    from fashion.plots.figures import save_figure
 
     completed = table[table["state"] == "complete"]
     logarithmic = {param for param, space in sweep.space.items() if space.log}
@@ -220,11 +222,11 @@ def save_summary(best: Result, table: pd.DataFrame, name: str) -> None:
         "val_accuracy": best.train["val_accuracy"],
         "val_loss": best.train["val_loss"],
         "accuracy": best.test["accuracy"],
-    } | best.arithmetic
+    } | best.environment
     others = pd.read_csv(SUMMARY).query("sweep != @name") if SUMMARY.exists() else None
     write_csv(SUMMARY, pd.concat([others, pd.DataFrame([row])]).sort_values("sweep"))
 
 
 if __name__ == "__main__":
-    with exit_on_user_error("sweep"):
+    with command_line("sweep"):
         main()

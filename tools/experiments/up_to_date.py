@@ -9,10 +9,10 @@ from typing import Any
 
 from flatten_dict import flatten
 
+from fashion.core.environment import environment, is_pinned, is_x86_64
 from fashion.core.errors import UserError
 from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import read_yaml
-from fashion.model.environment import is_native_by_choice, is_x86_64, native_arithmetic
 from tools.dvc import (
     DVC_LOCK,
     DVC_YAML,
@@ -31,6 +31,8 @@ from tools.experiments.runner import experiments_lock, run_parallel
 from tools.fsck import repair_cache
 from tools.git import commit_workspace, file_at, git, is_shallow, yaml_at
 from tools.overrides import with_overrides
+
+TRAIN_METRICS = Path("metrics/train.json")
 
 
 class ReplacementRefused(UserError):
@@ -83,11 +85,15 @@ def describe_changes(commit: str) -> list[str]:
 
 
 def check_workspace() -> None:
-    """Raise UserError in a shallow clone, and if experiments would run without untracked files."""
+    """Raise UserError in a shallow clone, and where declared files are deleted or not tracked."""
     if is_shallow():
         raise UserError(
             "this clone is shallow, and DVC keeps no experiments in one."
             " `git fetch --unshallow` brings the rest"
+        )
+    if deleted := git("ls-files", "--deleted", "-z", "--", *declared_files()).split("\0")[:-1]:
+        raise UserError(
+            f"{', '.join(deleted)}: no such file. `git checkout {deleted[0]}` restores it"
         )
     untracked = git("ls-files", "--others", "--exclude-standard", "--", *declared_files()).split()
     if untracked:
@@ -100,7 +106,7 @@ def check_workspace() -> None:
 def is_up_to_date(commit: str, name: str, inputs: dict[str, dict[str, Any]]) -> bool:
     """Whether an experiment of the commit was made from these inputs.
 
-    Its arithmetic must be the one chosen now, and DVC's cache must have its files.
+    Its arithmetic and packages must be those of now, and DVC's cache must have its files.
     """
     revision = list_experiments(commit).get(name)
     if not revision or inputs_at(revision) != inputs:
@@ -110,19 +116,20 @@ def is_up_to_date(commit: str, name: str, inputs: dict[str, dict[str, Any]]) -> 
         if path not in in_git and not cached_file(md5).exists():
             print(f"{name}: {path} is not in DVC's cache any more, so it is run again")
             return False
-    return has_our_arithmetic(revision)
+    return has_our_environment(file_at(revision, TRAIN_METRICS))
 
 
-def has_our_arithmetic(revision: str) -> bool:
-    """Whether an experiment was computed as this process would: portably, or as the user chose.
+def has_our_environment(train_metrics: bytes) -> bool:
+    """Whether a training used the packages and the arithmetic of this process.
 
-    Machines other than x86-64 have no choice.
+    `train_metrics` is the content of its metrics/train.json. Machines other than x86-64 have no
+    portable arithmetic, and take over what others made.
     """
     try:
-        metrics = json.loads(file_at(revision, "metrics/train.json"))
+        metrics = json.loads(train_metrics)
     except ValueError:  # DVC took a corrupted file from its cache
         return False
-    return not is_x86_64() or metrics.get("arithmetic") == native_arithmetic()
+    return not is_x86_64() or metrics.get("environment") == environment().get("environment")
 
 
 def run_missing(
@@ -141,12 +148,12 @@ def run_missing(
     with experiments_lock():
         check_workspace()
         backend = backend or LocalBackend()
-        pending = []
+        pending, retrain = [], not is_pinned()
         for name in planned:
             if is_up_to_date(backend.commit, name, inputs_at(backend.workspace, params[name])):
                 print(f"{name}: up to date")
             else:
-                pending.append(ExperimentSpec(name, planned[name], is_native_by_choice()))
+                pending.append(ExperimentSpec(name, planned[name], retrain))
         if pending:
             announce_changes(backend.commit, [] if may_replace else pending)
             prepare_data()
@@ -158,10 +165,11 @@ def run_missing(
 
 
 def run_all(specs: list[ExperimentSpec], backend: Backend, jobs: int | None) -> None:
-    """Run experiments; again, if DVC's run cache had results of another arithmetic."""
+    """Run experiments; again, if DVC's run cache had results of another environment."""
     run_parallel(specs, backend, jobs)
     revisions = list_experiments(backend.commit)
-    cached = [spec for spec in specs if not has_our_arithmetic(revisions[spec.name])]
+    trained = {spec: file_at(revisions[spec.name], TRAIN_METRICS) for spec in specs}
+    cached = [spec for spec in specs if not has_our_environment(trained[spec])]
     if cached:
         run_parallel([replace(spec, retrain=True) for spec in cached], backend, jobs)
 

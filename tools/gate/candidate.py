@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fashion.core.dataset import DATASET
+from fashion.core.environment import environment
 from fashion.core.errors import UserError
 from fashion.core.strict_yaml import read_yaml
 from tools.gate.score import ROUNDING, Scorer, Scores
@@ -49,6 +50,8 @@ def rebuild(pipeline: Pipeline, scorer: Scorer) -> tuple[list[str], bool]:
         raise CannotJudge(NOT_REPRODUCED, heading, [], output) from None
     if found := pipeline.differences():
         heading = "All stages ran again from the raw files, and this is not what is committed:"
+        if other := environment().get("environment"):
+            heading = f"This machine computes with {other}. {heading}"
         raise CannotJudge(NOT_REPRODUCED, heading, [f"{path} {how}" for path, how in found.items()])
     test, validation, same_validation = scorer.held_out.leaks(pipeline)
     if test:

@@ -6,7 +6,6 @@ images; and judges the scores by the baseline's rules. Prints a report in Markdo
 no loss, or nothing changed; 1: a regression; 2: it cannot judge, whatever the reason.
 """
 
-import argparse
 import os
 import sys
 import time
@@ -23,11 +22,9 @@ if __name__ == "__main__":
 
 
 def main() -> int:
-    from tools.arguments import positive_int
+    from tools.arguments import parser_of, positive_int
 
-    parser = argparse.ArgumentParser(
-        prog="check", description=__doc__.split("\n")[0], allow_abbrev=False
-    )
+    parser = parser_of("check", __doc__)
     parser.add_argument(
         "--candidate",
         metavar="DIR",
@@ -100,9 +97,9 @@ def find(revision: str | None, most: int | None):
 if __name__ == "__main__":
     # 1 is for a regression: whatever else ends the command, it could not judge
     try:
-        from fashion.core.errors import exit_on_user_error
+        from tools.process import command_line
 
-        with exit_on_user_error("check", status=2):
+        with command_line("check", status=2):
             status = main()
     except Exception:
         traceback.print_exc()

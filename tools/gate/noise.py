@@ -5,7 +5,6 @@ numbers into metrics/noise.json. Commit it: the checks of later changes then nee
 baseline again.
 """
 
-import argparse
 import json
 import re
 from pathlib import Path
@@ -14,15 +13,16 @@ from typing import Annotated
 import pandas as pd
 from pydantic import Field, FiniteFloat, model_validator
 
-from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.errors import UserError
 from fashion.core.files import atomic_write
 from fashion.core.params import Seed
 from fashion.core.strict_yaml import Name, StrictModel, check_config
-from tools.arguments import at_least
+from tools.arguments import at_least, parser_of
 from tools.dvc import pipeline_hashes
 from tools.gate.score import scorer_of
 from tools.git import git, git_bytes, head
 from tools.pipeline import clean_clone
+from tools.process import command_line
 
 NOISE = Path("metrics/noise.json")
 SEEDS = 30  # by default
@@ -63,7 +63,7 @@ def parse_noise(text: str | bytes, source: str) -> Noise:
 def noise_at(revision: str) -> Noise:
     """Return the noise of a revision.
 
-    Raises UserError where there is none, or it belongs to other code, params, data or packages.
+    Raises UserError where there is none, or it belongs to other code, params or data.
     """
     source = f"{NOISE} of {revision[:7]}"
     if not git("ls-tree", "--name-only", revision, str(NOISE)):
@@ -85,7 +85,7 @@ def write_noise(table: pd.DataFrame, belongs_to: dict[str, str]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="noise", description=__doc__.split("\n")[0])
+    parser = parser_of("noise", __doc__)
     parser.add_argument(
         "--seeds",
         metavar="N",
@@ -107,5 +107,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error("noise"):
+    with command_line("noise"):
         main()

@@ -2,13 +2,12 @@
 
 The commit's stages run in a clean clone, and then its experiments. Prints a table, output by
 output. Exit status 0: all hashes are those in dvc.lock, and the numbers of experiments those in the
-committed table; 3: some are not, but the machine or its packages are not the recorded ones, and all
-metrics agree within the measured noise; 1: anything else. Nothing in the workspace changes.
+committed table; 3: some are not, but the metrics name another environment than the pinned packages
+with portable arithmetic, and agree within the measured noise; 1: anything else. Nothing in the
+workspace changes.
 """
 
-import argparse
 import io
-import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -17,25 +16,23 @@ from typing import Any
 import pandas as pd
 from joblib import cpu_count
 
-from fashion.core.errors import UserError, exit_on_user_error
-from fashion.model.environment import describe_environment
+from fashion.core.errors import UserError
+from tools.arguments import parser_of
 from tools.dvc import resolve_revision
 from tools.gate.config import gate_at
 from tools.gate.noise import noise_at
 from tools.gate.sequential import compare, plan_analyses
 from tools.git import git, yaml_at
 from tools.pipeline import Pipeline, clean_clone
+from tools.process import command_line
 
-ENVIRONMENT, EXPERIMENTS = "metrics/environment.json", "metrics/comparisons/experiments.csv"
+EXPERIMENTS = "metrics/comparisons/experiments.csv"
 VERDICTS = {True: "✓ equal", False: "✗ different"}
 WITHIN_NOISE = 3  # exit status
-NOT_BYTES = ("INTEROP_THREADS", "OMP_NUM_THREADS", "model_md5")  # settings that change none
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="verify", description=__doc__.split("\n")[0], allow_abbrev=False
-    )
+    parser = parser_of("verify", __doc__)
     parser.add_argument(
         "revision", metavar="REV", nargs="?", default="HEAD", help="commit, branch or tag"
     )
@@ -57,7 +54,7 @@ def main() -> int:
     if not different:
         print(f"{name}: all {len(rows)} outputs are equal to the byte.")
         return 0
-    found, is_elsewhere = describe_difference(commit, different, len(rows))
+    found, is_elsewhere = describe_difference(committed, rebuilt, different, len(rows))
     exceeding = beyond_noise(commit, committed, rebuilt) if is_elsewhere else []
     if exceeding:
         found += f" By more than noise explains: {'; '.join(exceeding)}."
@@ -72,7 +69,10 @@ def compare_experiments(commit: str, pipeline: Pipeline) -> list[tuple[str, str,
 
     Returns a row for each metric in the committed table: title, "(experiments)", verdict.
     """
-    content = git("show", f"{commit}:{EXPERIMENTS}")
+    try:
+        content = git("show", f"{commit}:{EXPERIMENTS}")
+    except UserError:  # the commit has no table
+        return []
     table = pd.read_csv(io.StringIO(content), index_col="experiment")
     planned = yaml_at(commit, "experiments.yaml")["experiments"]
 
@@ -90,26 +90,21 @@ def compare_experiments(commit: str, pipeline: Pipeline) -> list[tuple[str, str,
         return list(chain.from_iterable(found))
 
 
-def describe_difference(commit: str, different: int, outputs: int) -> tuple[str, bool]:
-    """Say that outputs differ from the committed ones, and whether the environment does, too."""
+def describe_difference(
+    committed: dict[str, Any], rebuilt: dict[str, Any], different: int, outputs: int
+) -> tuple[str, bool]:
+    """Say that outputs differ from the committed ones, and whether the environment is why.
+
+    `committed` and `rebuilt` are what the metrics say; "environment" is there if it was not the
+    pinned packages with portable arithmetic.
+    """
     found = f"{different} of {outputs} outputs differ from the committed ones"
-    if other := other_environment(commit):
-        return f"{found} because of the machine or its packages ({'; '.join(other)}).", True
-    return f"{found}, though the environment is the recorded one: they should be equal.", False
-
-
-def other_environment(commit: str) -> list[str]:
-    """Return what differs between the recorded environment and this one and may change bytes."""
-    try:
-        recorded = json.loads(git("show", f"{commit}:{ENVIRONMENT}"))
-    except UserError:
-        return ["not recorded"]
-    both = pd.json_normalize([recorded, describe_environment()]).astype(object).T
-    return [
-        f"{name}: {before} -> {now}"
-        for name, before, now in both.itertuples()
-        if str(before) != str(now) and not name.endswith(NOT_BYTES)
-    ]
+    sides = {"committed": committed, "here": rebuilt}
+    others = [f"{side}: {metrics.get('environment')}" for side, metrics in sides.items()]
+    others = [text for text in others if not text.endswith(": None")]
+    if others:
+        return f"{found} because of the environment ({', '.join(others)}).", True
+    return f"{found}, though both were made with the pinned packages: they should be equal.", False
 
 
 def beyond_noise(commit: str, committed: dict[str, Any], rebuilt: dict[str, Any]) -> list[str]:
@@ -130,5 +125,5 @@ def beyond_noise(commit: str, committed: dict[str, Any], rebuilt: dict[str, Any]
 
 
 if __name__ == "__main__":
-    with exit_on_user_error("verify"):
+    with command_line("verify"):
         sys.exit(main())

@@ -1,21 +1,22 @@
 """Compare runs on one self-contained page, report.html: `make report`."""
 
-import argparse
 from pathlib import Path
 
-from fashion.core.errors import UserError, exit_on_user_error
+from fashion.core.errors import UserError
 from fashion.core.files import atomic_write
+from tools.arguments import parser_of
 from tools.dvc import commits_with_experiments, resolve_revision
 from tools.experiments.results import Result, without_trials
 from tools.experiments.up_to_date import inputs_at
 from tools.git import head
+from tools.process import command_line
 from tools.report.page import render_page
 
 PAGE = Path("report.html")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="report", description=__doc__.split("\n")[0])
+    parser = parser_of("report", __doc__)
     parser.add_argument(
         "revisions",
         metavar="REVISION",
@@ -65,5 +66,5 @@ def find_experiments() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error("report"):
+    with command_line("report"):
         main()

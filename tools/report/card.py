@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from fashion.core.environment import pinned_versions
 from fashion.core.errors import UserError
 from fashion.core.files import md5
 from fashion.core.strict_yaml import read_yaml
@@ -63,7 +64,7 @@ def _kind(layer: dict[str, Any]) -> tuple[str, str]:
 def render_card(layers: str) -> str:
     """Return the text of the card of a model with these layers."""
     facts = {name: read_yaml(Path(f"{name}.yaml")) for name in ("params", "dataset", "dvc")}
-    for name in ("data", "train", "test", "environment"):
+    for name in ("data", "train", "test"):
         facts[name] = json.loads(Path(f"metrics/{name}.json").read_text(encoding="utf-8"))
     predictions = pd.read_csv("plots/predictions.csv", keep_default_na=False)
     wrong = predictions[predictions["actual"] != predictions["predicted"]]
@@ -77,6 +78,7 @@ def render_card(layers: str) -> str:
     return templates.get_template("model_card.md.j2").render(
         facts,
         layers=layers,
+        versions=pinned_versions(),
         md5=output_hashes(read_lock()),
         files=pd.DataFrame(facts["dataset"]["files"].values())[["name", "bytes", "sha256"]],
         wrong=len(wrong),
@@ -94,7 +96,7 @@ def render_card(layers: str) -> str:
 def find_noise() -> pd.DataFrame | None:
     """Return the metrics of runs that differ in their seed alone, with the seed as index.
 
-    None if they were not measured, or with other code, params, data or packages.
+    None if they were not measured, or with other code, params or data.
     """
     if not NOISE.exists():
         return None

@@ -37,7 +37,6 @@ def render_page(results: list[Result]) -> str:
         revision=git("describe", "--always", "--dirty").strip(),
         summary=experiments_table(pd.DataFrame([result.summary() for result in results])),
         params=params[params.drop(columns="").nunique(axis=1) > 1],
-        environment=table_by_run({result.name: result.environment for result in results}),
         sweeps={
             path.stem: (path.read_bytes(), pd.read_csv(f"metrics/sweeps/{path.stem}.csv"))
             for path in sorted(Path("plots/sweeps").glob("*.png"))

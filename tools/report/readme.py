@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from fashion.core.errors import exit_on_user_error
 from fashion.core.files import atomic_write
 from tools.arguments import expect_no_arguments
 from tools.experiments.compare import experiments_table, seeds_table
+from tools.process import command_line
 from tools.report.card import CARD, card
 
 TABLE = re.compile(r"^<!-- ([\w-]+) -->\n(?:(?!<!-- ).*\n)*<!-- /\1 -->$", re.MULTILINE)
@@ -81,7 +81,7 @@ def headline(experiments: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
     if seeds.empty:
         return seeds
     params = experiments[["experiment", "epochs", "batch"]]
-    scores = seeds.filter(["experiment", "seeds", "test accuracy", "arithmetic"])
+    scores = seeds.filter(["experiment", "seeds", "test accuracy", "environment"])
     return params.merge(scores, how="left").fillna("–")
 
 
@@ -92,5 +92,5 @@ def as_texts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error("readme"):
+    with command_line("readme"):
         main()

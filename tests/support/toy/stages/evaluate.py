@@ -5,7 +5,7 @@ import math
 from bisect import bisect_left
 from pathlib import Path
 
-from stages.machine import arithmetic
+from fashion.core.environment import environment
 from stages.predictions import predict, read_labels
 
 BINS = 15  # of the calibration error
@@ -46,4 +46,4 @@ metrics = {
     "accuracy_interval": [accuracy - half, accuracy + half],
 }
 rounded = json.loads(json.dumps(metrics), parse_float=lambda text: round(float(text), 6))
-Path("metrics/test.json").write_text(json.dumps(rounded | arithmetic(), indent=2) + "\n")
+Path("metrics/test.json").write_text(json.dumps(rounded | environment(), indent=2) + "\n")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from fashion.core.environment import environment
 from fashion.model.epoch_line import COLUMNS, format_epoch
-from stages.machine import arithmetic, record_environment
 from stages.predictions import predict, read_labels
 
 SECONDS = 0.0  # an epoch
@@ -41,10 +41,9 @@ with Path("plots/history.csv").open("w", newline="") as file:
         history.writerow(row)
         print(format_epoch(row, train["epochs"]), flush=True)
 metrics = {"epoch": epoch, "val_loss": val_loss, "val_accuracy": val_accuracy, "loss_gap": 0.0}
-metrics |= {"parameters": 1} | arithmetic()
+metrics |= {"parameters": 1} | environment()
 Path("metrics/train.json").write_text(json.dumps(metrics, indent=2) + "\n")
 Path("models").mkdir(exist_ok=True)
 model = {"accuracy": accuracy, "seed": params["seed"], "model": params["model"], "train": train}
 content = json.dumps(model).encode()
 Path("models/model.keras").write_bytes(content)
-record_environment(content)

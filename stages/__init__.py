@@ -1,13 +1,21 @@
-"""What the stages share: their files as dvc.yaml declares them, and errors for the user."""
+"""What the stages share: their files as dvc.yaml declares them, and errors for the user.
+
+Python runs this before a stage's own imports, hence before NumPy reads the user's environment.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from fashion.core.environment import environment, set_environment
 from fashion.core.errors import FileError, UserError, exit_on_user_error
 from fashion.core.params import Params, read_params
 from fashion.core.strict_yaml import read_yaml
+
+if TYPE_CHECKING:
+    import numpy as np
+
+set_environment()
 
 DVC_YAML = Path("dvc.yaml")
 
@@ -22,7 +30,6 @@ class StagePaths:
     def __init__(self, stage: str):
         definition = read_yaml(DVC_YAML)["stages"][stage]
         groups = [definition.get(kind, []) for kind in ("deps", "outs", "metrics", "plots")]
-        groups.append(definition.get("meta", {}).get("records", []))
         self._stage, self._paths = stage, {}
         for entry in (entry for group in groups for entry in group):
             path = Path(entry if isinstance(entry, str) else next(iter(entry)))
@@ -39,11 +46,13 @@ class StagePaths:
         return self._paths[name]
 
 
-def load_split(files: StagePaths, split: str) -> tuple[np.ndarray, np.ndarray]:
+def load_split(files: StagePaths, split: str) -> "tuple[np.ndarray, np.ndarray]":
     """Return images (items, height, width) and labels (items,) of a split, uint8, memory-mapped.
 
     The split is "train", "validation" or "test". Raises FileError if it is missing or corrupted.
     """
+    import numpy as np  # after `set_environment`
+
     paths = [files["prepared"] / f"{split}_{part}.npy" for part in ("images", "labels")]
     try:
         images, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
@@ -53,8 +62,13 @@ def load_split(files: StagePaths, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def run(stage: Callable[[Params, StagePaths], None]) -> None:
-    """Run a stage. An error that the user can correct ends it with one message and status 1."""
+    """Run a stage, and say if anything but the pinned packages and portable arithmetic computes.
+
+    An error that the user can correct ends it with one message and status 1.
+    """
     with exit_on_user_error(stage.__name__):
+        for text in environment().values():
+            print(f"{stage.__name__}: computed with {text}", flush=True)
         try:
             stage(read_params(), StagePaths(stage.__name__))
         except FileError as error:

@@ -1,0 +1,145 @@
+"""What a user's variables, home folder and Git settings say changes no result.
+
+docs/reliability.md lists what is tried here.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fashion.core.environment import set_environment
+from fashion.core.strict_yaml import read_yaml
+from tests.support.repository import PROJECT
+from tools.process import clean_env
+
+LIBRARIES = {  # of which set_environment leaves nothing
+    "CUDA_VISIBLE_DEVICES": "0",
+    "DNNL_DEFAULT_FPMATH_MODE": "BF16",
+    "HDF5_USE_FILE_LOCKING": "BEST_EFFORT",
+    "KERAS_BACKEND": "torch",
+    "KERAS_HOME": "{home}/.keras",
+    "KERAS_MAX_EPOCHS": "1",
+    "KERAS_MAX_STEPS_PER_EPOCH": "1",
+    "KMP_BLOCKTIME": "0",
+    "MATPLOTLIBRC": "{home}/.config/matplotlib/matplotlibrc",
+    "MKL_NUM_THREADS": "2",
+    "MPLBACKEND": "nonsense",
+    "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3",
+    "NVIDIA_TF32_OVERRIDE": "1",
+    "OMP_NUM_THREADS": "2",
+    "ONEDNN_DEFAULT_FPMATH_MODE": "BF16",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "OPENBLAS_CORETYPE": "Nehalem",
+    "TF2_BEHAVIOR": "0",
+    "TF_DETERMINISTIC_OPS": "0",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+    "TF_NUM_INTEROP_THREADS": "3",
+    "TF_NUM_INTRAOP_THREADS": "2",
+    "TF_USE_LEGACY_KERAS": "1",
+    "TF_XLA_FLAGS": "--tf_xla_auto_jit=2",
+    "XLA_FLAGS": "--xla_cpu_enable_fast_math=true",
+}
+PYTHON = {  # of which `python -Es` heeds none
+    "PYTHONHASHSEED": "1",
+    "PYTHONOPTIMIZE": "2",
+    "PYTHONPATH": "{home}/packages",
+    "PYTHONSAFEPATH": "1",
+    "PYTHONWARNINGS": "error",
+}
+OTHERS = {"COLUMNS": "20", "LC_ALL": "C", "SOURCE_DATE_EPOCH": "1", "TZ": "Pacific/Auckland"}
+FAILS = "raise SystemExit('a package of the user')\n"
+HOME = {  # files in the home folder
+    ".keras/keras.json": '{"floatx": "float16", "epsilon": 0.1, "backend": "torch",'
+    ' "image_data_format": "channels_first"}',
+    ".config/matplotlib/matplotlibrc": "font.size: 30\nsavefig.dpi: 20\n",
+    ".local/lib/python{python}/site-packages/sitecustomize.py": FAILS,
+    ".local/lib/python{python}/site-packages/pandas.py": FAILS,
+    "packages/numpy.py": FAILS,
+    "packages/keras.py": FAILS,
+    ".gitconfig": "[core]\n autocrlf = true\n hooksPath = {home}/hooks\n splitIndex = true\n"
+    " attributesFile = {home}/attributes\n[feature]\n manyFiles = true\n"
+    '[filter "upper"]\n smudge = tr a-z A-Z\n clean = tr A-Z a-z\n required = true\n'
+    "[init]\n templateDir = {home}/template\n[diff]\n noprefix = true\n context = 0\n"
+    "[status]\n showUntrackedFiles = no\n[commit]\n gpgSign = true\n",
+    "attributes": "*.py filter=upper\n",
+    "template/hooks/post-checkout": "#!/bin/sh\nexit 1\n",
+    "hooks/post-checkout": "#!/bin/sh\nexit 1\n",
+    "hooks/pre-commit": "#!/bin/sh\nexit 1\n",
+    ".config/dvc/config": "[exp]\n auto_push = true\n[core]\n autostage = true\n",
+}
+
+
+@pytest.fixture
+def home(tmp_path) -> Path:
+    """A home folder with all of these files."""
+    folder = tmp_path / "home"
+    version = ".".join(os.sys.version.split(".")[:2])
+    for name, content in HOME.items():
+        path = folder / name.format(python=version)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content.replace("{home}", str(folder)))
+        path.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_variable_is_gone_before_a_library_reads_it(name):
+    plain, foreign = {}, {name: LIBRARIES[name]}
+    set_environment(plain)
+    set_environment(foreign)
+    assert foreign == plain
+
+
+def test_stages_as_plain_dvc_runs_them_make_the_same_bytes_in_spite_of_all(repository, home):
+    before = repository.results()
+    for path in ("models/model.keras", "metrics/test.json", "plots/samples.png", "plots/loss.png"):
+        (repository.folder / path).unlink()
+    foreign = {
+        name: value.format(home=home) for name, value in (LIBRARIES | PYTHON | OTHERS).items()
+    }
+    for stage, definition in read_yaml(repository.folder / "dvc.yaml")["stages"].items():
+        output = repository.run("sh", "-c", definition["cmd"], HOME=str(home), **foreign)
+        assert "computed with" not in output, stage
+    assert repository.results() == before
+
+
+GIT = {"GIT_DIR": "{home}/elsewhere", "GIT_INDEX_FILE": "{home}/index", "GIT_WORK_TREE": "{home}"}
+
+
+def test_commands_work_in_a_hook_with_hostile_settings_of_git_and_dvc(compared, home):
+    """Experiments, a check and its clones; HEAD and the index stay as they are."""
+    compared.commit("The comparison")
+    compared.set("experiments={short: {train.epochs: 2}}")
+    compared.commit("Another experiment")
+    before = compared.run("git", "for-each-ref", "refs/heads")
+    hostile = {name: value.format(home=home) for name, value in (PYTHON | GIT).items()}
+    hostile |= {"HOME": str(home), "SHELL": "/usr/sbin/nologin", "BASH_ENV": str(home / "no")}
+    remote = home / "remote.git"
+    compared.run("git", "init", "--quiet", "--bare", str(remote))
+    compared.run("git", "remote", "add", "origin", str(remote))
+    words = ("env", "-u", "PYTHONPATH", *(f"{name}={value}" for name, value in hostile.items()))
+    run = (*words, ".venv/bin/python", "-BEs", "-m")
+    (compared.folder / ".venv").symlink_to(os.sys.prefix)
+    assert "short: completed" in compared.run(*run, "tools.experiments")
+    assert "cannot judge" not in compared.run(
+        *run, "tools.gate.check", "--baseline", "HEAD~1", status=None
+    )
+    assert compared.run("git", "for-each-ref", "refs/heads") == before
+    assert compared.run("git", "symbolic-ref", "HEAD") == "refs/heads/main\n"
+    assert not list(remote.glob("refs/exps/**/*"))  # nothing was pushed
+
+
+def test_the_page_on_reliability_lists_what_was_tried():
+    page = (PROJECT / "docs/reliability.md").read_text(encoding="utf-8")
+    names = [*LIBRARIES, *PYTHON, *OTHERS, *GIT, *(name for name in HOME if name[0] == ".")]
+    missing = [name for name in names if name.replace("{python}", "3.X") not in page]
+    assert len(names) >= 40 and missing == []
+
+
+def test_a_clean_clone_gets_none_of_the_users_settings(monkeypatch):
+    foreign = LIBRARIES | PYTHON | GIT | {"ARITHMETIC": "native", "DVC_STUDIO_TOKEN": "secret"}
+    for name, value in foreign.items():
+        monkeypatch.setenv(name, value)
+    assert not clean_env().keys() & foreign.keys()
+    assert clean_env()["HOME"] == os.environ["HOME"]
