@@ -3,9 +3,8 @@
 `python -m stages.plot`, run by `dvc repro`.
 """
 
-import pandas as pd
-
 from fashion.core.dataset import read_description
+from fashion.core.files import read_csv
 from fashion.core.params import Params
 from fashion.plots import figures
 from stages import StagePaths, load_split, run
@@ -16,8 +15,8 @@ SHOWN = 24  # test images in predictions.png and in mistakes.png
 def plot(_: Params, files: StagePaths) -> None:
     description = read_description(files["prepared"] / "dataset.json")
     name, class_names = description.name, description.class_names
-    history = pd.read_csv(files["history.csv"])
-    predictions = pd.read_csv(files["predictions.csv"], keep_default_na=False)
+    history = read_csv(files["history.csv"])
+    predictions = read_csv(files["predictions.csv"])
     images, _ = load_split(files, "test")
     wrong = predictions[predictions["actual"] != predictions["predicted"]]
     worst = wrong.sort_values("confidence", ascending=False, kind="stable").head(SHOWN)

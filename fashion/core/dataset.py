@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, PositiveInt, StringConstraints
+from pydantic import Field, PositiveInt, StringConstraints, field_validator
 
 from fashion.core.errors import FileError, UserError
 from fashion.core.files import write_json
@@ -22,6 +22,13 @@ class Description(StrictModel):
     name: Name  # shown on every picture
     image_shape: tuple[PositiveInt, PositiveInt] = Field(strict=False)  # height, width in pixels
     class_names: Annotated[list[Name], Field(min_length=2, max_length=256)]  # label 0 is the first
+
+    @field_validator("class_names")
+    @classmethod
+    def _differ(cls, names: list[str]) -> list[str]:
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)} stands there twice")
+        return names
 
 
 class DataFile(StrictModel):

@@ -8,12 +8,13 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MIN_FREE_BYTES = 2**20  # a disk with less is full
+NAMES = ("actual", "predicted", "class", "experiment", "environment", "sweep", "best_trial")
 DECIMALS = 6  # of written fractions: CPUs differ in the last bits of a sum, nine decimals later
 
 
@@ -64,6 +65,22 @@ def write_csv(path: Path, tables: "pd.DataFrame | Iterable[pd.DataFrame]") -> No
     with atomic_write(path) as tmp_path, tmp_path.open("w", encoding="utf-8", newline="") as file:
         for i, table in enumerate(tables):
             table.to_csv(file, header=i == 0, **style)
+
+
+def read_csv(source: Path | str | IO, **style: Any) -> "pd.DataFrame":
+    """Return a table that `write_csv` wrote; names are text, though they look like 007 or NA.
+
+    `style` are further arguments of pandas.read_csv.
+    """
+    import pandas as pd  # slow, so only where it is needed
+
+    columns = pd.read_csv(source, nrows=0).columns
+    if hasattr(source, "seek"):
+        source.seek(0)
+    texts = [column for column in columns if column in NAMES]
+    missing = {column: [""] for column in columns.difference(texts)}  # of numbers alone
+    style |= {"dtype": dict.fromkeys(texts, str), "keep_default_na": False, "na_values": missing}
+    return pd.read_csv(source, **style)
 
 
 def sha256(path: Path) -> str:

@@ -5,14 +5,22 @@ from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
+from unicodedata import category
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.error import MarkedYAMLError
 
 from fashion.core.errors import UserError
 
-Name = Annotated[str, StringConstraints(min_length=1)]
+
+def _one_line(text: str) -> str:
+    if not text or text != text.strip() or any(category(x) in ("Cc", "Zl", "Zp") for x in text):
+        raise ValueError(f"{text!r} is not one line of text without blanks at its ends")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_one_line)]
 
 
 class StrictModel(BaseModel):

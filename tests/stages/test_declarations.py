@@ -100,3 +100,18 @@ def test_every_stage_says_what_it_does_and_all_params_are_checked_first(built):
         assert definition["desc"] and definition["cmd"] == f"python -BEs -m stages.{name}"
     assert stages["validate"]["params"] == [{"params.yaml": None}]  # the whole file
     assert stages["validate"]["outs"][0] in stages["prepare"]["deps"]
+
+
+def test_a_new_version_of_a_package_outdates_the_stages_that_import_it_and_no_other(repository):
+    """`dvc status` names them, and whatever reads what they make."""
+    for folder, stages in {
+        "core": STAGES,
+        "model": ["train", "evaluate"],
+        "plots": ["plot"],
+    }.items():
+        pins = repository.folder / f"fashion/{folder}/requirements.txt"
+        before = pins.read_text()
+        pins.write_text(re.sub(r"==(\d+)", r"==9\1", before, count=1))
+        assert [*json.loads(repository.dvc("status", "--json"))] == stages
+        pins.write_text(before)
+    assert json.loads(repository.dvc("status", "--json")) == {}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fashion.core.files import write_csv
+from fashion.core.files import read_csv, write_csv
 from tools.experiments.config import PLAIN
 from tools.experiments.results import Result
 
@@ -26,7 +26,7 @@ def save_comparison(results: list[Result], group: str = PLAIN) -> None:
         title = f"{results[0].data['name']}: loss on training and validation images"
         histories = {result.name: result.history for result in results}
         save_figure(compare_losses(histories, title), picture)
-    table = markdown(experiments_table(pd.read_csv(path)))
+    table = markdown(experiments_table(read_csv(path)))
     print(f"\n{table}\n\n{LEGEND}\nTable: {path}, picture: {picture}")
 
 
@@ -39,7 +39,7 @@ def save_seeds(results: dict[str, list[Result]], group: str) -> None:
         for run in runs
     ]
     write_csv(path, pd.DataFrame(rows))
-    table = markdown(seeds_table(pd.read_csv(path)))
+    table = markdown(seeds_table(read_csv(path)))
     print(f"\nMean and standard deviation over seeds:\n\n{table}\n\nTable: {path}")
 
 

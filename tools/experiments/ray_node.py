@@ -20,7 +20,7 @@ SUPERVISE = Path(__file__).with_name("supervise.py").read_text(encoding="utf-8")
 # if another run pushes the same experiment at the moment.
 SCRIPT = """
 export DVC_SITE_CACHE_DIR="$PWD/.dvc/tmp/site" DVC_EXP_AUTO_PUSH=false SHELL=/bin/sh
-git clone --quiet --no-local --no-tags --config=gc.auto=0 "$URL" .
+git clone --quiet --no-local --no-tags --config=gc.auto=0 --config=core.hooksPath=/dev/null "$URL" .
 git checkout --quiet --detach "$COMMIT"
 printf '[cache]\\n    dir = %s\\n' "$CACHE" > .dvc/config.local
 case " $* " in *" --downstream "*) python -m dvc pull --quiet prepare;; esac

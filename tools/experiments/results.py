@@ -6,6 +6,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from fashion.core.files import read_csv
 from tools.dvc import experiment_ref
 from tools.git import file_at, git, yaml_at
 
@@ -44,7 +45,7 @@ class Result:
         return file_at(self.revision, path)
 
     def _csv(self, path: str) -> pd.DataFrame:
-        return pd.read_csv(io.BytesIO(self.file_bytes(path)), keep_default_na=False)
+        return read_csv(io.BytesIO(self.file_bytes(path)))
 
     @property
     def environment(self) -> dict[str, str]:

@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 
 from fashion.core.environment import environment, is_pinned
 from fashion.core.errors import UserError
-from fashion.core.files import write_csv
+from fashion.core.files import read_csv, write_csv
 from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import read_yaml
 from tools.arguments import parser_of
@@ -223,7 +223,7 @@ def save_summary(best: Result, table: pd.DataFrame, name: str) -> None:
         "val_loss": best.train["val_loss"],
         "accuracy": best.test["accuracy"],
     } | best.environment
-    others = pd.read_csv(SUMMARY).query("sweep != @name") if SUMMARY.exists() else None
+    others = read_csv(SUMMARY).query("sweep != @name") if SUMMARY.exists() else None
     write_csv(SUMMARY, pd.concat([others, pd.DataFrame([row])]).sort_values("sweep"))
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 from joblib import cpu_count
 
 from fashion.core.errors import UserError
+from fashion.core.files import read_csv
 from tools.arguments import parser_of
 from tools.dvc import resolve_revision
 from tools.gate.config import gate_at
@@ -73,7 +74,7 @@ def compare_experiments(commit: str, pipeline: Pipeline) -> list[tuple[str, str,
         content = git("show", f"{commit}:{EXPERIMENTS}")
     except UserError:  # the commit has no table
         return []
-    table = pd.read_csv(io.StringIO(content), index_col="experiment")
+    table = read_csv(io.StringIO(content), index_col="experiment")
     planned = yaml_at(commit, "experiments.yaml")["experiments"]
 
     def run(name: str) -> list[tuple[str, str, str]]:

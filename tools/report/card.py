@@ -2,17 +2,17 @@
 
 import json
 import zipfile
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pandas.api.types import is_numeric_dtype
 
 from fashion.core.environment import pinned_versions
 from fashion.core.errors import UserError
-from fashion.core.files import md5
+from fashion.core.files import md5, read_csv
 from fashion.core.strict_yaml import read_yaml
 from tools.dvc import model_artifacts, output_hashes, pipeline_hashes, read_lock
 from tools.gate.noise import NOISE, parse_noise
@@ -66,7 +66,7 @@ def render_card(layers: str) -> str:
     facts = {name: read_yaml(Path(f"{name}.yaml")) for name in ("params", "dataset", "dvc")}
     for name in ("data", "train", "test"):
         facts[name] = json.loads(Path(f"metrics/{name}.json").read_text(encoding="utf-8"))
-    predictions = pd.read_csv("plots/predictions.csv", keep_default_na=False)
+    predictions = read_csv("plots/predictions.csv")
     wrong = predictions[predictions["actual"] != predictions["predicted"]]
     noise = find_noise()
     templates = Environment(
@@ -74,7 +74,7 @@ def render_card(layers: str) -> str:
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    templates.filters["table"] = partial(pd.DataFrame.to_markdown, index=False)
+    templates.filters["table"] = markdown
     return templates.get_template("model_card.md.j2").render(
         facts,
         layers=layers,
@@ -86,11 +86,18 @@ def render_card(layers: str) -> str:
         high_confidence=HIGH_CONFIDENCE,
         results=compare_with_noise(facts["test"], noise),
         noise=noise,
-        per_class=pd.read_csv("metrics/per_class.csv", keep_default_na=False),
+        per_class=read_csv("metrics/per_class.csv"),
         confusions=wrong.value_counts(["actual", "predicted"])[:TOP_CONFUSIONS].reset_index(
             name="images"
         ),
     )
+
+
+def markdown(table: pd.DataFrame, **style: str) -> str:
+    """Return a table as Markdown; text stays as it is, though it looks like a number."""
+    texts = [i for i, kind in enumerate(table.dtypes) if not is_numeric_dtype(kind)]
+    escaped = table.map(lambda x: x.replace("|", "\\|") if isinstance(x, str) else x)
+    return escaped.to_markdown(index=False, disable_numparse=texts, **style)
 
 
 def find_noise() -> pd.DataFrame | None:

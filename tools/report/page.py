@@ -10,6 +10,7 @@ from flatten_dict import flatten
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
+from fashion.core.files import read_csv
 from tools.experiments.compare import experiments_table
 from tools.experiments.results import Result
 from tools.git import git
@@ -38,7 +39,7 @@ def render_page(results: list[Result]) -> str:
         summary=experiments_table(pd.DataFrame([result.summary() for result in results])),
         params=params[params.drop(columns="").nunique(axis=1) > 1],
         sweeps={
-            path.stem: (path.read_bytes(), pd.read_csv(f"metrics/sweeps/{path.stem}.csv"))
+            path.stem: (path.read_bytes(), read_csv(f"metrics/sweeps/{path.stem}.csv"))
             for path in sorted(Path("plots/sweeps").glob("*.png"))
         },
         shown_trials=SHOWN_TRIALS,

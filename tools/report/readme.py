@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fashion.core.files import atomic_write
+from fashion.core.files import atomic_write, read_csv
 from tools.arguments import expect_no_arguments
 from tools.experiments.compare import experiments_table, seeds_table
 from tools.process import command_line
@@ -53,14 +53,14 @@ def read_table(name: str) -> pd.DataFrame:
     if name == "headline":
         return headline(read_table("experiments"), read_table("experiments-seeds"))
     if (path := COMPARISONS / f"{name}.csv").exists():
-        rows, group = pd.read_csv(path), path.with_stem(name.removesuffix("-seeds"))
+        rows, group = read_csv(path), path.with_stem(name.removesuffix("-seeds"))
         if path == group:
             return experiments_table(rows)
-        rows = of_current_experiments(rows, pd.read_csv(group))
+        rows = of_current_experiments(rows, read_csv(group))
         return rows if rows.empty else seeds_table(rows)
     for path in (Path("metrics", f"{name}.csv"), BENCH / f"{name}.csv"):
         if path.exists():
-            return as_texts(pd.read_csv(path, keep_default_na=False))
+            return as_texts(read_csv(path))
     for path in BENCH.glob("*.json"):
         tables = json.loads(path.read_text(encoding="utf-8"))["tables"]
         if name in tables:

@@ -1,5 +1,6 @@
 """Toy stage: honest metrics of what the toy model predicts for the test images."""
 
+import csv
 import json
 import math
 from bisect import bisect_left
@@ -23,8 +24,9 @@ for label, name in enumerate(names):
 
 
 def write_csv(path: str, header: list[str], table: list[list]) -> None:
-    texts = (",".join(f"{x:.6f}" if isinstance(x, float) else str(x) for x in row) for row in table)
-    Path(path).write_text("\n".join([",".join(header), *texts]) + "\n")
+    texts = [[f"{x:.6f}" if isinstance(x, float) else x for x in row] for row in table]
+    with Path(path).open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *texts])
 
 
 write_csv("metrics/per_class.csv", ["class", "precision", "recall", "f1", "support"], rows)
