@@ -9,12 +9,14 @@ import json
 import os
 import re
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from fashion.core.environment import is_pinned
 from fashion.core.errors import UserError
 from fashion.core.strict_yaml import parse_yaml
 from tools.git import SHALLOW, file_at, git, is_shallow, yaml_at
@@ -79,6 +81,21 @@ def cache_folder() -> Path:
 def cached_file(md5: str) -> Path:
     """Return where DVC's cache has, or would have, the file or folder listing with an MD5."""
     return cache_folder() / "files/md5" / md5[:2] / md5[2:]
+
+
+@contextmanager
+def pinned_run_cache() -> Iterator[None]:
+    """Keep runs of the block out of DVC's run cache, which knows neither packages nor arithmetic.
+
+    With the pinned packages and portable arithmetic, they stay in it.
+    """
+    runs = cache_folder() / "runs"
+    before = set(runs.glob("*/*/*"))
+    try:
+        yield
+    finally:
+        for path in set() if is_pinned() else set(runs.glob("*/*/*")) - before:
+            path.unlink(missing_ok=True)
 
 
 def share_cache(clone: Path) -> None:

@@ -11,7 +11,7 @@ import re
 
 from fashion.core.errors import UserError
 from tools.arguments import expect_no_arguments
-from tools.dvc import DVC_LOCK, dvc, lock_at, output_hashes, read_lock, status
+from tools.dvc import DVC_LOCK, dvc, lock_at, output_hashes, pinned_run_cache, read_lock, status
 from tools.experiments.backend import RETRAIN
 from tools.experiments.compare import save_comparison
 from tools.experiments.config import read_experiments
@@ -45,10 +45,11 @@ def main() -> None:
         results, refusal = run_missing(config.experiments), None
     except ReplacementRefused as error:
         results, refusal = {}, error
-    if status():
-        dvc("repro")
-    if not has_our_environment(TRAIN_METRICS.read_bytes()):
-        dvc("repro", *RETRAIN)  # the workspace, or DVC's run cache, had the result of another
+    with pinned_run_cache():
+        if status():
+            dvc("repro")
+        if not has_our_environment(TRAIN_METRICS.read_bytes()):
+            dvc("repro", *RETRAIN)  # the workspace had the result of another environment
     if settled:
         add = f"`git add {DVC_LOCK} metrics plots`"
         return print(f"\nThe conflicts are settled: {add}, commit the merge, and `make` again.")

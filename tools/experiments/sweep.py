@@ -22,7 +22,7 @@ from fashion.core.files import read_csv, write_csv
 from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import read_yaml
 from tools.arguments import parser_of
-from tools.dvc import list_experiments, resolve_revision
+from tools.dvc import list_experiments, pinned_run_cache, resolve_revision
 from tools.experiments.backend import Backend, ExperimentSpec
 from tools.experiments.config import EXPERIMENTS, Sweep, lookup, read_experiments
 from tools.experiments.local import LocalBackend
@@ -105,7 +105,8 @@ def main() -> None:
             if not study.is_complete:
                 prepare_data()
                 trials = Trials(study, backend, raw_params)
-                run_parallel(trials.specs(), backend, sweep.jobs, trials.should_prune)
+                with pinned_run_cache():
+                    run_parallel(trials.specs(), backend, sweep.jobs, trials.should_prune)
         finally:
             table = table_of(study)
             if "complete" in table["state"].values:

@@ -21,6 +21,7 @@ from tools.dvc import (
     list_experiments,
     lock_at,
     output_hashes,
+    pinned_run_cache,
     read_lock,
     status,
 )
@@ -159,7 +160,8 @@ def run_missing(
             prepare_data()
             # the longest first, so that none is left alone at the end
             pending.sort(key=lambda spec: -params[spec.name]["train"]["epochs"])
-            run_all(pending, backend, jobs)
+            with pinned_run_cache():
+                run_all(pending, backend, jobs)
     revisions, ran = list_experiments(backend.commit), {spec.name for spec in pending}
     return {name: Result(name, revisions[name], just_run=name in ran) for name in planned}
 
