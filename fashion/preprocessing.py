@@ -1,8 +1,9 @@
-"""Turn pictures of any size and kind into what the network knows: light on dark, grey, small.
+"""Turn pictures of any size and kind into what the network knows: grey, and of one size.
 
-The steps are those by which the data set was made (Xiao, Rasul and Vollgraf 2017, "Fashion-MNIST: a
-Novel Image Dataset for Benchmarking Machine Learning Algorithms", section 2), without its trimming
-and sharpening.
+What the ground of the images is belongs to the data set: `ground` in dataset.yaml. The steps are
+those by which Fashion-MNIST was made (Xiao, Rasul and Vollgraf 2017, "Fashion-MNIST: a Novel Image
+Dataset for Benchmarking Machine Learning Algorithms", section 2), without its trimming and
+sharpening.
 """
 
 from typing import BinaryIO
@@ -10,75 +11,109 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fashion.core.dataset import Ground
 from fashion.core.errors import UserError
 
-MAX_PIXELS = 50_000_000  # pixels; a picture that claims more is refused before it is unpacked
+MAX_PIXELS = 50_000_000  # pixels of a picture that is unpacked whole; bounds memory
+REDUCTION = 8  # of each side, the most by which a larger JPEG file can be unpacked smaller
 FORMATS = ("PNG", "JPEG")
+ORIENTATION = 0x0112  # EXIF's tag
+LOW_CONTRAST = 10  # of 255, between the darkest and the lightest pixel
+
+Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS is asked before anything is unpacked
 
 
 def read_picture(file: BinaryIO, name: str) -> Image.Image:
-    """Decode a PNG or JPEG file.
+    """Decode a PNG or JPEG file. A JPEG file with more than MAX_PIXELS is decoded smaller.
 
     Raises UserError, with `name` in it, if it is anything else, corrupted or too large.
     """
     try:
         picture = Image.open(file, formats=FORMATS)
         if picture.width * picture.height > MAX_PIXELS:
-            raise Image.DecompressionBombError
+            picture.draft(picture.mode, [side // REDUCTION for side in picture.size])  # JPEG's
+        if picture.width * picture.height > MAX_PIXELS:
+            raise UserError(f"{name}: has more pixels than the {MAX_PIXELS:,} that are read")
         picture.load()
     except UnidentifiedImageError:
         raise UserError(f"{name}: not a picture in PNG or JPEG format") from None
-    except Image.DecompressionBombError:
-        raise UserError(f"{name}: has more pixels than the {MAX_PIXELS:,} that are read") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a decoder may raise anything
         raise UserError(f"{name}: the picture is corrupted ({error})") from None
     return picture
 
 
-def preprocess_image(picture: Image.Image, shape: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
+def preprocess_image(
+    picture: Image.Image, shape: tuple[int, int], ground: Ground
+) -> tuple[np.ndarray, list[str]]:
     """Return a picture as uint8 pixels (height, width) of `shape`, and in words what was done.
 
     It is turned as its camera noted, laid on white where transparent, made grey, inverted if its
-    edge is light, resized with antialiasing until it fits, and centred on a dark ground. A grey
-    picture of this shape, with a dark edge, stays as it is.
+    edge is not as the ground, resized with antialiasing until it fits, and centred on the ground. A
+    grey picture of this shape stays as it is: it is an image of the data set.
     """
-    steps = []
-    if getattr(picture, "n_frames", 1) > 1:
-        steps.append("first frame taken")
-    turned = ImageOps.exif_transpose(picture)
-    if turned.size != picture.size:
-        steps.append("turned upright")
-    if turned.has_transparency_data:
-        cut_out = turned.convert("RGBA")
-        white = Image.new("RGBA", cut_out.size, "white")
-        turned = Image.alpha_composite(white, cut_out).convert("RGB")
-        steps.append("laid on white")
-    grey = _grey(turned)
-    if turned.mode not in ("1", "L", "I", "F") and not turned.mode.startswith("I;16"):
-        steps.append("colour to grey")
-    if _has_light_edge(grey):
-        grey = ImageOps.invert(grey)
-        steps.append("light ground inverted")
+    steps = ["first frame taken"] if getattr(picture, "n_frames", 1) > 1 else []
+    try:
+        orientation = picture.getexif().get(ORIENTATION, 1)
+        turned = ImageOps.exif_transpose(picture)
+        steps += [] if orientation in (0, 1) else ["turned upright"]
+    except Exception:  # Pillow's reader of EXIF may raise anything
+        turned = picture
+        steps.append("broken EXIF left aside")
+    grey, more = _grey(turned)
+    steps += more
     height, width = shape
+    if not steps and grey.size == (width, height):
+        return np.asarray(grey, np.uint8), steps
+    if ground != "any" and _has_light_edge(grey) != (ground == "light"):
+        steps.append(f"{'light' if ground == 'dark' else 'dark'} ground inverted")
+        grey = ImageOps.invert(grey)
     if grey.size != (width, height):
         steps.append(f"{grey.width}x{grey.height} fitted to {width}x{height}")
-        scale = min(width / grey.width, height / grey.height)
-        size = [max(1, round(scale * side)) for side in grey.size]
-        small = grey.resize(size, Image.Resampling.LANCZOS)
-        grey = Image.new("L", (width, height))
-        grey.paste(small, ((width - small.width) // 2, (height - small.height) // 2))
-    return np.asarray(grey, np.uint8), steps
+        grey = _fitted(grey, (width, height))
+    pixels = np.asarray(grey, np.uint8)
+    if int(pixels.max()) - int(pixels.min()) < LOW_CONTRAST:
+        steps.append("hardly any contrast")
+    return pixels, steps
 
 
-def _grey(picture: Image.Image) -> Image.Image:
-    """Return 8 bits a pixel; 16 bits are scaled, of which Pillow would cut off those above 255."""
+def _grey(picture: Image.Image) -> tuple[Image.Image, list[str]]:
+    """Return a picture with 8 bits a pixel, transparency laid on white, and what was done."""
+    steps = []
     if picture.mode == "I" or picture.mode.startswith("I;16"):
-        pixels = np.asarray(picture).astype(np.float64).clip(0, 65535) / 257
-        return Image.fromarray(pixels.round().astype(np.uint8))
-    return picture.convert("L")
+        # scaled, as Pillow would cut off values above 255
+        values = np.asarray(picture).astype(np.float64)
+        pixels = (values.clip(0, 65535) / 257).round().astype(np.uint8)
+        steps.append("16 bits to 8")
+        if "transparency" in picture.info:
+            pixels[values == picture.info["transparency"]] = 255
+            steps.append("laid on white")
+        return Image.fromarray(pixels), steps
+    is_grey = picture.mode in ("1", "L", "F")
+    if picture.has_transparency_data:
+        cut_out = picture.convert("RGBA")
+        white = Image.new("RGBA", cut_out.size, "white")
+        picture = Image.alpha_composite(white, cut_out).convert("RGB")
+        steps.append("laid on white")
+    return picture.convert("L"), steps + ([] if is_grey else ["colour to grey"])
+
+
+def _fitted(grey: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Return a picture resized until it fits into `size`, in the middle of its ground."""
+    scale = min(size[0] / grey.width, size[1] / grey.height)
+    small = grey.resize(
+        [max(1, round(scale * side)) for side in grey.size], Image.Resampling.LANCZOS
+    )
+    whole = Image.new("L", size, round(float(np.median(_edge(grey)))))
+    whole.paste(small, ((size[0] - small.width) // 2, (size[1] - small.height) // 2))
+    return whole
+
+
+def _edge(grey: Image.Image) -> np.ndarray:
+    pixels = np.asarray(grey)
+    return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
 
 
 def _has_light_edge(grey: Image.Image) -> bool:
-    pixels = np.asarray(grey)
-    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    return bool(np.median(edge) > 127)
+    return bool(np.median(_edge(grey)) > 127)

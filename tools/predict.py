@@ -55,7 +55,7 @@ def main() -> int:
     commit = resolve_revision(arguments.rev) if arguments.rev else None
     dataset = dataset_at(commit) if commit else read_dataset()
     file = model_file(commit)  # before TensorFlow, which takes seconds to start
-    pictures, failures = read_pictures(arguments.images, dataset.image_shape)
+    pictures, failures = read_pictures(arguments.images, dataset)
     images = pictures + [test_image(index, dataset.class_names) for index in arguments.test]
     if images:
         pixels = [one for one, _ in images]
@@ -110,9 +110,9 @@ def model_file(commit: str | None) -> Path:
 
 
 def read_pictures(
-    names: list[str], image_shape: tuple[int, int]
+    names: list[str], dataset: Dataset
 ) -> tuple[list[tuple[np.ndarray, Prediction]], list[str]]:
-    """Return pictures as the network sees them, uint8 of `image_shape`, and what is known of them.
+    """Return pictures as the network sees them, uint8 pixels, and what is known of them.
 
     Also returns a message for each file that can't be read.
     """
@@ -120,7 +120,8 @@ def read_pictures(
     for name in names:
         try:
             with Path(name).open("rb") as file:
-                pixels, steps = preprocess_image(read_picture(file, name), image_shape)
+                picture = read_picture(file, name)
+            pixels, steps = preprocess_image(picture, dataset.image_shape, dataset.ground)
             pictures.append((pixels, Prediction(name, steps)))
         except OSError as error:
             failures.append(f"{name}: {error.strerror or error}")

@@ -5,7 +5,7 @@ What later stages need to know about the data travels with the prepared data.
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, StringConstraints, field_validator
 
@@ -14,6 +14,7 @@ from fashion.core.files import write_json
 from fashion.core.strict_yaml import Name, StrictModel, check_config, read_config
 
 DATASET = Path("dataset.yaml")
+Ground = Literal["dark", "light", "any"]  # what images lie on; "any" if it varies
 
 
 class Description(StrictModel):
@@ -22,6 +23,7 @@ class Description(StrictModel):
     name: Name  # shown on every picture
     image_shape: tuple[PositiveInt, PositiveInt] = Field(strict=False)  # height, width in pixels
     class_names: Annotated[list[Name], Field(min_length=2, max_length=256)]  # label 0 is the first
+    ground: Ground = "dark"  # that pictures to predict are given
 
     @field_validator("class_names")
     @classmethod

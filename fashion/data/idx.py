@@ -1,4 +1,4 @@
-"""The gzip-compressed IDX format, in which the data sets of the MNIST family are published.
+"""The IDX format, packed by gzip or not, in which the data sets of the MNIST family are published.
 
 A file is a header and then the raw values. The header is two zero bytes, a byte for the type (8 for
 uint8), a byte for the number of dimensions, and each dimension's size as a big-endian 32-bit
@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -19,12 +20,13 @@ from fashion.core.errors import FileError, UserError
 from fashion.core.files import atomic_write
 
 UINT8 = 0x08
+GZIP = b"\x1f\x8b"  # with which packed files begin
 PIECE = 1000  # items read at a time; bounds memory
 Shape = tuple[int | None, ...]  # None is an unknown size
 
 
 def iterate_idx(path: Path, dimensions: Shape) -> Iterator[np.ndarray]:
-    """Read a gzip-compressed IDX file of uint8 values in pieces, strictly.
+    """Read an IDX file of uint8 values in pieces, strictly.
 
     `dimensions` is the shape that the file must have, None for an unknown size: (None, 28, 28) for
     28x28 images, (None,) for labels. Yields uint8 arrays of that shape with up to PIECE items, so
@@ -76,9 +78,11 @@ def write_idx(path: Path, values: np.ndarray) -> None:
 
 
 @contextmanager
-def _open_idx(path: Path, dimensions: Shape | None) -> Iterator[tuple[gzip.GzipFile, Shape]]:
+def _open_idx(path: Path, dimensions: Shape | None) -> Iterator[tuple[BinaryIO, Shape]]:
     try:
-        with gzip.open(path, "rb") as file:
+        with path.open("rb") as file:
+            is_packed = file.read(2) == GZIP
+        with gzip.open(path) if is_packed else path.open("rb") as file:
             yield file, _read_shape(file, path, dimensions)
     except (FileNotFoundError, IsADirectoryError):
         raise FileError(f"{path}: no such file") from None
@@ -86,7 +90,7 @@ def _open_idx(path: Path, dimensions: Shape | None) -> Iterator[tuple[gzip.GzipF
         raise FileError(f"{path}: not a whole gzip file ({error})") from None
 
 
-def _read_shape(file: gzip.GzipFile, path: Path, dimensions: Shape | None) -> tuple[int, ...]:
+def _read_shape(file: BinaryIO, path: Path, dimensions: Shape | None) -> tuple[int, ...]:
     magic = file.read(4)
     if magic[:2] != b"\0\0":
         found = magic.hex(" ") or "nothing"

@@ -21,7 +21,7 @@ def test_a_killed_run_is_repaired_by_the_same_command(toy):
     trial = kill(None, repro, repro.seconds / 2)
     assert trial == ("`dvc repro` killed", "completed by the same command", "")
     (toy.folder / "params.yaml").write_text("seed: no number\n")
-    assert "dvc repro exited with" in repro.losses(toy)
+    assert "repro exited with" in repro.losses(toy)
 
 
 def test_a_message_is_clear_if_it_has_the_reason_and_no_traceback():

@@ -1,4 +1,5 @@
 import re
+from collections.abc import Mapping
 from importlib.metadata import packages_distributions
 
 import pytest
@@ -89,14 +90,20 @@ def test_the_pins_are_the_versions_of_requirements_txt():
     assert [PROJECT / path for path in sorted(included)] == module.PINS
 
 
+@pytest.fixture(scope="module")
+def packages_of() -> Mapping[str, list[str]]:
+    """The installed packages by what is imported from them; it takes seconds to find out."""
+    return packages_distributions()
+
+
 @pytest.mark.parametrize("stage", ["validate", "fetch", "prepare", "train", "evaluate", "plot"])
-def test_what_a_stage_imports_is_pinned_in_a_folder_that_it_declares(stage):
+def test_what_a_stage_imports_is_pinned_in_a_folder_that_it_declares(stage, packages_of):
     deps = [PROJECT / path for path in read_yaml(PROJECT / "dvc.yaml")["stages"][stage]["deps"]]
     code = [file for path in deps for file in (path, *path.rglob("*.py")) if file.suffix == ".py"]
     pins = [path / "requirements.txt" for path in deps if (path / "requirements.txt").exists()]
     pinned = {line.split("==")[0] for path in pins for line in path.read_text().splitlines()}
     modules = {name.split(".")[0] for file in code for name in imports(file.read_text())}
-    packages = {name for one in modules for name in packages_distributions().get(one, [])}
+    packages = {name for one in modules for name in packages_of.get(one, [])}
     packages = {name.lower().replace("_", "-").replace(".", "-") for name in packages}
     checked = (
         {"requests", "tqdm", "urllib3"} if stage == "fetch" else set()

@@ -4,10 +4,10 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from fashion.core.errors import UserError
-from fashion.preprocessing import MAX_PIXELS, preprocess_image, read_picture
+from fashion.preprocessing import MAX_PIXELS, ORIENTATION, preprocess_image, read_picture
 
 IMAGE = np.zeros((28, 28), np.uint8)
 IMAGE[4:24, 8:20] = np.random.default_rng(0).integers(50, 256, (20, 12))
@@ -19,24 +19,55 @@ def file(picture: Image.Image, kind="PNG", **options) -> io.BytesIO:
     return io.BytesIO(content.getvalue())
 
 
-def through_a_file(picture: Image.Image, **options) -> tuple[np.ndarray, list[str]]:
-    return preprocess_image(read_picture(file(picture, **options), "x"), (28, 28))
+def through_a_file(picture, ground="dark", **options) -> tuple[np.ndarray, list[str]]:
+    return preprocess_image(read_picture(file(picture, **options), "x"), (28, 28), ground)
+
+
+@pytest.mark.parametrize("ground", ["dark", "light", "any"])
+@pytest.mark.parametrize("image", [IMAGE, 255 - IMAGE], ids=["dark", "light"])
+def test_a_grey_picture_of_the_right_size_is_an_image_of_the_data_set(image, ground):
+    pixels, steps = through_a_file(Image.fromarray(image), ground)
+    np.testing.assert_array_equal(pixels, image)
+    assert pixels.dtype == np.uint8 and steps == []
+
+
+@pytest.mark.parametrize("image", [IMAGE, 255 - IMAGE], ids=["dark", "light"])
+@pytest.mark.parametrize(("ground", "edge"), [("dark", 0), ("light", 255), ("any", None)])
+def test_another_picture_is_inverted_to_the_ground_of_the_data_set(image, ground, edge):
+    colours = Image.fromarray(image).convert("RGB")
+    pixels, steps = through_a_file(colours, ground)
+    assert pixels[0, 0] == (image[0, 0] if edge is None else edge)
+    expected = ("dark" if image[0, 0] == 0 else "light") + " ground inverted"
+    assert steps == ["colour to grey"] + ([expected] if pixels[0, 0] != image[0, 0] else [])
+    wide, _ = through_a_file(Image.fromarray(np.hstack([image, image])), ground)
+    assert wide[0, 0] == pixels[0, 0]  # the ground goes on above and below
 
 
 @pytest.mark.parametrize(
     ("picture", "options", "expected"),
     [
-        (IMAGE, {}, []),
-        (255 - IMAGE, {}, ["light ground inverted"]),
-        (IMAGE.astype(np.uint16) * 257, {}, []),
+        (IMAGE.astype(np.uint16) * 257, {}, ["16 bits to 8"]),
         (IMAGE, {"append_images": [Image.fromarray(IMAGE.T.copy())]}, ["first frame taken"]),
     ],
-    ids=["as it is", "light ground", "16 bits", "animation"],
+    ids=["16 bits", "animation"],
 )
-def test_pixels_of_a_grey_picture_of_the_right_size_are_kept(picture, options, expected):
+def test_pixels_are_kept_where_the_file_alone_is_another(picture, options, expected):
     pixels, steps = through_a_file(Image.fromarray(picture), save_all=bool(options), **options)
     np.testing.assert_array_equal(pixels, IMAGE)
-    assert pixels.dtype == np.uint8 and steps == expected
+    assert steps == expected
+
+
+def test_16_bits_with_a_transparent_value_are_laid_on_white():
+    values = IMAGE.astype(np.uint16) * 257
+    pixels, steps = through_a_file(Image.fromarray(values), "any", transparency=0)
+    assert (pixels[IMAGE == 0] == 255).all() and (pixels[IMAGE > 0] == IMAGE[IMAGE > 0]).all()
+    assert steps == ["16 bits to 8", "laid on white"]
+
+
+def test_a_picture_without_contrast_is_remarked():
+    """Such as 16 bits of which a camera used the lowest ten."""
+    pixels, steps = through_a_file(Image.fromarray(IMAGE.astype(np.uint16) * 2))
+    assert pixels.max() <= 2 and steps == ["16 bits to 8", "hardly any contrast"]
 
 
 def test_colour_is_turned_to_grey_by_its_brightness():
@@ -56,14 +87,23 @@ def test_what_is_transparent_is_taken_for_white():
     assert steps == ["laid on white", "colour to grey", "light ground inverted"]
 
 
-@pytest.mark.parametrize("size", [(280, 140), (140, 280), (7, 14), (3000, 28), (1, 1), (1, 500)])
-def test_any_size_fits_with_its_longer_side_in_the_middle_of_a_dark_ground(size):
-    pixels, steps = through_a_file(Image.new("L", size, 100))
+@pytest.mark.parametrize("size", [(280, 140), (140, 280), (3000, 300), (300, 900)])
+def test_any_size_fits_with_its_longer_side_in_the_middle_of_its_ground(size):
+    picture = Image.new("L", size, 200)
+    inner = [side - 2 * (min(size) // 20) for side in size]
+    ImageDraw.Draw(picture).rectangle([min(size) // 20] * 2 + inner, fill=20)
+    pixels, steps = through_a_file(picture)
     for axis, side in enumerate(size):
-        lit = (pixels > 0).any(axis=axis)
-        assert lit.sum() == pytest.approx(max(1, 28 * side / max(size)), abs=1)
-        assert abs(int(lit.argmax()) - int(lit[::-1].argmax())) <= 1
-    assert steps == [f"{size[0]}x{size[1]} fitted to 28x28"]
+        lit = (pixels > 120).any(axis=axis)
+        assert lit.sum() == pytest.approx(28 * side / max(size), abs=2.5)
+        assert abs(int(lit.argmax()) - int(lit[::-1].argmax())) <= 2
+    assert steps == ["light ground inverted", f"{size[0]}x{size[1]} fitted to 28x28"]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (7, 14)])
+def test_the_smallest_sizes_fit_too(size):
+    pixels, steps = through_a_file(Image.new("L", size, 100))
+    assert pixels.shape == (28, 28) and steps[-1] == "hardly any contrast"
 
 
 def test_shrinking_is_antialiased():
@@ -78,10 +118,58 @@ def test_a_photograph_is_turned_as_the_camera_noted():
     picture = Image.new("L", (20, 10), 0)
     picture.paste(200, (0, 0, 10, 10))  # light on the left
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees clockwise
-    pixels, steps = through_a_file(picture, kind="JPEG", exif=exif)
+    exif[ORIENTATION] = 6  # turn by 90 degrees clockwise
+    pixels, steps = through_a_file(picture, "any", kind="JPEG", exif=exif)
     assert pixels[:10].mean() > pixels[-10:].mean()  # now at the top
     assert steps[0] == "turned upright"
+    exif[ORIENTATION] = 3  # by 180 degrees, which leaves the size as it is
+    pixels, steps = through_a_file(picture, "any", kind="JPEG", exif=exif)
+    assert pixels[:, -10:].mean() > pixels[:, :10].mean() and steps[0] == "turned upright"
+
+
+def test_a_jpeg_file_with_very_many_pixels_is_read_smaller():
+    picture = Image.new("L", (12_000, 9000), 30)
+    picture.paste(220, (4000, 3000, 8000, 6000))
+    pixels, steps = through_a_file(picture, kind="JPEG")
+    assert pixels[14, 14] > 200 and pixels[14, 2] < 40
+    assert steps == ["1500x1125 fitted to 28x28"]
+
+
+def altered(seed: int) -> bytes:
+    """Return a PNG or JPEG file, with EXIF and a palette or 16 bits, in which bytes are changed."""
+    random = np.random.default_rng(seed)
+    exif = Image.Exif()
+    exif[ORIENTATION], exif[0x010F] = int(random.integers(1, 9)), "A camera"
+    modes = ["L", "RGB", "RGBA", "P", "I;16", "1", "LA"]
+    mode, kind = (modes[seed // 2 % len(modes)], "PNG") if seed % 2 else ("RGB", "JPEG")
+    picture = Image.fromarray(random.integers(0, 256, (40, 30), np.uint8)).convert(mode)
+    content = bytearray(file(picture, kind, exif=exif).getvalue())
+    for place in random.integers(2, len(content), 1 + seed % 6):
+        content[place] = random.integers(256)
+    return bytes(content[: len(content) - (seed % 5 == 0) * int(random.integers(9, 400))])
+
+
+def test_altered_files_are_answered_or_refused_by_name():
+    outcomes = []
+    for seed in range(200):
+        try:
+            picture = read_picture(io.BytesIO(altered(seed)), f"picture {seed}")
+            pixels, _ = preprocess_image(picture, (28, 28), "dark")
+            outcomes.append(pixels.shape)
+        except UserError as error:
+            assert str(error).startswith(f"picture {seed}: ")
+            outcomes.append("refused")
+    assert 20 < outcomes.count("refused") < 180 and set(outcomes) == {(28, 28), "refused"}
+
+
+@pytest.mark.parametrize("tiff", [b"II*\0\x08\0\0\0\xff\xff", b"MM\0*\0", b"nonsense"])
+def test_a_broken_exif_is_left_aside(tiff):
+    content = file(Image.fromarray(IMAGE).convert("RGB"), "JPEG").getvalue()
+    body = b"Exif\0\0" + tiff
+    exif = b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+    picture = read_picture(io.BytesIO(content[:2] + exif + content[2:]), "x")
+    pixels, _ = preprocess_image(picture, (28, 28), "dark")
+    assert abs(pixels.astype(int) - IMAGE).mean() < 9
 
 
 def gigantic() -> bytes:

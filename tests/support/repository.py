@@ -43,7 +43,7 @@ def write_yaml(path: Path, content: dict) -> None:
 def file_of(key: str) -> Path:
     """Return the configuration file in which a key stands."""
     files = {EXPERIMENTS: Experiments.model_fields, GATE: Gate.model_fields}
-    files[DATASET] = ["name", "image_shape", "class_names", "sources", "files"]
+    files[DATASET] = ["name", "image_shape", "class_names", "ground", "sources", "files"]
     return next((path for path, keys in files.items() if key in keys), PARAMS)
 
 

@@ -1,65 +1,244 @@
-"""A user's own data: one command, then the pipeline."""
+"""A user's own data, in each form in which people have it: one command, then the pipeline."""
 
+import gzip
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
-from fashion.core.errors import UserError
-from fashion.data.idx import write_idx
-from tools.dataset import describe_dataset
+from fashion.core.strict_yaml import read_yaml
+from fashion.data.idx import read_idx, write_idx
+from tests.support.commands import refusal
+from tools import dataset
+
+SHAPE, CLASSES = (12, 9), ["left", "middle", "right"]
+Splits = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """Four files of 40x30 images in three classes, bright where the label is."""
-    for split, count in (("train", 120), ("test", 30)):
+def bars(ground: int = 0) -> Splits:
+    """Return 60 and 30 images of a bar in one of three places, each with noise of its own."""
+    random, splits = np.random.default_rng(0), {}
+    for split, count in (("train", 60), ("test", 30)):
         labels = (np.arange(count) % 3).astype(np.uint8)
-        images = np.zeros((count, 40, 30), np.uint8)
+        images = np.full((count, *SHAPE), ground, np.uint8)
         for image, label in zip(images, labels, strict=True):
-            image[:, 10 * label : 10 * label + 10] = 200
-        write_idx(tmp_path / f"mine/{split}-images.gz", images)
-        write_idx(tmp_path / f"mine/{split}-labels.gz", labels)
-    return tmp_path / "mine"
+            bar = random.integers(90, 166, (10, 2))
+            image[1:-1, 1 + 3 * label : 3 + 3 * label] = bar
+        splits[split] = images, labels
+    return splits
 
 
-def test_the_files_say_what_they_are(folder):
-    values = describe_dataset(folder, "mine")
-    assert values["image_shape"] == [40, 30] and values["sources"] == [str(folder)]
-    assert values["class_names"] == ["class 0", "class 1", "class 2"]
-    assert values["files"]["test_labels"]["name"] == "test-labels.gz"
-    assert values["files"]["train_images"]["bytes"] == (folder / "train-images.gz").stat().st_size
-    with pytest.raises(UserError, match="has 3 classes, but only 2 are named"):
-        describe_dataset(folder, "mine", ["a", "b"])
+def write_packed(folder: Path, splits: Splits, prefix: str = "", first: int = 0) -> None:
+    for split, (images, labels) in splits.items():
+        write_idx(folder / f"{prefix}{split}-images-idx3-ubyte.gz", images)
+        write_idx(folder / f"{prefix}{split}-labels-idx1-ubyte.gz", labels + np.uint8(first))
+
+
+def write_unpacked(folder: Path, splits: Splits) -> None:
+    write_packed(folder, splits)
+    for path in list(folder.glob("*.gz")):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    for path in list(folder.glob("test-*")):  # as the files of MNIST are called
+        path.rename(path.with_name(path.name.replace("test-", "t10k-")))
+
+
+def write_emnist(folder: Path, splits: Splits) -> None:
+    """Two sets in a folder, one of them with labels from 1 on, and a text beside them."""
+    write_packed(folder, splits, "emnist-letters-", first=1)
+    write_packed(folder, bars(255), "emnist-digits-")
+    (folder / "emnist-letters-mapping.txt").write_text("1 65 97\n")
+
+
+def write_tables(folder: Path, splits: Splits) -> None:
+    """As Kaggle has Fashion-MNIST."""
+    for split, (images, labels) in splits.items():
+        pixels = images.reshape(len(images), -1)
+        table = pd.DataFrame(pixels, columns=[f"pixel{i + 1}" for i in range(pixels.shape[1])])
+        table.insert(0, "label", labels)
+        table.to_csv(folder / f"bars_{split}.csv", index=False)
+
+
+def write_archive(folder: Path, splits: Splits) -> None:
+    arrays = {}
+    for split, (images, labels) in splits.items():
+        arrays |= {f"x_{split}": images, f"y_{split}": labels}
+    np.savez(folder / "bars.npz", **arrays)
+
+
+def write_pictures(folder: Path, splits: Splits, at: Callable = lambda split: split) -> None:
+    """Colour pictures of mixed sizes, PNG and JPEG, that come out grey as the images are."""
+    for split, (images, labels) in splits.items():
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            times = 1 + i % 3
+            pixels = np.repeat(np.repeat(image, times, 0), times, 1)
+            path = folder / at(split) / CLASSES[label] / f"{split}-{i:02}.png"
+            path = path.with_suffix(".jpg") if i % 5 == 4 else path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).convert("RGB").save(path)
+
+
+def converted(folder: Path) -> Splits:
+    """Return what the files that dataset.yaml names hold."""
+    content, splits = read_yaml(folder / "dataset.yaml"), {}
+    for split in ("train", "test"):
+        names = [content["files"][f"{split}_{kind}"]["name"] for kind in ("images", "labels")]
+        images, labels = (folder / content["sources"][0] / name for name in names)
+        splits[split] = read_idx(images, (None, *SHAPE)), read_idx(labels, (None,))
+    return splits
+
+
+SIZE = ("--size", *map(str, SHAPE))
+EXACT = {
+    "packed": (write_packed, "", ()),
+    "unpacked": (write_unpacked, "", ()),
+    "emnist": (write_emnist, "", ("--prefix", "emnist-letters")),
+    "tables": (write_tables, "", SIZE),
+    "archive": (write_archive, "bars.npz", ()),
+}
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_arrays_come_through_pixel_by_pixel(toy, tmp_path, call, kind):
+    write, name, options = EXACT[kind]
+    source = tmp_path / "bars"
+    source.mkdir()
+    write(source, bars())
+    output = call(toy, dataset, str(source / name), *options, "--classes", *CLASSES)
+    assert "Written: dataset.yaml, bars: 12x9, 3 classes, dark ground." in output
+    assert ("labels begin with 1" in output) == (kind == "emnist")
+    for split, (images, labels) in bars().items():
+        np.testing.assert_array_equal(converted(toy.folder)[split][0], images)
+        np.testing.assert_array_equal(converted(toy.folder)[split][1], labels)
+    written = toy.read("dataset.yaml")
+    call(toy, dataset, str(source / name), *options, "--classes", *CLASSES)
+    assert toy.read("dataset.yaml") == written
+    assert toy.run("git", "status", "--porcelain") == " M dataset.yaml\n"
+
+
+def test_folders_of_pictures_become_grey_images_of_one_size(toy, tmp_path, call):
+    write_pictures(tmp_path / "bars", bars())
+    output = call(toy, dataset, str(tmp_path / "bars"))
+    assert "12x9, 3 classes, any ground" in output and "colours, which are turned" in output
+    assert read_yaml(toy.folder / "dataset.yaml")["class_names"] == CLASSES
+    expected, found = bars(), converted(toy.folder)
+    for split, (images, labels) in found.items():
+        order = np.argsort(expected[split][1], kind="stable")  # by class, then by name
+        np.testing.assert_array_equal(labels, expected[split][1][order])
+        # some were enlarged, and some have the losses of JPEG
+        assert abs(images.astype(int) - expected[split][0][order]).mean() < 12
+
+
+def test_a_share_of_every_class_is_for_the_test_and_stays_as_pictures_are_added(
+    toy, tmp_path, call
+):
+    write_pictures(tmp_path / "bars", bars(), at=lambda split: "")
+    words = (str(tmp_path / "bars"), "--test-share", "0.2")
+    assert "--test-share 0.2 takes a fifth" in refusal(dataset.main, toy.folder, words[0])
+    call(toy, dataset, *words)
+    before, digest = converted(toy.folder), toy.read("dataset.yaml")
+    assert np.bincount(before["test"][1]).tolist() == [6, 6, 6]
+    assert np.bincount(before["train"][1]).tolist() == [24, 24, 24]
+    picture = np.full(SHAPE, 77, np.uint8)
+    Image.fromarray(picture).save(tmp_path / "bars/left/new.png")
+    call(toy, dataset, *words)
+    assert toy.read("dataset.yaml") != digest
+    after = converted(toy.folder)["test"][0]
+    gone = [one for one in before["test"][0] if not (after == one).all(axis=(1, 2)).any()]
+    assert len(gone) <= 1
+
+
+def spoil(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def test_pictures_that_can_not_be_read_are_listed_or_left_out(toy, tmp_path, call):
+    write_pictures(tmp_path / "bars", bars())
+    for name in ("train/left/train-00.png", "test/right/test-02.png"):
+        spoil(tmp_path / "bars" / name)
+    message = refusal(dataset.main, toy.folder, str(tmp_path / "bars"))
+    assert message.startswith("2 of 90 pictures can't be read:") and "train-00.png" in message
+    assert not (toy.folder / "data/converted").exists()
+    output = call(toy, dataset, str(tmp_path / "bars"), "--skip-unreadable")
+    assert output.count("left out, since it can't be read") == 2
+    assert len(converted(toy.folder)["train"][1]) == 59
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("write", "change", "message"),
     [
-        (lambda labels: labels.unlink(), "expected four gzip-compressed IDX files"),
-        (lambda labels: labels.rename(labels.with_name("labels.gz")), "names; there is labels.gz"),
-        (lambda labels: labels.write_bytes(b"x"), "not a whole gzip file"),
+        (write_packed, lambda f: (f / "test-labels-idx1-ubyte.gz").unlink(), "expected four IDX"),
+        (write_packed, lambda f: spoil(f / "test-labels-idx1-ubyte.gz"), "not a whole gzip file"),
+        (write_emnist, lambda f: None, "--prefix chooses one of several sets"),
         (
-            lambda labels: write_idx(
-                labels.with_name("test-images.gz"), np.zeros((30, 9, 9), "u1")
-            ),
-            r"training images are \(40, 30\), test images \(9, 9\)",
+            write_packed,
+            lambda f: write_idx(f / "test-images-idx3-ubyte.gz", np.zeros((30, 9, 9), "u1")),
+            "training images are (12, 9), test images (9, 9)",
         ),
+        (write_tables, lambda f: None, "108 pixels are not 10x10; --size HEIGHT WIDTH"),
+        (
+            write_tables,
+            lambda f: (f / "bars_train.csv").write_text("a,b\n1,2\n"),
+            "not called label",
+        ),
+        (write_pictures, lambda f: spoil(f / "train/left/train-00.png"), "1 of 90 pictures can't"),
+        (lambda f, splits: None, lambda f: None, "has 0 folders with PNG or JPEG pictures"),
     ],
 )
-def test_what_is_no_data_set_is_refused(folder, spoil, message):
-    spoil(folder / "test-labels.gz")
-    with pytest.raises(UserError, match=message):
-        describe_dataset(folder, "mine")
+def test_what_is_no_data_set_is_refused(toy, tmp_path, write, change, message):
+    source = tmp_path / "bars"
+    source.mkdir()
+    write(source, bars())
+    change(source)
+    assert message in refusal(dataset.main, toy.folder, str(source))
+    assert toy.run("git", "status", "--porcelain") == ""
 
 
-def test_after_one_command_the_pipeline_runs_on_it(repository, folder):
-    command = ("--name", "Bars", "--classes", "left", "middle", "right")
-    assert "40x30, 3 classes" in repository.python("tools.dataset", str(folder), *command)
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x_train": np.zeros((2, 3, 3))}, "has no"),
+        ({"x_train": np.full((2, 3, 3), 0.5), "y_train": [0, 1]}, "pixels are fractions"),
+        ({"x_train": np.zeros((2, 9)), "y_train": [0, 1]}, "is (2, 9), not (items, height, width)"),
+        ({"x_train": np.zeros((2, 3, 3)), "y_train": [0, 256]}, "labels are not whole numbers"),
+        ({"x_train": np.zeros((2, 3, 3)), "y_train": [0]}, "2 images, 1 labels"),
+    ],
+)
+def test_an_archive_with_other_arrays_is_refused(toy, tmp_path, arrays, message):
+    np.savez(tmp_path / "bars.npz", **arrays)
+    assert message in refusal(dataset.main, toy.folder, str(tmp_path / "bars.npz"))
+
+
+@pytest.mark.parametrize(("ground", "found"), [(0, "dark"), (255, "light"), (None, "any")])
+def test_the_ground_is_measured(toy, tmp_path, call, ground, found):
+    splits = bars(ground or 0)
+    if ground is None:
+        splits["train"][0][::2] = 255 - splits["train"][0][::2]
+    write_packed(tmp_path / "bars", splits)
+    assert f"{found} ground" in call(toy, dataset, str(tmp_path / "bars"))
+
+
+def test_the_pipeline_runs_on_pictures_and_predicts_the_same_from_files(repository, tmp_path):
+    """Every test image, of a light ground, as it is prepared and as the picture that it was."""
+    write_pictures(tmp_path / "bars", bars(255))
+    repository.python("tools.dataset", str(tmp_path / "bars"), "--name", "Bars")
     repository.set("prepare.validation_size=0.25", "train.epochs=5", "model.hidden_units=[8]")
     repository.stages("validate", "fetch", "prepare", "train", "evaluate", "plot")
     data = json.loads(repository.read("metrics/data.json"))
-    assert data["name"] == "Bars" and data["images"] == {"train": 90, "validation": 30, "test": 30}
-    assert json.loads(repository.read("metrics/test.json"))["accuracy"] == 1
+    assert data["name"] == "Bars" and data["images"] == {"train": 45, "validation": 15, "test": 30}
     description = json.loads(repository.read("data/prepared/dataset.json"))
-    assert description["class_names"] == ["left", "middle", "right"]
+    assert description["class_names"] == CLASSES and description["ground"] == "any"
+    pictures = sorted((tmp_path / "bars/test").glob("*/*"))
+    images = np.load(repository.folder / "data/prepared/test_images.npy")
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    saved = [str(tmp_path / f"{i}.png") for i in range(len(images))]
+    numbers = [str(i) for i in range(len(images))]
+    words = ("tools.predict", *map(str, pictures), *saved, "--test", *numbers, "--json")
+    rows = [json.loads(line)["predictions"] for line in repository.python(*words).splitlines()]
+    assert rows[:30] == rows[30:60] == rows[60:]

@@ -1,11 +1,13 @@
 import json
+import re
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.support.repository import Repository
+from tests.support.repository import PROJECT, Repository
 from tools import predict
 
 
@@ -45,6 +47,16 @@ def test_a_test_image_and_its_file_get_the_probabilities_that_evaluate_wrote(
         assert probability == pytest.approx(float(confidence), abs=2e-6)
         assert line["actual"] in (None, actual)
     assert output[3]["actual"] is not None
+
+
+def test_the_lines_of_keras_that_the_page_shows_give_the_same_classes(trained):
+    page = (PROJECT / "docs/models.md").read_text(encoding="utf-8")
+    program = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    output = trained.run(sys.executable, "-c", program, TF_CPP_MIN_LOG_LEVEL="3")
+    labels = re.search(r"\[(\d) (\d) (\d)\]", output).groups()
+    names = json.loads(trained.read("data/prepared/dataset.json"))["class_names"]
+    rows = pd.read_csv(trained.folder / "plots/predictions.csv", dtype=str)
+    assert [names[int(label)] for label in labels] == rows["predicted"][:3].tolist()
 
 
 def test_it_is_shown_in_the_terminal_with_bars_and_in_a_picture(trained, pictures, call, tmp_path):

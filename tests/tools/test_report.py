@@ -175,7 +175,7 @@ def test_it_shows_what_differs_and_where_it_comes_from(page, reported):
     text = page.find_element(By.TAG_NAME, "body").text
     assert "train.epochs 3 1" in text and "train.learning_rate" not in text
     assert reported.run("git", "describe", "--always").strip() in text
-    assert "tensorflow" in text and "toy squares: 2 runs compared" in text
+    assert "toy squares: 2 runs compared" in text
 
 
 def test_revisions_can_be_named(compared, call):

@@ -15,6 +15,7 @@ from tools.experiments.backend import LOGS, Backend, ExperimentSpec
 from tools.experiments.local import LocalBackend, LocalJob
 from tools.experiments.runner import run_parallel
 from tools.git import head, yaml_at
+from tools.process import user_env
 
 EPOCH = "epoch 1/9 loss 1.0 accuracy 0.5 val_loss 1.0 val_accuracy 0.5"
 
@@ -134,6 +135,7 @@ def test_a_clone_that_can_not_be_set_up_is_removed(toy, monkeypatch):
 def test_experiments_that_start_at_once_are_not_mixed_up(toy, monkeypatch):
     """In one clone, DVC would pop what another has stashed there, as it starts and as it ends."""
     monkeypatch.chdir(toy.folder)
+    monkeypatch.setenv("PATH", user_env()["PATH"])
     backend = LocalBackend()
     LOGS.mkdir(parents=True)
     jobs = {

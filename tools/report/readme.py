@@ -60,7 +60,7 @@ def read_table(name: str) -> pd.DataFrame:
         return rows if rows.empty else seeds_table(rows)
     for path in (Path("metrics", f"{name}.csv"), BENCH / f"{name}.csv"):
         if path.exists():
-            return as_texts(read_csv(path))
+            return as_texts(pd.read_csv(path, keep_default_na=False))
     for path in BENCH.glob("*.json"):
         tables = json.loads(path.read_text(encoding="utf-8"))["tables"]
         if name in tables:

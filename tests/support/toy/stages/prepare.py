@@ -27,7 +27,7 @@ for number, (split, count) in enumerate(counts.items()):
     pixels = ((label, i // 256, i % 256, number) for i, label in enumerate(labels))
     save(prepared / f"{split}_labels.npy", (count,), labels)
     save(prepared / f"{split}_images.npy", (count, 2, 2), bytes(x for one in pixels for x in one))
-description = {key: dataset[key] for key in ("name", "image_shape", "class_names")}
+description = {key: dataset[key] for key in ("name", "image_shape", "class_names", "ground")}
 (prepared / "dataset.json").write_text(json.dumps(description))
 Path("metrics").mkdir(exist_ok=True)
 facts = {
