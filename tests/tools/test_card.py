@@ -6,7 +6,15 @@ import pytest
 
 from fashion.core.errors import UserError
 from tests.support.repository import PROJECT, Repository
-from tools.report.card import CARD, card, compare_with_noise, describe_layers, render_card
+from tools.report.card import (
+    CARD,
+    DATA_CARD,
+    card,
+    compare_with_noise,
+    data_card,
+    describe_layers,
+    render_card,
+)
 
 
 @pytest.fixture
@@ -26,6 +34,21 @@ def test_the_committed_card_belongs_to_the_committed_numbers(monkeypatch):
         assert card() == text
     except UserError as error:
         pytest.skip(f"its layers are not compared: {error}")
+
+
+def test_the_committed_data_card_belongs_to_the_committed_numbers(monkeypatch):
+    monkeypatch.chdir(PROJECT)
+    assert DATA_CARD.read_text(encoding="utf-8") == data_card(), "`make readme` writes it again"
+
+
+def test_a_data_card_of_other_data_says_what_is_known_of_it(toy):
+    counts = json.loads(toy.read("metrics/data.json"))["images_per_class"]
+    text = data_card()
+    assert "# Data card: toy squares" in text and "Zalando" not in text
+    for name in counts["train"]:
+        row = [str(counts[split][name]) for split in ("train", "validation", "test")]
+        line = next(line for line in text.splitlines() if line.startswith(f"| {name} "))
+        assert [cell.strip() for cell in line.split("|")[2:-1]] == row
 
 
 def test_its_loss_and_optimizer_are_those_of_the_code():

@@ -1,4 +1,4 @@
-"""Write the model card, models/README.md, from the model and the tracked files: `make readme`."""
+"""Write the model card and the data card from the model and the tracked files: `make readme`."""
 
 import json
 import zipfile
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from pandas.api.types import is_numeric_dtype
 
 from fashion.core.environment import pinned_versions
@@ -18,7 +18,7 @@ from tools.dvc import model_artifacts, output_hashes, pipeline_hashes, read_lock
 from tools.gate.noise import NOISE, parse_noise
 from tools.git import commit_workspace
 
-CARD = Path("models/README.md")
+CARD, DATA_CARD = Path("models/README.md"), Path("data/README.md")
 HIGH_CONFIDENCE = 0.99  # from which a contradiction of the label is counted
 TOP_CONFUSIONS = 5
 SIZES = ("units", "filters", "rate")  # keys of a Keras layer that say how large it is
@@ -63,24 +63,15 @@ def _kind(layer: dict[str, Any]) -> tuple[str, str]:
 
 def render_card(layers: str) -> str:
     """Return the text of the card of a model with these layers."""
-    facts = {name: read_yaml(Path(f"{name}.yaml")) for name in ("params", "dataset", "dvc")}
-    for name in ("data", "train", "test"):
-        facts[name] = json.loads(Path(f"metrics/{name}.json").read_text(encoding="utf-8"))
+    facts = read_facts()
     predictions = read_csv("plots/predictions.csv")
     wrong = predictions[predictions["actual"] != predictions["predicted"]]
     noise = find_noise()
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-    )
-    templates.filters["table"] = markdown
-    return templates.get_template("model_card.md.j2").render(
+    return _template("model_card.md.j2").render(
         facts,
         layers=layers,
         versions=pinned_versions(),
         md5=output_hashes(read_lock()),
-        files=pd.DataFrame(facts["dataset"]["files"].values())[["name", "bytes", "sha256"]],
         wrong=len(wrong),
         sure=(wrong["confidence"] >= HIGH_CONFIDENCE).sum(),
         high_confidence=HIGH_CONFIDENCE,
@@ -91,6 +82,35 @@ def render_card(layers: str) -> str:
             name="images"
         ),
     )
+
+
+def data_card() -> str:
+    """Return the text of the data card. Raises UserError if a file is missing."""
+    facts = read_facts()
+    counts = pd.DataFrame(facts["data"]["images_per_class"]).rename_axis("class").reset_index()
+    return _template("data_card.md.j2").render(facts, counts=counts)
+
+
+def read_facts() -> dict[str, Any]:
+    """Return the configuration and the metrics, by the files' names, and a table of raw files."""
+    try:
+        facts = {name: read_yaml(Path(f"{name}.yaml")) for name in ("params", "dataset", "dvc")}
+        for name in ("data", "train", "test"):
+            facts[name] = json.loads(Path(f"metrics/{name}.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: not here yet. `make` makes it") from None
+    files = pd.DataFrame(facts["dataset"]["files"].values())[["name", "bytes", "sha256"]]
+    return facts | {"files": files}
+
+
+def _template(name: str) -> Template:
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    templates.filters["table"] = markdown
+    return templates.get_template(name)
 
 
 def markdown(table: pd.DataFrame, **style: str) -> str:

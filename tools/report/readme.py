@@ -1,4 +1,4 @@
-"""Fill the tables in README.md and docs/, and write the model card: `make readme`.
+"""Fill the tables in README.md and docs/, and write both cards: `make readme`.
 
 A table stands between the lines `<!-- NAME -->` and `<!-- /NAME -->`. It has the numbers of
 metrics/comparisons/NAME.csv, metrics/NAME.csv or bench/results/NAME.csv, or of the table NAME in a
@@ -15,7 +15,7 @@ from fashion.core.files import atomic_write, read_csv
 from tools.arguments import expect_no_arguments
 from tools.experiments.compare import experiments_table, seeds_table
 from tools.process import command_line
-from tools.report.card import CARD, card
+from tools.report.card import CARD, DATA_CARD, card, data_card
 
 TABLE = re.compile(r"^<!-- ([\w-]+) -->\n(?:(?!<!-- ).*\n)*<!-- /\1 -->$", re.MULTILINE)
 COMPARISONS, BENCH = Path("metrics/comparisons"), Path("bench/results")
@@ -23,7 +23,7 @@ COMPARISONS, BENCH = Path("metrics/comparisons"), Path("bench/results")
 
 def main() -> None:
     expect_no_arguments("readme", __doc__)
-    for path, content in ({CARD: card()} | render_pages()).items():
+    for path, content in ({CARD: card(), DATA_CARD: data_card()} | render_pages()).items():
         with atomic_write(path) as tmp_path:
             tmp_path.write_text(content, encoding="utf-8")
 
