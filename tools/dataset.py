@@ -48,7 +48,7 @@ def main() -> None:
     values = describe_dataset(folder, arguments.name or source.resolve().stem, names, prefix)
     values |= {"ground": ground} if ground else {}
     write_dataset(values)
-    for remark in labelled.remarks:
+    for remark in [*labelled.remarks, *remarks_on(values["class_names"])]:
         print(f"Note: {remark}.")
     height, width = values["image_shape"]
     print(
@@ -75,6 +75,18 @@ def parse_arguments() -> argparse.Namespace:
     add("--ground", choices=get_args(Ground), help=ground)
     add("--skip-unreadable", action="store_true", help="leave out pictures that can't be read")
     return parser.parse_args()
+
+
+def remarks_on(class_names: list[str]) -> list[str]:
+    """Say which letters of the names no font of the pictures has."""
+    from fashion.plots.figures import missing_letters  # slow, so only where it is needed
+
+    if not (missing := missing_letters(class_names)):
+        return []
+    return [
+        f"pictures of results can't show {missing}. For Chinese, Japanese and Korean, install the"
+        " font Noto Sans CJK and remove matplotlib's list of fonts, ~/.cache/matplotlib"
+    ]
 
 
 def _share(text: str) -> float:

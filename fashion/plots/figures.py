@@ -8,16 +8,23 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font_names
+from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import MaxNLocator
 
 from fashion.core.files import atomic_write
 
 matplotlib.rcdefaults()  # the same picture whatever matplotlibrc a user has
 matplotlib.rcParams["text.parse_math"] = False  # a class may be named "$5 to $10"
+# For letters that matplotlib's own font lacks, the first of these that is installed.
+CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Hiragino Sans")
+FONTS = ["DejaVu Sans", *[name for name in CJK_FONTS if name in get_font_names()][:1]]
+matplotlib.rcParams["font.family"] = FONTS
 
 TRAINING, VALIDATION = "#1f77b4", "#d95f02"
 RIGHT, WRONG = "#1b7837", "#b2182b"
 GREY = "#555555"
+MAX_NAME = 24  # characters of a class on an axis
 MAX_VERDICT = 27  # characters that fit above an image of predictions
 
 
@@ -68,7 +75,8 @@ def confusion_matrix(predictions: pd.DataFrame, class_names: list[str], title: s
     pairs = pd.crosstab(predictions["actual"], predictions["predicted"])
     counts = pairs.reindex(index=class_names, columns=class_names, fill_value=0).to_numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(7.5, 6.8), layout="constrained")
+    inches = max(5, 0.4 * len(class_names))  # of the matrix, each way
+    figure = Figure(figsize=(inches + 2.5, inches + 1.8), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(*counts.shape):
@@ -77,11 +85,23 @@ def confusion_matrix(predictions: pd.DataFrame, class_names: list[str], title: s
             centred = {"ha": "center", "va": "center", "fontsize": 9}
             axes.text(column, row, counts[row, column], color=colour, **centred)
     places = range(len(class_names))
-    axes.set_xticks(places, class_names, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(places, class_names)
+    names = _shortened(class_names)
+    axes.set_xticks(places, names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, names)
     axes.set(title=title, xlabel="predicted", ylabel="actual")
     axes.spines[:].set_visible(False)
     return figure
+
+
+def _shortened(names: list[str]) -> list[str]:
+    return [name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…" for name in names]
+
+
+def missing_letters(names: list[str]) -> str:
+    """Return the letters of the names that no font of the pictures has, each once."""
+    fonts = [FT2Font(findfont(name)) for name in FONTS]
+    letters = dict.fromkeys(letter for name in names for letter in name if not letter.isspace())
+    return "".join(x for x in letters if not any(font.get_char_index(ord(x)) for font in fonts))
 
 
 def samples(
@@ -98,7 +118,7 @@ def samples(
     axes = figure.subplots()
     _show(axes, _mosaic(tiles, gap=2))
     places = (height + 2) * np.arange(len(class_names)) + (height - 1) / 2
-    axes.set_yticks(places, class_names, fontsize=10)
+    axes.set_yticks(places, _shortened(class_names), fontsize=10)
     axes.tick_params(length=0)
     axes.set_xticks([])
     axes.spines[:].set_visible(False)

@@ -208,3 +208,20 @@ def test_long_class_names_do_not_reach_into_the_neighbour():
 def test_a_model_without_mistakes_has_no_empty_picture():
     figure = figures.predictions(IMAGES[:0], PREDICTIONS[:0], "mistakes")
     assert texts(figure.texts)[-1] == "There are none."
+
+
+def test_a_confusion_matrix_of_many_classes_with_long_names_is_legible():
+    names = [f"{number:02} {'name ' * 9}" for number in range(47)]
+    table = pd.DataFrame({"actual": names, "predicted": names[::-1]})
+    figure = figures.confusion_matrix(table, names, "x")
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    cell = axes.get_window_extent().width / figure.dpi / 47  # inches
+    assert cell > 0.3 and all(len(text.get_text()) <= 24 for text in axes.get_yticklabels())
+    assert len({text.get_text() for text in axes.get_yticklabels()}) == 47
+    assert axes.yaxis.label.get_window_extent().x0 >= 0
+
+
+def test_letters_that_no_font_has_are_found():
+    assert figures.missing_letters(["Müller", "שלום", "عربى", "0 $|"]) == ""
+    assert figures.missing_letters(["a\U0010fffd", "\U0010fffdb"]) == "\U0010fffd"
