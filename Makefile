@@ -3,12 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python -BEs -m# why: the head of dvc.yaml
 INSTALL := PIP_USER=0 PIP_CONSTRAINT=/dev/null PIP_TARGET= PIP_PREFIX= $(BIN)/python -Es -m pip install --quiet --require-hashes
-
 $(if $(findstring $$,$(value ARGS)),$(error ARGS has a $$, which make and the shell would replace: call the module yourself))
-# in a folder that was moved, or whose Python has gone, .venv is made anew
-$(shell test -L .venv || { test -x $(BIN)/python && grep -qsx "$(CURDIR)" $(BIN)/installed; } || rm -f $(BIN)/installed)
+$(shell test -L .venv || { test -x $(BIN)/python && grep -qsx "$(CURDIR)" $(BIN)/installed; } || rm -f $(BIN)/installed)# as it was moved, or its Python has gone
 
-.PHONY: all experiments sweep report check noise verify portable fsck predict bench readme demo test lint audit help
+.PHONY: all experiments sweep report check noise verify portable fsck predict app bench readme demo test lint audit help
 
 all: $(BIN)/installed ## Rebuild whatever changed, then run and compare the experiments
 	$(RUN) tools.rebuild
@@ -40,6 +38,9 @@ fsck: $(BIN)/installed ## Find and remove corrupted files in DVC's cache; ARGS="
 predict: $(BIN)/installed ## Classify a picture; ARGS="shirt.jpg --plot chart.png" or ARGS="--test 0"
 	$(RUN) tools.predict $(ARGS)
 
+app: $(BIN)/installed-app ## Try models on a page in the browser; ARGS="--port 8001"
+	$(RUN) tools.app $(ARGS)
+
 bench: $(BIN)/installed ## Measure the speed, against a plain script; takes 25 minutes; ARGS="--only commands"
 	$(RUN) bench.speed $(ARGS)
 
@@ -63,13 +64,12 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/installed: requirements.txt
-	@git rev-parse --verify HEAD >/dev/null || { echo "DVC needs a Git repository with a commit that Git may read. \
-	Either git clone the project, or: git init && git add -A && git commit -m first"; exit 1; }
+	@git rev-parse --verify HEAD >/dev/null || { echo "DVC needs a Git repository with a commit: git clone, or git init and commit"; exit 1; }
 	@$(PYTHON) -Es tools/supported.py
 	$(PYTHON) -Es -m venv --clear .venv
 	$(INSTALL) -r requirements.txt
 	@echo "$(CURDIR)" > $@
 
-$(BIN)/installed-dev: requirements/dev.txt $(BIN)/installed
-	$(INSTALL) -r requirements/dev.txt
+$(BIN)/installed-%: requirements/%.txt $(BIN)/installed
+	$(INSTALL) -r $<
 	@touch $@

@@ -16,7 +16,7 @@ SCENARIOS: dict[str, Callable[[Repository, Path], None]] = {}
 # tests/test_sharing.py
 ELSEWHERE = {"dvc status", "dvc {}", "git {}", "ray start --head", "make demo"}
 ELSEWHERE |= {"pip install -r requirements/ray.txt", "python -m tools.dataset SOURCE"}
-ELSEWHERE |= {"git add {} metrics plots"}
+ELSEWHERE |= {"git add {} metrics plots", "pip install -r requirements/app.txt"}
 EXPERIMENTS, PREDICT, CHECK = "tools.experiments", "tools.predict", "tools.gate.check"
 
 

@@ -1,9 +1,12 @@
 """What tests of several tools share."""
 
+import os
+import shutil
 import sys
 from collections.abc import Callable
 
 import pytest
+from selenium import webdriver
 
 from fashion.core.errors import exit_on_user_error
 from tests.support.commands import typed
@@ -34,3 +37,24 @@ def call(capfd) -> Callable[..., str]:
         return output
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, which can reach no network."""
+    binary = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not (binary and driver):
+        reason = "there is no browser: `apt-get install chromium chromium-driver`"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for argument in (
+        "headless=new",
+        "no-sandbox",
+        "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    ):
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as browser:
+        yield browser

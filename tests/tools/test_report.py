@@ -1,7 +1,5 @@
 """The page: its charts and tables, and all of it in a browser that can't reach any network."""
 
-import os
-import shutil
 from base64 import b64decode
 from contextlib import chdir
 from io import BytesIO
@@ -61,22 +59,6 @@ def reported(built_comparison, tmp_path_factory) -> Repository:
     repository = comparison.copy(tmp_path_factory.mktemp("report") / "project")
     repository.python("tools.report")
     return repository
-
-
-@pytest.fixture(scope="module")
-def browser():
-    binary = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not (binary and driver):
-        reason = "there is no browser: `apt-get install chromium chromium-driver`"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for argument in ("headless=new", "no-sandbox", "host-resolver-rules=MAP * ~NOTFOUND"):
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as browser:
-        yield browser
 
 
 @pytest.fixture(params=[(1280, "light")])

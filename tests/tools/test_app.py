@@ -1,0 +1,83 @@
+"""The page to try models on, in a browser that can't reach any network, and its answers."""
+
+import json
+import os
+import re
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from fashion.core.errors import UserError
+from tests.support.commands import TIMEOUT, begin, typed
+from tests.support.ray_cluster import free_port
+from tests.support.repository import Repository
+from tools import app
+
+if not os.environ.get("CI"):  # which must have it
+    pytest.importorskip("fastapi", reason="pip install -r requirements/app.txt")
+
+
+@pytest.fixture(scope="module")
+def page(built, tmp_path_factory):
+    """The address of the page of a project with the experiment `saved`, and pictures."""
+    folder = tmp_path_factory.mktemp("app")
+    repository, port = Repository(built).copy(folder / "project"), free_port()
+    repository.dvc("exp", "save", "--quiet", "--name", "saved")
+    image = np.load(repository.folder / "data/prepared/test_images.npy")[0]
+    Image.fromarray(image).save(folder / "test 0.png")
+    Image.fromarray(np.kron(255 - image, np.ones((9, 9), np.uint8))).save(folder / "large.jpg")
+    (folder / "text.png").write_text("no picture")
+    with begin(repository, "tools.app", "--port", str(port)) as command:
+        command.wait_for_line("Ctrl-C")
+        yield f"http://127.0.0.1:{port}", folder, repository
+
+
+def test_pictures_are_classified_as_by_evaluate_and_nothing_is_asked_from_elsewhere(page, browser):
+    address, folder, repository = page
+    browser.get(f"{address}/")
+    wait = WebDriverWait(browser, TIMEOUT)
+    accuracy = json.loads(repository.read("metrics/test.json"))["accuracy"]
+    options = wait.until(lambda _: Select(browser.find_element(By.ID, "model")).options)
+    names = [option.text for option in options]
+    shares = [float(re.search(r"\(test accuracy (.*) %\)", name)[1]) for name in names]
+    assert [name.split(" ")[0] for name in names] == ["workspace", "saved"]
+    assert shares == pytest.approx(2 * [100 * accuracy], abs=0.051)
+    Select(browser.find_element(By.ID, "model")).select_by_value("saved")
+    files = [str(folder / name) for name in ("test 0.png", "large.jpg", "text.png")]
+    browser.find_element(By.ID, "pictures").send_keys("\n".join(files))
+    wait.until(lambda _: len(browser.find_elements(By.TAG_NAME, "h2")) == 3)
+    text = browser.find_element(By.ID, "answers").text
+    assert "text.png: not a picture in PNG or JPEG format" in text and "as it is" in text
+    assert "252x252 fitted to 28x28" in text and "light ground inverted" in text
+    row = repository.read("plots/predictions.csv").decode().splitlines()[1].split(",")
+    first = browser.find_elements(By.TAG_NAME, "table")[-1].find_element(By.TAG_NAME, "tr").text
+    name, share = re.fullmatch(r"(.*) ([\d.]+) %", first.replace("\n", " ")).groups()
+    assert name == row[1] and float(share) == pytest.approx(100 * float(row[2]), abs=0.051)
+    images = browser.find_elements(By.TAG_NAME, "img")
+    assert [image.get_property("naturalWidth") for image in images] == [28, 28]
+    loaded = "return performance.getEntriesByType('resource').map(entry => entry.name)"
+    assert all(one.startswith(address) for one in browser.execute_script(loaded))
+
+
+def test_another_host_gets_no_answer(page):
+    """A page on the web whose name leads to this machine."""
+    request = urllib.request.Request(f"{page[0]}/models", headers={"Host": "evil.example"})  # noqa: S310
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        urllib.request.urlopen(request)  # noqa: S310
+
+
+@pytest.mark.parametrize(
+    ("content", "model", "message"),
+    [
+        (b"x" * (app.MAX_BYTES + 1), "workspace", "has more than the 20,000,000 bytes"),
+        (b"x", "workspace", "not a picture"),
+        (b"x", "nowhere", "there is no revision nowhere"),
+    ],
+)
+def test_what_can_not_be_answered_is_a_sentence(committed, content, model, message):
+    with typed(committed.folder, "app"), pytest.raises(UserError, match=message):
+        app.answer(content, "picture.png", model)
