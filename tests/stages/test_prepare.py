@@ -32,6 +32,13 @@ def test_training_and_validation_images_are_the_raw_ones_each_once_with_its_labe
     assert np.bincount(pairs[1][1]).tolist() == [20] * 10
 
 
+def test_the_seed_of_the_split_chooses_the_validation_images(repository):
+    before = prepared(repository.folder, "validation")[0]
+    repository.set("prepare.split_seed=7")
+    repository.python("stages.prepare")
+    assert not np.array_equal(prepared(repository.folder, "validation")[0], before)
+
+
 def test_the_test_images_are_the_raw_ones_in_order(built):
     for ours, original in zip(prepared(built, "test"), raw(built, "test"), strict=True):
         np.testing.assert_array_equal(ours, original)

@@ -13,6 +13,7 @@ from PIL import Image
 from fashion.core.strict_yaml import read_yaml
 from fashion.data.idx import read_idx, write_idx
 from tests.support.commands import refusal
+from tests.support.repository import Repository
 from tools import dataset
 
 SHAPE, CLASSES = (12, 9), ["left", "middle", "right"]
@@ -242,3 +243,34 @@ def test_the_pipeline_runs_on_pictures_and_predicts_the_same_from_files(reposito
     words = ("tools.predict", *map(str, pictures), *saved, "--test", *numbers, "--json")
     rows = [json.loads(line)["predictions"] for line in repository.python(*words).splitlines()]
     assert rows[:30] == rows[30:60] == rows[60:]
+
+
+def test_versions_of_the_data_come_and_go_as_the_page_shows(repository, tmp_path):
+    """Version 1, more pictures, version 2, and back; a colleague needs no source."""
+    write_pictures(tmp_path / "bars", bars())
+    remote = str(tmp_path / "remote")
+    repository.dvc("remote", "add", "--default", "team", remote)
+    repository.set("prepare.validation_size=0.25")
+
+    def version(number: int) -> dict[str, bytes]:
+        repository.python("tools.dataset", str(tmp_path / "bars"))
+        repository.dvc("repro", "prepare")
+        repository.commit(f"Version {number}")
+        repository.run("git", "tag", f"bars-{number}")
+        return {path: x for path, x in repository.results().items() if path.startswith("data/pre")}
+
+    first = version(1)
+    Image.fromarray(np.full(SHAPE, 77, np.uint8)).save(tmp_path / "bars/train/left/new.png")
+    second = version(2)
+    assert first.keys() == second.keys() and first != second
+    changed = repository.dvc("diff", "bars-1")
+    assert "data/raw/train-images-idx3-ubyte.gz" in changed and "data/prepared" in changed
+    assert "test-images" not in changed
+    repository.run("git", "checkout", "--quiet", "bars-1")
+    repository.dvc("checkout", "--quiet")
+    assert {path: x for path, x in repository.results().items() if path in first} == first
+    repository.dvc("push", "--quiet", "prepare")
+    repository.run("git", "clone", "--quiet", ".", str(tmp_path / "clone"))
+    colleague = Repository(tmp_path / "clone")
+    colleague.dvc("pull", "--quiet", "prepare")
+    assert {path: x for path, x in colleague.results().items() if path in first} == first
