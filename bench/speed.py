@@ -32,10 +32,7 @@ from tools.git import local_clone
 from tools.process import command_line
 
 RAW = Path("data/raw")
-KINDS = {  # of arithmetic: the variables for ours and for the rival
-    "portable": {ARITHMETIC: "portable"} | PORTABLE_X86_64,
-    "native": {ARITHMETIC: "native"},
-}
+KINDS = {"portable": PORTABLE_X86_64, "native": {}}  # of arithmetic: what the rival needs for it
 SINGLE_THREAD = dict.fromkeys([THREADS, *THREAD_COUNTS], "1")
 COMMANDS = {  # arguments of Python; stages come last, as DVC reads again what they write
     "`make` with nothing to do, against `dvc status`": ["-m tools.rebuild", "-m dvc status"],
@@ -57,11 +54,11 @@ def end_to_end(repetitions: int | None, _: bool) -> Groups:
 
     def ours(kind: str) -> dict[str, float]:
         with clone() as folder:
-            return measure(folder, "-m", "tools.rebuild", **KINDS[kind])
+            return measure(folder, "-m", "tools.rebuild", **{ARITHMETIC: kind, **KINDS[kind]})
 
     def plain(kind: str) -> dict[str, float]:
         with clone("fetch") as folder, TemporaryDirectory() as out:
-            return measure(folder, "-m", "bench.baseline", out, **KINDS[kind])
+            return measure(folder, "-m", "bench.baseline", out, **{ARITHMETIC: kind, **KINDS[kind]})
 
     return {
         f"{kind} arithmetic": alternate(
@@ -107,7 +104,7 @@ def training(repetitions: int | None, smoke: bool) -> Groups:
                 f"train.batch_size={size}",
                 f"experiments={{run: {{train.epochs: {EPOCHS}, train.batch_size: {size}}}}}",
             )
-            env = KINDS[kind] | dict.fromkeys(SINGLE_THREAD, str(threads))
+            env = {ARITHMETIC: kind} | KINDS[kind] | dict.fromkeys(SINGLE_THREAD, str(threads))
             turns = {
                 rival: partial(measure, folder, "-m", *words, **env)
                 for rival, words in rivals.items()

@@ -11,12 +11,12 @@ from pathlib import Path
 from fashion.core.dataset import DATASET, DataFiles, read_dataset
 from fashion.core.errors import UserError
 from fashion.data.idx import write_idx
-from fashion.synthetic import SHAPES, synthetic_images
 from tools.arguments import expect_no_arguments
 from tools.dataset import describe_dataset, write_dataset
 from tools.dvc import DVC_YAML, dvc
 from tools.git import local_clone
 from tools.process import command_line
+from tools.synthetic import SHAPES, synthetic_images
 
 WORKSPACE = Path(".dvc/tmp/demo")
 DATA = WORKSPACE / ".dvc/tmp/synthetic"

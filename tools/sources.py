@@ -74,6 +74,22 @@ def read_tree(folder: Path, options: Options) -> LabelledImages:
     parts = {split: [p for p in paths if p.is_relative_to(folder / split)] for split in SPLITS}
     if not is_split:
         parts = _split_by_name(folder, paths, roots, _share(folder, options))
+    images, remarks = _decode(paths, options)
+    splits = {}
+    for split, of_split in parts.items():
+        readable = [path for path in of_split if path in images]
+        labels = np.array([names.index(_class_of(path, roots)) for path in readable], np.uint8)
+        if lacking := [name for label, name in enumerate(names) if label not in labels]:
+            raise UserError(f"{folder}: no {split} picture of {', '.join(lacking)}")
+        splits[split] = np.stack([images[path] for path in readable]), labels
+    return LabelledImages(splits, names, remarks)
+
+
+def _decode(paths: list[Path], options: Options) -> tuple[dict[Path, np.ndarray], list[str]]:
+    """Return the pixels of pictures by path, and remarks.
+
+    Raises UserError with a list of those that can't be read, unless these are to be left out.
+    """
     images, colour, failures, size = {}, False, [], options.size
     for path in paths:
         try:
@@ -92,15 +108,7 @@ def read_tree(folder: Path, options: Options) -> LabelledImages:
             "Remove them, or leave them out by --skip-unreadable"
         )
     remarks = [f"left out, since it can't be read: {failure}" for failure in failures]
-    remarks += ["the pictures have colours, which are turned to grey"] if colour else []
-    splits = {}
-    for split, of_split in parts.items():
-        readable = [path for path in of_split if path in images]
-        labels = np.array([names.index(_class_of(path, roots)) for path in readable], np.uint8)
-        if lacking := [name for label, name in enumerate(names) if label not in labels]:
-            raise UserError(f"{folder}: no {split} picture of {', '.join(lacking)}")
-        splits[split] = np.stack([images[path] for path in readable]), labels
-    return LabelledImages(splits, names, remarks)
+    return images, remarks + ["colours are turned to grey"] * colour
 
 
 def _class_of(path: Path, roots: list[Path]) -> str:
@@ -189,7 +197,7 @@ def read_npz(path: Path) -> LabelledImages:
         if images.ndim != 3 and images.shape[3:] not in ((1,), (3,)):
             raise UserError(f"{path}: x_{split} is {images.shape}, not (items, height, width)")
         if images.ndim == 4 and images.shape[3] == 3:
-            remarks = ["the images have colours, which are turned to grey"]
+            remarks = ["colours are turned to grey"]
             images = (images @ np.array([299, 587, 114]) / 1000).round()  # ITU-R BT.601
         splits[split] = _checked(path, images.reshape(images.shape[:3]), labels)
     return LabelledImages(splits, remarks=remarks)

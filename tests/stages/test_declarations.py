@@ -74,7 +74,7 @@ CHEATS = {
     "open('metrics/extra.json', 'w').close()": "written metrics/extra.json",
     "open('metrics/test.json', 'a').close()": "written metrics/test.json",
     "import os; os.close(os.open('notes.txt', os.O_CREAT | os.O_WRONLY))": "written notes.txt",
-    "import fashion.synthetic": "imported fashion/synthetic.py",
+    "import fashion.preprocessing": "imported fashion/preprocessing.py",
 }
 
 

@@ -124,7 +124,7 @@ def test_arrays_come_through_pixel_by_pixel(toy, tmp_path, call, kind):
 def test_folders_of_pictures_become_grey_images_of_one_size(toy, tmp_path, call):
     write_pictures(tmp_path / "bars", bars())
     output = call(toy, dataset, str(tmp_path / "bars"))
-    assert "12x9, 3 classes, any ground" in output and "colours, which are turned" in output
+    assert "12x9, 3 classes, any ground" in output and "colours are turned to grey" in output
     assert read_yaml(toy.folder / "dataset.yaml")["class_names"] == CLASSES
     expected, found = bars(), converted(toy.folder)
     for split, (images, labels) in found.items():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from fashion.synthetic import SHAPES, synthetic_image, synthetic_images
+from tools.synthetic import SHAPES, synthetic_image, synthetic_images
 
 
 def test_images_and_labels_have_the_form_of_fashion_mnist():
