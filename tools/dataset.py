@@ -154,8 +154,8 @@ def convert(labelled: LabelledImages) -> Path:
     if shift:
         labelled.remarks.append("labels begin with 1, which is taken from each")
     for split, (images, labels) in labelled.splits.items():
-        write_idx(CONVERTED / f"{split}-images-idx3-ubyte.gz", images)
-        write_idx(CONVERTED / f"{split}-labels-idx1-ubyte.gz", labels - shift)
+        write_idx(CONVERTED / f"{split}-images-idx3-ubyte", images)
+        write_idx(CONVERTED / f"{split}-labels-idx1-ubyte", labels - shift)
     return CONVERTED
 
 

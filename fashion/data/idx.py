@@ -68,13 +68,18 @@ def read_idx_shape(path: Path, dimensions: Shape | None = None) -> tuple[int, ..
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:
-    """Write a uint8 array as a gzip-compressed IDX file. Equal arrays give equal bytes."""
+    """Write a uint8 array as an IDX file, packed by gzip if its name ends with .gz.
+
+    Equal arrays give equal bytes; packed, with the same version of zlib.
+    """
     if values.dtype != np.uint8:
         raise ValueError(f"IDX files are written from uint8, not {values.dtype}")
     header = bytes([0, 0, UINT8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
-    packed = gzip.compress(header + values.tobytes(), compresslevel=6, mtime=0)
+    content = header + values.tobytes()
+    if path.suffix == ".gz":
+        content = gzip.compress(content, compresslevel=6, mtime=0)
     with atomic_write(path) as tmp_path:
-        tmp_path.write_bytes(packed)
+        tmp_path.write_bytes(content)
 
 
 @contextmanager

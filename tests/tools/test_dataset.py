@@ -1,6 +1,5 @@
 """A user's own data, in each form in which people have it: one command, then the pipeline."""
 
-import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -40,12 +39,10 @@ def write_packed(folder: Path, splits: Splits, prefix: str = "", first: int = 0)
 
 
 def write_unpacked(folder: Path, splits: Splits) -> None:
-    write_packed(folder, splits)
-    for path in list(folder.glob("*.gz")):
-        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
-        path.unlink()
-    for path in list(folder.glob("test-*")):  # as the files of MNIST are called
-        path.rename(path.with_name(path.name.replace("test-", "t10k-")))
+    for split, (images, labels) in splits.items():
+        split = {"train": "train", "test": "t10k"}[split]  # as the files of MNIST are called
+        write_idx(folder / f"{split}-images-idx3-ubyte", images)
+        write_idx(folder / f"{split}-labels-idx1-ubyte", labels)
 
 
 def write_emnist(folder: Path, splits: Splits) -> None:
@@ -264,7 +261,7 @@ def test_versions_of_the_data_come_and_go_as_the_page_shows(repository, tmp_path
     second = version(2)
     assert first.keys() == second.keys() and first != second
     changed = repository.dvc("diff", "bars-1")
-    assert "data/raw/train-images-idx3-ubyte.gz" in changed and "data/prepared" in changed
+    assert "data/raw/train-images-idx3-ubyte" in changed and "data/prepared" in changed
     assert "test-images" not in changed
     repository.run("git", "checkout", "--quiet", "bars-1")
     repository.dvc("checkout", "--quiet")
