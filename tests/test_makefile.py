@@ -2,6 +2,7 @@
 
 import platform
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -34,8 +35,8 @@ def test_an_environment_is_made_anew_where_its_folder_has_moved_or_its_python_ha
 
 
 def test_settings_of_pip_that_put_packages_elsewhere_have_no_effect(folder):
-    (folder.folder / ".venv/bin/python").unlink()
-    (folder.folder / ".venv/bin/python").symlink_to(f"{sys.prefix}/bin/python")
+    shutil.rmtree(folder.folder / ".venv")
+    (folder.folder / ".venv").symlink_to(sys.prefix)
     (folder.folder / "pip.conf").write_text("[install]\nuser = true\nconstraint = /gone\n")
     rule = "asked: ; $(INSTALL) --dry-run -r requirements.txt"
     pip = {"PIP_USER": "1", "PIP_CONSTRAINT": "/gone", "PIP_TARGET": "/gone"}

@@ -46,11 +46,12 @@ def read_source(source: Path, options: Options) -> LabelledImages:
     if source.suffix == ".npz":
         return read_npz(source)
     tables = sorted(source.glob("*.csv")) if source.is_dir() else [source]
-    if all(path.suffix == ".csv" for path in tables) and tables:
+    if tables and all(path.suffix == ".csv" for path in tables):
         return read_tables(tables, options)
     if source.is_dir():
         return read_tree(source, options)
-    raise UserError(f"{source}: neither a folder nor a .csv or .npz file")
+    what = "neither a folder nor a .csv or .npz file" if source.exists() else "no such folder"
+    raise UserError(f"{source}: {what}")
 
 
 def read_tree(folder: Path, options: Options) -> LabelledImages:

@@ -46,6 +46,7 @@ def test_what_later_stages_need_travels_with_the_prepared_data(tmp_path):
         "name": dataset.name,
         "image_shape": (28, 28),
         "class_names": dataset.class_names,
+        "ground": "dark",
     }
 
 
