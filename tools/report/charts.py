@@ -7,6 +7,7 @@ import pandas as pd
 from tools.experiments.results import Result
 
 COLOURS = ["#3182bd", "#d95f02", "#1b9e77", "#cc79a7", "#b8860b", "#8c7ae6", "#e15759", "#76b7b2"]
+HEIGHT = 320  # pixels of a chart
 SHOWN_RUNS = {  # page.html sets `hidden` to the names of the runs that are switched off
     "params": [{"name": "hidden", "value": []}],
     "transform": [{"filter": "indexof(hidden, datum.run) < 0"}],
@@ -55,7 +56,8 @@ def confusion(result: Result) -> dict[str, Any]:
         {"mark": "text", "encoding": {"text": {"field": "images"}, "color": ink}},
     ]
     title = f"Test images of {result.name} by actual and predicted class"
-    return _chart(title, rows, encoding=encoding, layer=layer)
+    height = max(HEIGHT, 18 * len(result.class_names))
+    return _chart(title, rows, height=height, encoding=encoding, layer=layer)
 
 
 def f1_scores(results: list[Result]) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def f1_scores(results: list[Result]) -> dict[str, Any]:
 
 def _chart(title: str, rows: pd.DataFrame, **properties: Any) -> dict[str, Any]:
     data = {"values": rows.to_dict("records")}
-    return {"description": title, "width": "container", "height": 320, "data": data} | properties
+    return {"description": title, "width": "container", "height": HEIGHT, "data": data} | properties
 
 
 def _numbers(field: str) -> dict[str, Any]:
