@@ -3,6 +3,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -56,6 +57,17 @@ def in_a_folder(tmp_path, monkeypatch):
 
 def specs(names: str) -> list[ExperimentSpec]:
     return [ExperimentSpec(name) for name in names]
+
+
+def test_the_epochs_of_a_job_that_starts_again_replace_those_before():
+    """As one does whose node of a cluster has died; else a sweep would see them twice."""
+    LOGS.mkdir(parents=True)
+    (spec,) = specs("a")
+    lines = [EPOCH.replace("epoch 1", f"epoch {epoch}") for epoch in (1, 2, 3, 1, 2)]
+    spec.log.write_text("\n".join([*lines, ""]))
+    run = runner.ExperimentRun(spec, SimpleNamespace(poll=lambda: None))
+    run.poll()
+    assert [row["epoch"] for row in run.history] == [1, 2]
 
 
 def test_so_many_run_at_a_time_and_the_next_is_asked_for_when_there_is_room():
