@@ -11,7 +11,7 @@ import pytest
 from fashion.core.environment import set_environment
 from fashion.core.strict_yaml import read_yaml
 from tests.support.repository import PROJECT
-from tools.process import clean_env
+from tools.process import clean_env, user_env
 
 LIBRARIES = {  # of which set_environment leaves nothing
     "CUDA_VISIBLE_DEVICES": "0",
@@ -137,9 +137,14 @@ def test_the_page_on_reliability_lists_what_was_tried():
     assert len(names) >= 40 and missing == []
 
 
-def test_a_clean_clone_gets_none_of_the_users_settings(monkeypatch):
-    foreign = LIBRARIES | PYTHON | GIT | {"ARITHMETIC": "native", "DVC_STUDIO_TOKEN": "secret"}
-    for name, value in foreign.items():
-        monkeypatch.setenv(name, value)
-    assert not clean_env().keys() & foreign.keys()
+@pytest.mark.parametrize("name", [*LIBRARIES, *PYTHON, *GIT])
+def test_a_variable_does_not_reach_what_a_command_starts(name, monkeypatch):
+    monkeypatch.setenv(name, (LIBRARIES | PYTHON | GIT)[name])
+    assert name not in user_env() and clean_env().get(name) is None
+
+
+def test_a_clean_clone_has_no_choice_of_arithmetic_and_no_access_to_remotes(monkeypatch):
+    for name in ("ARITHMETIC", "DVC_STUDIO_TOKEN", "GIT_SSH_COMMAND"):
+        monkeypatch.setenv(name, "native")
+        assert name in user_env() and name not in clean_env()
     assert clean_env()["HOME"] == os.environ["HOME"]
