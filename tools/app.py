@@ -6,6 +6,7 @@ It also answers programs: curl -F picture=@shirt.jpg "http://127.0.0.1:8000/pred
 import base64
 import io
 import json
+import socket
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
@@ -64,6 +65,10 @@ def main() -> None:
     if not find_spec("fastapi"):
         raise UserError("FastAPI is not installed: `pip install -r requirements/app.txt`")
     model_file(None)  # before anything else is said
+    try:
+        listening = socket.create_server((HOST, port))
+    except (OSError, OverflowError) as error:
+        raise UserError(f"port {port} can't be used ({error}). --port takes another") from None
     import uvicorn
     from fastapi import FastAPI, HTTPException, UploadFile
     from fastapi.responses import HTMLResponse
@@ -82,7 +87,7 @@ def main() -> None:
             raise HTTPException(422, str(error)) from None
 
     print(f"http://{HOST}:{port} (Ctrl-C ends it)", flush=True)
-    uvicorn.run(app, host=HOST, port=port, log_level="warning")
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([listening])
 
 
 if __name__ == "__main__":

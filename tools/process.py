@@ -53,9 +53,7 @@ def user_env() -> dict[str, str]:
     words = ["git", "rev-parse", "--local-env-vars"]
     of_hooks = start(words, env=os.environ, stdout=subprocess.PIPE).communicate()[0].decode()
     kept = _without(("PYTHON", *FOREIGN), of_hooks.split())
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    own = {"PATH": path, "SHELL": "/bin/sh", "PYTHONNOUSERSITE": "1", "DVC_EXP_AUTO_PUSH": "false"}
-    return kept | own | {"LOGNAME": _user_name()}
+    return kept | _own() | {"DVC_EXP_AUTO_PUSH": "false", "LOGNAME": _user_name()}
 
 
 def _user_name() -> str:
@@ -68,10 +66,13 @@ def _user_name() -> str:
 
 def clean_env() -> dict[str, str]:
     """Return the environment of clean clones: without settings of Git, DVC and the arithmetic."""
-    own = {"SHELL": "/bin/sh", "PYTHONNOUSERSITE": "1"}
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     dropped = ("PYTHON", "GIT_", "DVC_", *FOREIGN)
-    return _without(dropped, (ARITHMETIC, THREADS)) | NO_GIT_SETTINGS | own | {"PATH": path}
+    return _without(dropped, (ARITHMETIC, THREADS)) | NO_GIT_SETTINGS | _own()
+
+
+def _own() -> dict[str, str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return {"PATH": path, "SHELL": "/bin/sh", "PYTHONNOUSERSITE": "1"}
 
 
 def _without(prefixes: tuple[str, ...], names: Sequence[str]) -> dict[str, str]:

@@ -63,6 +63,14 @@ def test_pictures_are_classified_as_by_evaluate_and_nothing_is_asked_from_elsewh
     assert all(one.startswith(address) for one in browser.execute_script(loaded))
 
 
+@pytest.mark.parametrize("port", [None, "65536"])
+def test_a_port_that_can_not_be_used_is_named(page, port):
+    address, _, repository = page
+    port = port or address.rpartition(":")[2]  # which is taken
+    output = repository.python("tools.app", "--port", port, status=1)
+    assert output.startswith(f"app: port {port} can't be used (") and output.count("\n") == 1
+
+
 def test_another_host_gets_no_answer(page):
     """A page on the web whose name leads to this machine."""
     request = urllib.request.Request(f"{page[0]}/models", headers={"Host": "evil.example"})  # noqa: S310
