@@ -68,8 +68,8 @@ def classification_metrics(tally: Tally) -> dict[str, float | list[float]]:
     """Return the metrics that runs are compared by.
 
     `loss` is the mean cross-entropy in nats; the others lie in [0, 1]. `accuracy_interval` is the
-    accuracy's 95 % Wilson score interval over the choice of test images (Wilson 1927). The expected
-    calibration error is the mean distance between confidence and accuracy over the bins of
+    accuracy's 95 % Wilson score interval over the choice of test images (Wilson 1927). `ece` is the
+    expected calibration error: the mean distance between confidence and accuracy over the bins of
     confidence, weighted by their items (Guo et al. 2017, On Calibration of Modern Neural Networks,
     equation 3); 0 is perfect.
     """
@@ -78,7 +78,7 @@ def classification_metrics(tally: Tally) -> dict[str, float | list[float]]:
         "accuracy": correct / items,
         "loss": float(tally.loss / items),
         "macro_f1": float(per_class(tally)["f1"].mean()),
-        "expected_calibration_error": float(abs(tally.gaps).sum() / items),
+        "ece": float(abs(tally.gaps).sum() / items),
         "accuracy_interval": wilson_interval(correct, items),
     }
 

@@ -31,7 +31,6 @@ def train(params: Params, files: StagePaths) -> None:
     write_json(
         files["train.json"],
         {
-            "epoch": last["epoch"],
             "val_loss": last["val_loss"],
             "val_accuracy": last["val_accuracy"],
             "loss_gap": last["val_loss"] - last["loss"],

@@ -46,7 +46,7 @@ def test_metrics_by_hand(pieces):
         "accuracy": pytest.approx(4 / 6),
         "loss": pytest.approx(-sum(map(math.log, of_the_actual_class)) / 6, rel=1e-6),
         "macro_f1": pytest.approx((4 / 5 + 2 / 3 + 0) / 3),
-        "expected_calibration_error": pytest.approx(gaps / 6, rel=1e-6),
+        "ece": pytest.approx(gaps / 6, rel=1e-6),
     }
     assert {type(value) for value in (low, high, *scores.values())} == {float}
 
@@ -84,7 +84,7 @@ def test_accuracy_interval_is_wilsons(right, of, low, high):
 def test_calibration_error_by_hand(labels, confidences, bins, error):
     rest = [(1 - confidence) / 2 for confidence in confidences]
     tally = tally_of(labels, np.stack([confidences, rest, rest], axis=1), bins=bins)
-    found = classification_metrics(tally)["expected_calibration_error"]
+    found = classification_metrics(tally)["ece"]
     assert found == pytest.approx(error)
 
 

@@ -64,7 +64,7 @@ def test_training_scores_equal_a_second_computation_on_the_validation_split(buil
     assert history["epoch"].tolist() == [1, 2]
     last = history.iloc[-1]
     assert scores["loss_gap"] == pytest.approx(last["val_loss"] - last["loss"], abs=2e-6)
-    assert scores["epoch"] == 2 and scores["val_loss"] == last["val_loss"]
+    assert scores["val_loss"] == last["val_loss"]
     # a running mean over the epoch, so near the mean before and after it
     assert last["loss"] == pytest.approx(log_loss(*computed("train")), abs=0.5)
 
