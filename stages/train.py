@@ -1,4 +1,4 @@
-"""Train the network and keep its learning curves.
+"""Train the network on the training split, and follow it on the validation split.
 
 `python -m stages.train`, run by `dvc repro`.
 """
@@ -13,6 +13,7 @@ from stages import StagePaths, load_split, run
 
 
 def train(params: Params, files: StagePaths) -> None:
+    """Write the model, its history and its training metrics."""
     training_data, validation_data = load_split(files, "train"), load_split(files, "validation")
     description = read_description(files["prepared"] / "dataset.json")
 
