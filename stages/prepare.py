@@ -40,10 +40,7 @@ def prepare(params: Params, files: StagePaths) -> None:
 
 
 def read_labels(path: Path, images: Path, dataset: Dataset) -> np.ndarray:
-    """Read labels, (items,) uint8, and check them.
-
-    Raises UserError if their number is not that of the images, they are none, or one has no class.
-    """
+    """Read labels, (items,) uint8. Raises UserError if they do not fit the images or classes."""
     count, *_ = read_idx_shape(images, (None, *dataset.image_shape))
     labels = read_idx(path, (None,))
     if len(labels) != count:

@@ -68,10 +68,7 @@ def write_description(path: Path, dataset: Dataset) -> None:
 
 
 def read_description(path: Path) -> Description:
-    """Read a file that `write_description` wrote.
-
-    Raises FileError, which names the folder, if it is missing or corrupted.
-    """
+    """Read what `write_description` wrote. Raises FileError if it is missing or corrupted."""
     try:
         return check_config(json.loads(path.read_bytes()), str(path), Description)
     except (OSError, ValueError, UserError) as error:

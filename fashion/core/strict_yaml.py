@@ -38,10 +38,7 @@ def read_config(path: Path, schema: type[Schema]) -> Schema:
 
 
 def read_yaml(path: Path) -> Any:
-    """Return the unchecked content of a YAML file.
-
-    Raises UserError if the file is missing or not YAML.
-    """
+    """Return the content of a YAML file. Raises UserError if it is missing or not YAML."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -39,9 +39,15 @@ def filtered_stderr() -> Iterator[None]:
 
 
 set_environment()
+# Keras imports scikit-learn if it can, an eighth of the time, for wrappers that nothing uses.
+scikit_learn = sys.modules.pop("sklearn", None)
+sys.modules["sklearn"] = None  # so that its import fails
 with filtered_stderr():
     import keras
     import tensorflow as tf
+del sys.modules["sklearn"]
+if scikit_learn:
+    sys.modules["sklearn"] = scikit_learn
 
 
 def gpus() -> list[tf.config.PhysicalDevice]:
