@@ -1,7 +1,6 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.metrics import f1_score, log_loss, precision_recall_fscore_support
 
@@ -107,15 +106,3 @@ def test_scores_per_class_are_those_of_scikit_learn_and_0_for_a_class_without_it
     found = per_class(table)
     assert found["class"].tolist() == names
     np.testing.assert_allclose(found.drop(columns="class"), expected, rtol=1e-14)
-
-
-def test_scores_per_class_by_hand():
-    columns = {
-        "class": NAMES,
-        "precision": [1, 2 / 4, 0],
-        "recall": [2 / 3, 1, 0],
-        "f1": [4 / 5, 2 / 3, 0],
-        "support": [3, 2, 1],
-    }
-    table = per_class(predictions(LABELS, PROBABILITIES, NAMES))
-    pd.testing.assert_frame_equal(table, pd.DataFrame(columns))
