@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 
 from fashion.comparisons import compare_losses
 from fashion.data.splits import stratified_split
-from fashion.metrics import Tally, classification_metrics, per_class, predictions
+from fashion.metrics import classification_metrics, per_class, predictions
 from fashion.plots import figures
 
 RAW = Path("data/raw")
@@ -65,11 +65,9 @@ def score(
     labels: np.ndarray, probabilities: np.ndarray, class_names: list[str], folder: Path
 ) -> pd.DataFrame:
     """Write metrics and predictions of the test images into a folder, and return the latter."""
-    tally = Tally(class_names)
-    tally.add(labels, probabilities)
-    (folder / "test.json").write_text(json.dumps(classification_metrics(tally)))
-    per_class(tally).to_csv(folder / "per_class.csv", index=False)
     table = predictions(labels, probabilities, class_names)
+    (folder / "test.json").write_text(json.dumps(classification_metrics(table)))
+    per_class(table).to_csv(folder / "per_class.csv", index=False)
     table.to_csv(folder / "predictions.csv", index=False)
     return table
 

@@ -1,6 +1,6 @@
-"""Pictures that compare experiments and trials, as matplotlib Figures.
+"""Plots that compare experiments and trials, as matplotlib Figures.
 
-They are not in figures.py, on which the plot stage depends.
+They are not in fashion/plots, so a change of them makes no stage stale.
 """
 
 import numpy as np
@@ -15,8 +15,9 @@ from fashion.plots.figures import TRAINING, VALIDATION, WRONG, plot_history
 def compare_losses(histories: dict[str, pd.DataFrame], title: str) -> Figure:
     """Draw training and validation loss of several runs, a panel each, with overfitting shaded.
 
-    `histories` has the content of each run's history.csv by the run's name. Panels share the axis
-    of the loss, and that of epochs unless the longest run has over four times as many as another.
+    `histories` maps a run's name to the content of its history.csv. All panels have the same loss
+    axis. They have the same epoch axis unless the longest run has more than four times as many
+    epochs as the shortest.
     """
     columns = 2 if len(histories) == 4 else min(len(histories), 3)
     rows = -(-len(histories) // columns)
@@ -28,10 +29,10 @@ def compare_losses(histories: dict[str, pd.DataFrame], title: str) -> Figure:
     for axes in grid[len(histories) :]:
         axes.axis("off")
     for i, (axes, (name, history)) in enumerate(zip(grid, histories.items(), strict=False)):
-        lowest = i + columns >= len(histories)  # of its column
+        is_lowest = i + columns >= len(histories)  # of the panels in its column
         _plot_losses(axes, history)
-        axes.set(title=name, xlabel="epoch" if lowest else "")
-        axes.tick_params(labelbottom=lowest or not shared)
+        axes.set(title=name, xlabel="epoch" if is_lowest else "")
+        axes.tick_params(labelbottom=is_lowest or not shared)
     grid[0].set_ylabel("cross-entropy (nats)")
     grid[0].legend(frameon=False, fontsize=8)
     return figure
@@ -53,12 +54,12 @@ def _plot_losses(axes: Axes, history: pd.DataFrame) -> None:
 def parallel_coordinates(
     trials: pd.DataFrame, metric: str, logarithmic: set[str], shares: dict[str, float], title: str
 ) -> Figure:
-    """Draw each trial of a sweep as a line across an axis for each param to the `metric`.
+    """Draw each trial of a sweep as a line that crosses an axis for each param and the metric's.
 
-    The better a trial, the darker its line; the best is red. `trials` has a row for each trial, the
-    best first, with the columns of `shares`: the params, and the share of the metric's variance
-    that each explains, in [0, 1], written below its axis. `logarithmic` names the params whose
-    axes are logarithmic.
+    The best trial is red; of the others, better ones are darker. `trials` has a row for each trial,
+    the best first, and a column for each param and for the `metric`. `shares` maps each param to
+    the share of the metric's variance that it explains, in [0, 1], which is written below its axis.
+    The params in `logarithmic` have logarithmic axes.
     """
     columns = [*shares, metric]
     figure = Figure(figsize=(2 * len(columns) + 0.5, 4.2), layout="constrained")
@@ -87,7 +88,7 @@ def parallel_coordinates(
 
 
 def _heights(values: pd.Series, logarithmic: bool) -> pd.Series:
-    """Return the place of each value on its axis, from 0 for the lowest to 1 for the highest."""
+    """Return the height of each value on its axis, from 0 for the lowest to 1 for the highest."""
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
         choices = sorted(values.unique(), key=str)
         values = values.map({choice: place for place, choice in enumerate(choices)})

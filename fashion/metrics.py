@@ -1,4 +1,7 @@
-"""Metrics of a classifier, from the probabilities that it gives labelled images."""
+"""Metrics of a classifier, from its probabilities for labelled images.
+
+What a metric needs of an image's probabilities is a column of `predictions`.
+"""
 
 import math
 from statistics import NormalDist
@@ -6,16 +9,17 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 
-BINS = 15  # of the expected calibration error, as in the paper
+BINS = 15  # of confidence, for the expected calibration error; as in the paper
 
 
 def predictions(
     labels: np.ndarray, probabilities: np.ndarray, class_names: list[str]
 ) -> pd.DataFrame:
-    """Return a row for each item, in order: its classes by name, and how sure the model was.
+    """Return a row for each item, in order, with its classes by name.
 
-    `labels` is (items,) integers, `probabilities` (items, classes) with rows that sum to 1.
-    `confidence` is the probability of the predicted class, `loss` the item's of `losses`.
+    `labels` is (items,) integers, `probabilities` (items, classes) with rows that sum to 1. The
+    columns are `actual`, `predicted`, `confidence`, which is the probability of the predicted
+    class, and `loss`, as `losses` returns it.
     """
     return pd.DataFrame(
         {
@@ -30,56 +34,33 @@ def predictions(
 def losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Return the cross-entropy of each item in nats, (items,) float64.
 
-    It is minus the logarithm of the actual class's probability, which counts as at least the
-    machine epsilon of float64, as in scikit-learn's log_loss. Rows are scaled to sum to 1 in
-    float64 first.
+    It is minus the logarithm of the actual class's probability. As in scikit-learn's log_loss, each
+    row is first scaled to sum to 1 in float64, and a probability counts as at least the machine
+    epsilon of float64.
     """
     sums = probabilities.sum(axis=1, dtype=np.float64)
     of_actual = probabilities[np.arange(len(labels)), labels] / sums
     return -np.log(np.maximum(of_actual, np.finfo(np.float64).eps))
 
 
-class Tally:
-    """The sums that the metrics need, to which `add` adds some items' labels and probabilities.
-
-    So memory does not grow with the items. `confusion` is (classes, classes) int64: how many items
-    of the row's class were predicted as the column's. `loss` is the sum of the losses in nats.
-    `gaps`, (bins + 1,), are the sums of correctness less confidence over the items in equal bins of
-    confidence, which are open below and closed above.
-    """
-
-    def __init__(self, class_names: list[str], bins: int = BINS):
-        self.class_names = class_names
-        self.confusion = np.zeros((len(class_names), len(class_names)), np.int64)
-        self.loss = 0.0
-        self.edges = np.linspace(0, 1, bins + 1)
-        self.gaps = np.zeros(bins + 1)
-
-    def add(self, labels: np.ndarray, probabilities: np.ndarray) -> None:
-        predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-        confidence = confidence.astype(np.float64)
-        np.add.at(self.confusion, (labels, predicted), 1)
-        self.loss += losses(labels, probabilities).sum()
-        bin_of = np.digitize(confidence, self.edges, right=True)
-        self.gaps += np.bincount(bin_of, (labels == predicted) - confidence, len(self.gaps))
-
-
-def classification_metrics(tally: Tally) -> dict[str, float | list[float]]:
-    """Return the metrics that runs are compared by.
+def classification_metrics(table: pd.DataFrame) -> dict[str, float | list[float]]:
+    """Return the metrics of a table of `predictions`.
 
     `loss` is the mean cross-entropy in nats; the others lie in [0, 1]. `accuracy_interval` is the
-    accuracy's 95 % Wilson score interval over the choice of test images (Wilson 1927). The expected
-    calibration error is the mean distance between confidence and accuracy over the bins of
+    accuracy's 95 % Wilson score interval over the choice of test images (Wilson 1927). `ece` is the
+    expected calibration error: the mean distance between confidence and accuracy over BINS bins of
     confidence, weighted by their items (Guo et al. 2017, On Calibration of Modern Neural Networks,
-    equation 3); 0 is perfect.
+    equation 3); 0 is perfect. Bins have equal widths, are open below and closed above.
     """
-    items, correct = int(tally.confusion.sum()), int(tally.confusion.trace())
+    is_right = (table["actual"] == table["predicted"]).to_numpy()
+    confidence = table["confidence"].to_numpy(np.float64)
+    bin_of = np.digitize(confidence, np.linspace(0, 1, BINS + 1), right=True)
     return {
-        "accuracy": correct / items,
-        "loss": float(tally.loss / items),
-        "macro_f1": float(per_class(tally)["f1"].mean()),
-        "expected_calibration_error": float(abs(tally.gaps).sum() / items),
-        "accuracy_interval": wilson_interval(correct, items),
+        "accuracy": float(is_right.mean()),
+        "loss": float(table["loss"].mean()),
+        "macro_f1": float(per_class(table)["f1"].mean()),
+        "ece": float(abs(np.bincount(bin_of, is_right - confidence)).sum() / len(table)),
+        "accuracy_interval": wilson_interval(int(is_right.sum()), len(table)),
     }
 
 
@@ -91,16 +72,16 @@ def wilson_interval(correct: int, items: int) -> list[float]:
     return [max(0.0, centre - half), min(1.0, centre + half)]
 
 
-def per_class(tally: Tally) -> pd.DataFrame:
+def per_class(table: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each class: precision, recall and F1 in [0, 1], support in items.
 
     A ratio without items, 0/0, is 0.
     """
-    hits, actual = tally.confusion.diagonal(), tally.confusion.sum(axis=1)
-    predicted = tally.confusion.sum(axis=0)
+    counts = pd.crosstab(table["actual"], table["predicted"], dropna=False).to_numpy()
+    hits, actual, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     return pd.DataFrame(
         {
-            "class": tally.class_names,
+            "class": list(table["actual"].cat.categories),
             "precision": hits / np.maximum(predicted, 1),
             "recall": hits / np.maximum(actual, 1),
             "f1": 2 * hits / np.maximum(actual + predicted, 1),

@@ -1,9 +1,9 @@
-"""Turn pictures of any size and kind into what the network knows: grey, and of one size.
+"""Turn pictures of any size and kind into grey images of one size, as the network takes them.
 
-What the ground of the images is belongs to the data set: `ground` in dataset.yaml. The steps are
-those by which Fashion-MNIST was made (Xiao, Rasul and Vollgraf 2017, "Fashion-MNIST: a Novel Image
-Dataset for Benchmarking Machine Learning Algorithms", section 2), without its trimming and
-sharpening.
+The steps are those that made Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, "Fashion-MNIST: a Novel
+Image Dataset for Benchmarking Machine Learning Algorithms", section 2), without its trimming and
+sharpening. Whether images lie on dark or light ground is a property of the data set: `ground` in
+dataset.yaml.
 """
 
 from typing import BinaryIO
@@ -14,26 +14,26 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from fashion.core.dataset import Ground
 from fashion.core.errors import UserError
 
-MAX_PIXELS = 50_000_000  # pixels of a picture that is unpacked whole; bounds memory
-REDUCTION = 8  # of each side, the most by which a larger JPEG file can be unpacked smaller
+MAX_PIXELS = 50_000_000  # the most that a decoded picture may have; bounds memory
+REDUCTION = 8  # the most by which a JPEG decoder can shrink each side
 FORMATS = ("PNG", "JPEG")
 ORIENTATION = 0x0112  # EXIF's tag
 LOW_CONTRAST = 10  # of 255, between the darkest and the lightest pixel
 
-Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS is asked before anything is unpacked
+Image.MAX_IMAGE_PIXELS = None  # read_picture compares with MAX_PIXELS before it decodes
 
 
 def read_picture(file: BinaryIO, name: str) -> Image.Image:
-    """Decode a PNG or JPEG file. A JPEG file with more than MAX_PIXELS is decoded smaller.
+    """Decode a PNG or JPEG file; a JPEG file with more than MAX_PIXELS is decoded smaller.
 
-    Raises UserError, with `name` in it, if it is anything else, corrupted or too large.
+    Raises UserError naming `name` if the file has another format, is corrupted or too large.
     """
     try:
         picture = Image.open(file, formats=FORMATS)
         if picture.width * picture.height > MAX_PIXELS:
             picture.draft(picture.mode, [side // REDUCTION for side in picture.size])  # JPEG's
         if picture.width * picture.height > MAX_PIXELS:
-            raise UserError(f"{name}: has more pixels than the {MAX_PIXELS:,} that are read")
+            raise UserError(f"{name}: has more than {MAX_PIXELS:,} pixels. Make it smaller")
         picture.load()
     except UnidentifiedImageError:
         raise UserError(f"{name}: not a picture in PNG or JPEG format") from None
@@ -47,11 +47,11 @@ def read_picture(file: BinaryIO, name: str) -> Image.Image:
 def preprocess_image(
     picture: Image.Image, shape: tuple[int, int], ground: Ground
 ) -> tuple[np.ndarray, list[str]]:
-    """Return a picture as uint8 pixels (height, width) of `shape`, and in words what was done.
+    """Return a picture as uint8 pixels (height, width) of `shape`, and the steps taken, in words.
 
     It is turned as its camera noted, laid on white where transparent, made grey, inverted if its
-    edge is not as the ground, resized with antialiasing until it fits, and centred on the ground. A
-    grey picture of this shape stays as it is: it is an image of the data set.
+    edge differs from `ground`, resized with antialiasing until it fits, and centred. A grey picture
+    of this shape stays as it is, so that an image of the data set does not change.
     """
     steps = ["first frame taken"] if getattr(picture, "n_frames", 1) > 1 else []
     try:
@@ -60,7 +60,7 @@ def preprocess_image(
         steps += [] if orientation in (0, 1) else ["turned upright"]
     except Exception:  # Pillow's reader of EXIF may raise anything
         turned = picture
-        steps.append("broken EXIF left aside")
+        steps.append("broken EXIF ignored")
     grey, more = _grey(turned)
     steps += more
     height, width = shape
@@ -79,10 +79,10 @@ def preprocess_image(
 
 
 def _grey(picture: Image.Image) -> tuple[Image.Image, list[str]]:
-    """Return a picture with 8 bits a pixel, transparency laid on white, and what was done."""
+    """Return a picture with 8 bits per pixel, transparency laid on white, and the steps taken."""
     steps = []
     if picture.mode == "I" or picture.mode.startswith("I;16"):
-        # scaled, as Pillow would cut off values above 255
+        # scaled by hand, since Pillow would clip values above 255
         values = np.asarray(picture).astype(np.float64)
         pixels = (values.clip(0, 65535) / 257).round().astype(np.uint8)
         steps.append("16 bits to 8")
@@ -100,7 +100,7 @@ def _grey(picture: Image.Image) -> tuple[Image.Image, list[str]]:
 
 
 def _fitted(grey: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Return a picture resized until it fits into `size`, in the middle of its ground."""
+    """Return a picture resized to fit into `size`, centred on the grey of its edge."""
     scale = min(size[0] / grey.width, size[1] / grey.height)
     small = grey.resize(
         [max(1, round(scale * side)) for side in grey.size], Image.Resampling.LANCZOS

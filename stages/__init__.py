@@ -1,6 +1,6 @@
 """What the stages share: their files as dvc.yaml declares them, and errors for the user.
 
-Python runs this before a stage's own imports, hence before NumPy reads the user's environment.
+Python runs this module before a stage's own imports, so before NumPy reads the environment.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,10 @@ DVC_YAML = Path("dvc.yaml")
 
 
 class StagePaths:
-    """Paths by file name, for one stage: `files["model.keras"]` is wherever dvc.yaml puts it.
+    """The paths of a stage by file name: `files["model.keras"]` is wherever dvc.yaml puts it.
 
-    So the code of a stage repeats no path, and can't name a file that the stage does not declare.
-    Raises UserError if the stage declares two paths with the same file name.
+    So a stage's code repeats no path and can't name a file that the stage does not declare. Raises
+    UserError if the stage declares two paths with the same file name.
     """
 
     def __init__(self, stage: str):
@@ -49,7 +49,7 @@ class StagePaths:
 def load_split(files: StagePaths, split: str) -> "tuple[np.ndarray, np.ndarray]":
     """Return images (items, height, width) and labels (items,) of a split, uint8, memory-mapped.
 
-    The split is "train", "validation" or "test". Raises FileError if it is missing or corrupted.
+    `split` is "train", "validation" or "test". Raises FileError if it is missing or corrupted.
     """
     import numpy as np  # after `set_environment`
 
@@ -62,7 +62,7 @@ def load_split(files: StagePaths, split: str) -> "tuple[np.ndarray, np.ndarray]"
 
 
 def run(stage: Callable[[Params, StagePaths], None]) -> None:
-    """Run a stage, and say if anything but the pinned packages and portable arithmetic computes.
+    """Run a stage, and print how the environment differs from the pinned, portable one.
 
     An error that the user can correct ends it with one message and status 1.
     """

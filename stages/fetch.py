@@ -1,6 +1,6 @@
 """Put the four files of the data set into data/raw, unchanged.
 
-Each comes from the first source that has it whole. `python -m stages.fetch`, run by `dvc repro`.
+`python -m stages.fetch`, run by `dvc repro`.
 """
 
 import os
@@ -16,15 +16,16 @@ from fashion.core.params import Params
 from stages import StagePaths, run
 
 DATA_DIR_ENV = "FASHION_MNIST_DIR"
-TIMEOUT = 20  # seconds without a byte from a web address
-MIN_BYTES_PER_SECOND = 50_000  # on average over a file; a slower web address is given up
+TIMEOUT = 20  # seconds to wait for a byte from a web address
+MIN_BYTES_PER_SECOND = 50_000  # on average over a file; a slower download is given up
 
 
 class SourceError(Exception):
-    """Why a source did not give a file."""
+    """The reason why a source does not have a file."""
 
 
 def fetch(_: Params, files: StagePaths) -> None:
+    """Fetch each file from the first source that has it whole."""
     dataset = read_dataset(files["dataset.yaml"])
     sources = [os.environ[DATA_DIR_ENV]] if os.environ.get(DATA_DIR_ENV) else []
     sources += dataset.sources
@@ -36,7 +37,7 @@ def fetch(_: Params, files: StagePaths) -> None:
 def fetch_file(file: DataFile, sources: list[str], target: Path) -> str:
     """Copy or download `file` from the first of `sources` that has it whole; return that source.
 
-    Reports each source that failed. Raises UserError if all did.
+    Prints why earlier sources failed. Raises UserError if all fail.
     """
     reasons = []
     for source in sources:
@@ -69,8 +70,8 @@ def fetch_file(file: DataFile, sources: list[str], target: Path) -> str:
 def copy(file: DataFile, folder: str, target: Path) -> None:
     """Copy `file` from a folder.
 
-    A relative folder is looked up from the workspace, then from the workspaces around it, since
-    DVC runs some experiments in a temporary workspace inside the project.
+    A relative folder is looked up from the workspace, then from the projects around it, since DVC
+    runs some experiments in a temporary workspace inside the project.
     """
     around = [parent for parent in Path.cwd().parents if (parent / ".dvc").is_dir()]
     paths = [start / Path(folder).expanduser() / file.name for start in (Path.cwd(), *around)]
@@ -87,7 +88,7 @@ def copy(file: DataFile, folder: str, target: Path) -> None:
 def download(file: DataFile, address: str, target: Path) -> None:
     """Download `file` from a web address, with a progress bar on a terminal.
 
-    A server that sends more bytes or takes more time than the file needs is given up.
+    Raises SourceError if the server sends too many bytes, takes too long or answers with an error.
     """
     import requests
     import urllib3
@@ -96,7 +97,7 @@ def download(file: DataFile, address: str, target: Path) -> None:
     seconds = TIMEOUT + file.bytes / MIN_BYTES_PER_SECOND
     deadline = time.monotonic() + seconds
     url, headers = f"{address.rstrip('/')}/{file.name}", {"Accept-Encoding": "identity"}
-    style = {"unit": "B", "unit_scale": True, "disable": None}  # None: shown on a terminal alone
+    style = {"unit": "B", "unit_scale": True, "disable": None}  # None: only on a terminal
     try:
         with (
             requests.get(url, stream=True, timeout=TIMEOUT, headers=headers) as response,
@@ -104,7 +105,7 @@ def download(file: DataFile, address: str, target: Path) -> None:
             tqdm(total=file.bytes, desc=file.name, **style) as bar,
         ):
             response.raise_for_status()
-            while chunk := response.raw.read1(2**16):  # read() would wait for all of the bytes
+            while chunk := response.raw.read1(2**16):  # read() would wait for all bytes
                 bar.update(out.write(chunk))
                 if out.tell() > file.bytes:
                     raise SourceError(f"long: more than {file.bytes:,} bytes")
@@ -119,7 +120,7 @@ def download(file: DataFile, address: str, target: Path) -> None:
 
 
 def check_size(file: DataFile, path: Path) -> None:
-    """Raise SourceError if the file at `path` has not as many bytes as `file`."""
+    """Raise SourceError if the size of the file at `path` is not that of `file`."""
     size = path.stat().st_size
     if size != file.bytes:
         word = "short" if size < file.bytes else "long"

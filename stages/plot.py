@@ -1,4 +1,4 @@
-"""Draw the pictures.
+"""Draw the plots.
 
 `python -m stages.plot`, run by `dvc repro`.
 """
@@ -13,6 +13,7 @@ SHOWN = 24  # test images in predictions.png and in mistakes.png
 
 
 def plot(_: Params, files: StagePaths) -> None:
+    """Draw learning curves, confusions, and samples of images and predictions."""
     description = read_description(files["prepared"] / "dataset.json")
     name, class_names = description.name, description.class_names
     history = read_csv(files["history.csv"])
@@ -20,7 +21,7 @@ def plot(_: Params, files: StagePaths) -> None:
     images, _ = load_split(files, "test")
     wrong = predictions[predictions["actual"] != predictions["predicted"]]
     worst = wrong.sort_values("confidence", ascending=False, kind="stable").head(SHOWN)
-    pictures = {
+    plots = {
         "loss.png": figures.learning_curves(
             history, "loss", "cross-entropy (nats)", f"{name}: loss by epoch"
         ),
@@ -40,7 +41,7 @@ def plot(_: Params, files: StagePaths) -> None:
             images[worst.index], worst, f"{name}: the most confident mistakes"
         ),
     }
-    for file_name, figure in pictures.items():
+    for file_name, figure in plots.items():
         figures.save_figure(figure, files[file_name])
 
 

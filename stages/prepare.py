@@ -1,7 +1,7 @@
 """Read the raw files strictly, keep back a validation split, and describe the data.
 
 `python -m stages.prepare`, run by `dvc repro`. Images are read and written in pieces, so memory
-grows with the data by a few bytes an image only.
+grows by only a few bytes per image.
 """
 
 from collections.abc import Iterator
@@ -23,6 +23,7 @@ from stages import StagePaths, run
 
 
 def prepare(params: Params, files: StagePaths) -> None:
+    """Write the arrays of the three splits, and the description of the data."""
     dataset = read_dataset(files["dataset.yaml"])
     raw, prepared, names = files["raw"], files["prepared"], dataset.files
     train_images, test_images = raw / names.train_images.name, raw / names.test_images.name
@@ -39,7 +40,7 @@ def prepare(params: Params, files: StagePaths) -> None:
 
 
 def read_labels(path: Path, images: Path, dataset: Dataset) -> np.ndarray:
-    """Read labels, (items,) uint8, checked against dataset.yaml and the header of their images."""
+    """Read labels, (items,) uint8. Raises UserError if they do not fit the images or classes."""
     count, *_ = read_idx_shape(images, (None, *dataset.image_shape))
     labels = read_idx(path, (None,))
     if len(labels) != count:
@@ -58,9 +59,9 @@ def read_labels(path: Path, images: Path, dataset: Dataset) -> np.ndarray:
 def write_splits(
     folder: Path, images: Path, labels: np.ndarray, chosen: dict[str, np.ndarray]
 ) -> None:
-    """Write the images and labels of each split as .npy files, uint8, all of them or none.
+    """Write the images and labels of splits as .npy files, uint8.
 
-    `chosen` says for each split which of the images are in it, (items,) bool.
+    `chosen` maps each split to its items, (items,) bool.
     """
     with ExitStack() as stack:
         shape, writers, start = read_idx_shape(images)[1:], {}, 0
@@ -79,7 +80,7 @@ def write_splits(
 
 @contextmanager
 def npy_writer(path: Path, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
-    """Yield a file to write the values of a uint8 array of `shape` to, for `numpy.load`."""
+    """Yield an .npy file, to which the caller writes the values of a uint8 array of `shape`."""
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with atomic_write(path) as tmp_path, tmp_path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
@@ -87,7 +88,7 @@ def npy_writer(path: Path, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
 
 
 def describe(folder: Path, dataset: Dataset) -> dict:
-    """Return what metrics/data.json says about the prepared data."""
+    """Return the content of metrics/data.json: counts and statistics of the prepared data."""
     labels = {
         split: np.load(folder / f"{split}_labels.npy") for split in ("train", "validation", "test")
     }
@@ -107,9 +108,9 @@ def describe(folder: Path, dataset: Dataset) -> dict:
 
 
 def image_pieces(folder: Path, *splits: str) -> Iterator[np.ndarray]:
-    """Yield the images of splits, (up to PIECE, height, width).
+    """Yield the images of splits in pieces, (at most PIECE, height, width) uint8.
 
-    Each piece is mapped into memory anew, as the pages of a lasting map count as this process's.
+    Each piece is mapped separately, since the pages of a map count as used memory.
     """
     for path in [folder / f"{split}_images.npy" for split in splits]:
         for start in range(0, len(np.load(path, mmap_mode="r")), PIECE):

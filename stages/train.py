@@ -1,4 +1,4 @@
-"""Train the network and keep its learning curves.
+"""Train the network on the training split, and follow it on the validation split.
 
 `python -m stages.train`, run by `dvc repro`.
 """
@@ -13,6 +13,7 @@ from stages import StagePaths, load_split, run
 
 
 def train(params: Params, files: StagePaths) -> None:
+    """Write the model, its history and its training metrics."""
     training_data, validation_data = load_split(files, "train"), load_split(files, "validation")
     description = read_description(files["prepared"] / "dataset.json")
 
@@ -31,7 +32,6 @@ def train(params: Params, files: StagePaths) -> None:
     write_json(
         files["train.json"],
         {
-            "epoch": last["epoch"],
             "val_loss": last["val_loss"],
             "val_accuracy": last["val_accuracy"],
             "loss_gap": last["val_loss"] - last["loss"],

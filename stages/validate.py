@@ -1,7 +1,7 @@
 """Check params.yaml before any other stage runs.
 
-DVC removes a stage's outputs before it runs it: if training found a wrong value, the previous model
-and metrics would already be gone. `python -m stages.validate`, run by `dvc repro`.
+DVC removes a stage's outputs before it runs the stage. If training found a wrong value, the
+previous model and metrics would already be gone. `python -m stages.validate`, run by `dvc repro`.
 """
 
 from fashion.core.files import atomic_write
@@ -10,8 +10,10 @@ from stages import StagePaths, run
 
 
 def validate(_: Params, files: StagePaths) -> None:
-    # `run` has checked the params; the file is always the same, so that a changed param makes only
-    # the stages stale that read it
+    """Write a file that is always the same, so a changed param makes only its readers stale.
+
+    The check itself is done by `run`, before every stage.
+    """
     with atomic_write(files["params.valid"]) as tmp_path:
         tmp_path.write_text(f"{PARAMS} is valid\n", encoding="utf-8")
 

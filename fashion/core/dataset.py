@@ -1,6 +1,6 @@
-"""The data: dataset.yaml says what it is and where it comes from.
+"""Read dataset.yaml: what the data is and where it comes from.
 
-What later stages need to know about the data travels with the prepared data.
+The part of it that later stages need is written beside the prepared data.
 """
 
 import json
@@ -14,32 +14,36 @@ from fashion.core.files import write_json
 from fashion.core.strict_yaml import Name, StrictModel, check_config, read_config
 
 DATASET = Path("dataset.yaml")
-Ground = Literal["dark", "light", "any"]  # what images lie on; "any" if it varies
+Ground = Literal["dark", "light", "any"]  # the background of the images; "any" if it varies
 
 
 class Description(StrictModel):
-    """What later stages need to know about the data."""
+    """The facts about the data that later stages need."""
 
-    name: Name  # shown on every picture
+    name: Name  # in the title of every plot
     image_shape: tuple[PositiveInt, PositiveInt] = Field(strict=False)  # height, width in pixels
     class_names: Annotated[list[Name], Field(min_length=2, max_length=256)]  # label 0 is the first
-    ground: Ground = "dark"  # that pictures to predict are given
+    ground: Ground = "dark"  # to which `predict` inverts pictures
 
     @field_validator("class_names")
     @classmethod
     def _differ(cls, names: list[str]) -> list[str]:
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"{', '.join(twice)} stands there twice")
+            raise ValueError(f"{', '.join(twice)} is listed twice")
         return names
 
 
 class DataFile(StrictModel):
-    name: Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]  # no folder but data/raw
+    """A raw file and what it must be."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]  # without a folder
     bytes: PositiveInt
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 
 class DataFiles(StrictModel):
+    """The four raw files."""
+
     train_images: DataFile
     train_labels: DataFile
     test_images: DataFile
@@ -47,6 +51,8 @@ class DataFiles(StrictModel):
 
 
 class Dataset(Description):
+    """The content of dataset.yaml."""
+
     sources: list[Name]  # folders and web addresses, tried in this order
     files: DataFiles
 
@@ -57,7 +63,7 @@ def read_dataset(path: Path = DATASET) -> Dataset:
 
 
 def write_description(path: Path, dataset: Dataset) -> None:
-    """Write what later stages need to know about the data as JSON."""
+    """Write the facts about the data that later stages need, as JSON."""
     write_json(path, dataset.model_dump(mode="json", include=set(Description.model_fields)))
 
 

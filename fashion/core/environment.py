@@ -1,8 +1,8 @@
-"""What computes a result: the pinned packages, with portable arithmetic or, by choice, native.
+"""Set and describe the environment of a result: the pinned packages and the arithmetic.
 
-Portable arithmetic gives the same bytes on every x86-64 machine since 2013: on the CPU, with the
-instructions that all of them have, one thread an operation. `ARITHMETIC=native` takes all that the
-machine has: instructions, cores and GPU. Whatever else the user's environment says has no effect.
+Portable arithmetic, the default, gives the same bytes on every x86-64 machine since 2013: it uses
+the CPU, instructions that all of them have, and one thread per operation. `ARITHMETIC=native` uses
+all instructions, cores and GPUs of the machine. Other variables of the user have no effect.
 """
 
 import os
@@ -13,21 +13,21 @@ from pathlib import Path
 
 from fashion.core.errors import UserError
 
-ARITHMETIC = "ARITHMETIC"  # the variable of the user's choice: "portable", the default, or "native"
-THREADS = "ARITHMETIC_THREADS"  # of a process; set by tools that run several side by side
+ARITHMETIC = "ARITHMETIC"  # a variable that the user sets to "portable", the default, or "native"
+THREADS = "ARITHMETIC_THREADS"  # per process; set by tools that run several at a time
 THREAD_COUNTS = ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"]
 PINS = sorted(Path(__file__).parents[1].glob("*/requirements.txt"))
 
-# What the names of variables begin with that numerical libraries read.
+# The beginnings of the names of all variables that numerical libraries read.
 FOREIGN = ("TF_", "TF2_", "XLA_", "KERAS_", "ONEDNN_", "DNNL_", "OMP_", "KMP_", "MKL_", "CUDA_")
 FOREIGN += ("NVIDIA_", "OPENBLAS_", "NPY_", "HDF5_", "MPLBACKEND", "MATPLOTLIBRC")
 
-# Keras reads no settings from the home folder, and TensorFlow prints warnings and errors alone.
+# Keras reads no settings from the home folder, and TensorFlow prints only warnings and errors.
 ALWAYS = {"KERAS_HOME": os.devnull, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "1"}
-# oneDNN on every CPU (TensorFlow's default is the newest only); its kernels for AVX2, which every
-# x86-64 CPU since 2013 has (oneDNN's default are the widest, and each width rounds differently);
-# and one thread an operation, since oneDNN splits the rows of a product among threads, and these
-# kernels round the last rows of a part differently.
+# TensorFlow uses oneDNN on the newest CPUs only: turn it on everywhere. oneDNN takes its widest
+# kernels, and each width rounds differently: take those for AVX2, which every x86-64 CPU since 2013
+# has. oneDNN splits the rows of a product among threads, and these kernels round the last rows of a
+# part differently: use one thread per operation.
 # https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html
 PORTABLE = {"CUDA_VISIBLE_DEVICES": "-1", "TF_NUM_INTRAOP_THREADS": "1"}
 PORTABLE_X86_64 = {"TF_ENABLE_ONEDNN_OPTS": "1", "ONEDNN_MAX_CPU_ISA": "AVX2"}
@@ -42,7 +42,7 @@ def set_environment(variables: MutableMapping[str, str] = os.environ) -> None:
     if threads:
         variables.update(dict.fromkeys(THREAD_COUNTS, threads))
     if not is_native(variables):
-        # oneDNN's variables have no or another meaning elsewhere
+        # on other machines, oneDNN's variables have another meaning or none
         variables.update(PORTABLE | (PORTABLE_X86_64 if is_x86_64() else {}))
 
 
@@ -52,14 +52,14 @@ def is_native(variables: Mapping[str, str] = os.environ) -> bool:
 
 
 def environment() -> dict[str, str]:
-    """Return what metrics say about what computed them: nothing if it was portable, and as pinned.
+    """Return how this environment differs from the pinned, portable one; {} if it does not.
 
-    Else {"environment": "native arithmetic; keras 3.12.0, not 3.15.1"}, for example. On a machine
-    that is not x86-64, "arithmetic of arm64". Raises UserError if the choice is unknown, or the CPU
-    can't run TensorFlow.
+    A difference is {"environment": "native arithmetic; keras 3.12.0, not 3.15.1"}, for example, or
+    "arithmetic of arm64" on a machine that is not x86-64. Raises UserError if ARITHMETIC is unknown
+    or the CPU can't run TensorFlow.
     """
     if (choice := os.environ.get(ARITHMETIC) or "portable") not in ("portable", "native"):
-        raise UserError(f"the environment variable {ARITHMETIC} is {choice}: portable or native?")
+        raise UserError(f"the variable {ARITHMETIC} is {choice}. Set it to portable or native")
     check_cpu()
     found = ["native arithmetic"] if is_native() else []
     found += [] if is_x86_64() else [f"arithmetic of {platform.machine()}"]
@@ -72,21 +72,22 @@ def environment() -> dict[str, str]:
 
 
 def is_pinned() -> bool:
-    """Tell whether this process computes what DVC's run cache has: it knows no environment.
+    """Tell whether DVC's run cache, which does not know the environment, may be used.
 
-    A machine that is not x86-64 has no other choice, and takes over what is there.
+    It has results of the pinned environment. A machine that is not x86-64 can't compute those, so
+    it takes them over.
     """
     return not (is_x86_64() and environment())
 
 
 def pinned_versions() -> dict[str, str]:
-    """Return the versions in the requirements.txt of each folder beside this one, by package."""
+    """Return the versions that the requirements.txt files in fashion/ pin, by package."""
     lines = [line for path in PINS for line in path.read_text(encoding="utf-8").splitlines()]
     return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 
 def installed_version(package: str) -> str | None:
-    """Return the version of an installed package, None without it."""
+    """Return the version of a package, or None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -99,9 +100,9 @@ def is_x86_64() -> bool:
 
 
 def check_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
-    """Raise UserError if Linux knows that the CPU lacks the instructions that TensorFlow needs."""
+    """Raise UserError if Linux says that the CPU lacks instructions that TensorFlow needs."""
     if is_x86_64() and cpuinfo.exists() and " avx2 " not in cpuinfo.read_text():
         raise UserError(
-            "this CPU has no AVX2 instructions, without which TensorFlow and portable arithmetic"
-            " do not work. Use a machine built after 2013"
+            "this CPU has no AVX2 instructions, which TensorFlow and portable arithmetic need."
+            " Use a machine built after 2013"
         )

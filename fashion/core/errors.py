@@ -11,16 +11,16 @@ NO_ROOM_OR_ACCESS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errn
 
 
 class UserError(Exception):
-    """An error that the user can correct: its text says what is wrong, where, and what to do."""
+    """An error that the user can correct. Its text says what is wrong, where, and what to do."""
 
 
 class FileError(UserError):
-    """A file is missing or corrupted. The caller adds the command that makes it again."""
+    """A missing or corrupted file. The caller adds the command that makes it again."""
 
 
 @contextmanager
 def exit_on_user_error(command: str, status: int = 1) -> Iterator[None]:
-    """End the program with one message and an exit status on an error that the user can correct.
+    """Turn an error that the user can correct into one message and an exit status.
 
     Other errors keep their traceback. Characters that the terminal can't show are replaced.
     """
@@ -37,7 +37,7 @@ def exit_on_user_error(command: str, status: int = 1) -> Iterator[None]:
         sys.stdout.flush()
     except UserError as error:
         stop(error)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+    except BrokenPipeError:  # a reader such as `head` has closed its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(status)
     except OSError as error:
@@ -46,4 +46,4 @@ def exit_on_user_error(command: str, status: int = 1) -> Iterator[None]:
         name = error.filename or "a file"
         stop(f"{name}: {error.strerror}. Make room or give access, then run it again")
     except KeyboardInterrupt:
-        stop("interrupted. Run it again: nothing half-written is kept")
+        stop("interrupted. Nothing half-written is kept; run it again")

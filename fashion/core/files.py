@@ -1,11 +1,11 @@
-"""Files that appear whole or not at all, and their fingerprints."""
+"""Write files whole or not at all, read tables, and hash files."""
 
 import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MIN_FREE_BYTES = 2**20  # a disk with less is full
-NAMES = ("actual", "predicted", "class", "experiment", "environment", "sweep", "best_trial")
-DECIMALS = 6  # of written fractions: CPUs differ in the last bits of a sum, nine decimals later
+TEXT_COLUMNS = ("actual", "predicted", "class", "experiment", "environment", "sweep", "best_trial")
+DECIMALS = 6  # of written fractions; CPUs differ in the last bits of a sum, nine decimals later
 
 
 @contextmanager
@@ -23,9 +23,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which replaces `path` when the block succeeds.
 
     The temporary path keeps the suffix (`model.part.keras`), since writers choose the format by it.
-    Its name is always the same, so the next run overwrites what a killed one left. Errors of the
-    operating system name `path`, and a full disk is reported as such, though NumPy reports it
-    without an error number ("1024 requested and 512 written").
+    Its name is always the same, so the next run overwrites what a killed one left. An OSError names
+    `path`. A full disk becomes an ENOSPC error, also where NumPy raises one without a number ("1024
+    requested and 512 written").
     """
     tmp_path = path.with_name(f"{path.stem}.part{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, values: dict) -> None:
-    """Write `values` as indented JSON, in the order given, fractions with six decimals at most.
+    """Write `values` as indented JSON, in the order given, with at most six decimals.
 
     Raises ValueError for NaN and infinity, which are not JSON.
     """
@@ -55,30 +55,24 @@ def write_json(path: Path, values: dict) -> None:
         tmp_path.write_text(f"{text}\n", encoding="utf-8")
 
 
-def write_csv(path: Path, tables: "pd.DataFrame | Iterable[pd.DataFrame]") -> None:
-    """Write a table, or tables with the same columns one below the other, as CSV.
-
-    The index is left out, lines end with line feeds, fractions have six decimals.
-    """
-    tables = [tables] if hasattr(tables, "to_csv") else tables
-    style = {"index": False, "lineterminator": "\n", "float_format": f"%.{DECIMALS}f"}
-    with atomic_write(path) as tmp_path, tmp_path.open("w", encoding="utf-8", newline="") as file:
-        for i, table in enumerate(tables):
-            table.to_csv(file, header=i == 0, **style)
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
+    """Write a table as CSV, without its index, with line feeds and six decimals."""
+    with atomic_write(path) as tmp_path:
+        table.to_csv(tmp_path, index=False, lineterminator="\n", float_format=f"%.{DECIMALS}f")
 
 
 def read_csv(source: Path | str | IO, **style: Any) -> "pd.DataFrame":
-    """Return a table that `write_csv` wrote; names are text, though they look like 007 or NA.
+    """Return a table that `write_csv` wrote. Names such as 007 or NA stay text.
 
-    `style` are further arguments of pandas.read_csv.
+    `style` is passed on to pandas.read_csv.
     """
     import pandas as pd  # slow, so only where it is needed
 
     columns = pd.read_csv(source, nrows=0).columns
     if hasattr(source, "seek"):
         source.seek(0)
-    texts = [column for column in columns if column in NAMES]
-    missing = {column: [""] for column in columns.difference(texts)}  # of numbers alone
+    texts = [column for column in columns if column in TEXT_COLUMNS]
+    missing = {column: [""] for column in columns.difference(texts)}  # only numbers can be missing
     style |= {"dtype": dict.fromkeys(texts, str), "keep_default_na": False, "na_values": missing}
     return pd.read_csv(source, **style)
 
@@ -90,6 +84,6 @@ def sha256(path: Path) -> str:
 
 
 def md5(path: Path) -> str:
-    """Return the MD5 of a file's bytes, as 32 hexadecimal digits: DVC's name for the file."""
+    """Return the MD5 of a file's bytes, as 32 hexadecimal digits, as in dvc.lock."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()

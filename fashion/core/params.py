@@ -1,4 +1,4 @@
-"""The knobs of the pipeline in params.yaml: type, range and meaning of each. Others are refused."""
+"""Read params.yaml: the type, range and meaning of each param. Unknown params are refused."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,33 +15,41 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Prepare(StrictModel):
-    validation_size: PositiveInt | Share  # images kept back from training: how many, or which share
+    """Params of the prepare stage."""
+
+    validation_size: PositiveInt | Share  # a number or a share of the training images
     split_seed: Seed
 
 
 class Model(StrictModel):
-    name: Literal["mlp", "cnn"]  # the keys of NETWORKS in fashion/model/networks.py
+    """Params of the network."""
+
+    name: Literal["mlp", "cnn"]  # each is a function in fashion/model/networks.py
     hidden_units: list[PositiveInt]  # mlp: of each dense layer, from input to output
     batch_normalization: bool  # mlp: before each ReLU; the cnn always has it
     # cnn: channels of each block of two convolutions
     filters: Annotated[list[PositiveInt], Field(min_length=1)]
-    # share left out: after each hidden layer, or before the cnn's classifier
+    # mlp: share dropped after each hidden layer; cnn: before the classifier
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
 class Train(StrictModel):
+    """Params of training."""
+
     epochs: PositiveInt
     batch_size: PositiveInt
     learning_rate: Annotated[float, Field(gt=0, le=1)]
-    # cosine: up within the first 5 % of steps, then down to 0
+    # cosine: rise within the first 5 % of steps, then fall to 0
     learning_rate_schedule: Literal["constant", "cosine"]
-    # share of each weight taken off at a step, times the learning rate
+    # each step takes this share, times the learning rate, off each weight
     weight_decay: Annotated[float, Field(ge=0, lt=1)]
-    # of training images: mirrored, and moved by a pixel at most
+    # of training images: flip mirrors some, shift moves them by at most a pixel
     augmentation: Literal["none", "flip", "flip_shift"]
 
 
 class Params(StrictModel):
+    """The content of params.yaml."""
+
     seed: Seed  # of the initial weights and the order of batches
     prepare: Prepare
     model: Model
@@ -49,9 +57,9 @@ class Params(StrictModel):
 
 
 def read_params(path: Path = PARAMS) -> Params:
-    """Read and check the params file.
+    """Read and check params.yaml.
 
-    Raises UserError naming each wrong param, what it is, and what was expected.
+    Raises UserError naming each wrong param, its value, and what was expected.
     """
     content = read_yaml(path)
     try:

@@ -1,4 +1,4 @@
-"""Configuration files: YAML 1.2, checked against a strict schema; errors name file and key."""
+"""Read configuration files: YAML 1.2, checked against a strict schema."""
 
 import reprlib
 from copy import deepcopy
@@ -24,7 +24,7 @@ Name = Annotated[str, AfterValidator(_one_line)]
 
 
 class StrictModel(BaseModel):
-    """A section of a configuration file: no unknown key, and no value of another type."""
+    """A section of a configuration file, without unknown keys and values of other types."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, protected_namespaces=())
 
@@ -33,12 +33,12 @@ Schema = TypeVar("Schema", bound=StrictModel)
 
 
 def read_config(path: Path, schema: type[Schema]) -> Schema:
-    """Read a configuration file and check it as `check_config` does."""
+    """Read a configuration file and check it. Raises UserError as `check_config` does."""
     return check_config(read_yaml(path), str(path), schema)
 
 
 def read_yaml(path: Path) -> Any:
-    """Return the unchecked content of a YAML file. Raises UserError if there is none."""
+    """Return the content of a YAML file. Raises UserError if it is missing or not YAML."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -52,7 +52,7 @@ def parse_yaml(text: str | bytes, source: str) -> Any:
     """Return the content of a YAML text, as DVC understands it.
 
     By YAML 1.2, 1e-5 is a number, `on` a word, and a repeated key an error. Raises UserError
-    naming `source` and the line that is no YAML.
+    naming `source` and the line that is not YAML.
     """
     try:
         return deepcopy(_parsed(text))
@@ -60,19 +60,19 @@ def parse_yaml(text: str | bytes, source: str) -> Any:
         marks = ((error.context, error.context_mark), (error.problem, error.problem_mark))
         parts = [f"{text} (line {mark.line + 1})" for text, mark in marks if text and mark]
         raise UserError(f"{source}: not YAML: {', '.join(parts)}") from None
-    except (YAMLError, ValueError, RecursionError) as error:  # no text, no such date, endless
+    except (YAMLError, ValueError, RecursionError) as error:  # binary, an impossible date, too deep
         raise UserError(f"{source}: not YAML: {error}") from None
 
 
 @lru_cache
-def _parsed(text: str | bytes) -> Any:  # a long dvc.lock takes 20 ms
+def _parsed(text: str | bytes) -> Any:  # cached, since a long dvc.lock takes 20 ms
     return YAML(typ="safe").load(text)
 
 
 def check_config(values: Any, source: str, schema: type[Schema]) -> Schema:
-    """Return the content of a configuration file, checked.
+    """Return the content of a configuration file as its schema.
 
-    Raises UserError naming `source` and each wrong key, what it is, and what was expected.
+    Raises UserError naming `source` and each wrong key, its value, and what was expected.
     """
     try:
         return schema.model_validate(values)

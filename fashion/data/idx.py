@@ -1,4 +1,4 @@
-"""The IDX format, packed by gzip or not, in which the data sets of the MNIST family are published.
+"""Read and write IDX, the format of the MNIST family of data sets, packed by gzip or not.
 
 A file is a header and then the raw values. The header is two zero bytes, a byte for the type (8 for
 uint8), a byte for the number of dimensions, and each dimension's size as a big-endian 32-bit
@@ -20,7 +20,7 @@ from fashion.core.errors import FileError, UserError
 from fashion.core.files import atomic_write
 
 UINT8 = 0x08
-GZIP = b"\x1f\x8b"  # with which packed files begin
+GZIP = b"\x1f\x8b"  # the first bytes of a packed file
 PIECE = 1000  # items read at a time; bounds memory
 Shape = tuple[int | None, ...]  # None is an unknown size
 
@@ -28,11 +28,11 @@ Shape = tuple[int | None, ...]  # None is an unknown size
 def iterate_idx(path: Path, dimensions: Shape) -> Iterator[np.ndarray]:
     """Read an IDX file of uint8 values in pieces, strictly.
 
-    `dimensions` is the shape that the file must have, None for an unknown size: (None, 28, 28) for
-    28x28 images, (None,) for labels. Yields uint8 arrays of that shape with up to PIECE items, so
-    memory does not grow with the file, whatever its header claims; an empty file gives one empty
-    array. Raises FileError if the file is missing or corrupted, and UserError naming what differs
-    in its magic number, type, dimensions or length, the length when the end is reached.
+    `dimensions` is the shape that the file must have, with None for an unknown size: (None, 28, 28)
+    for 28x28 images, (None,) for labels. Yields uint8 arrays of that shape with at most PIECE
+    items, so memory does not grow with the file, whatever its header claims. A file without items
+    gives one empty array. Raises FileError if the file is missing or corrupted, and UserError if
+    its magic number, type, dimensions or length are wrong; a wrong length is found at the end.
     """
     with _open_idx(path, dimensions) as (file, (left, *item)):
         length, found = math.prod([left, *item]), 0
@@ -60,7 +60,7 @@ def read_idx(path: Path, dimensions: Shape) -> np.ndarray:
 def read_idx_shape(path: Path, dimensions: Shape | None = None) -> tuple[int, ...]:
     """Return the dimensions in an IDX file's header, without reading its values.
 
-    Raises FileError if the file is missing, and UserError if its header is none, or not of
+    Raises FileError if the file is missing, and UserError if its header is wrong or does not fit
     `dimensions`.
     """
     with _open_idx(path, dimensions) as (_, shape):
@@ -70,7 +70,7 @@ def read_idx_shape(path: Path, dimensions: Shape | None = None) -> tuple[int, ..
 def write_idx(path: Path, values: np.ndarray) -> None:
     """Write a uint8 array as an IDX file, packed by gzip if its name ends with .gz.
 
-    Equal arrays give equal bytes; packed, with the same version of zlib.
+    Equal arrays give equal bytes. The bytes of packed files also depend on the version of zlib.
     """
     if values.dtype != np.uint8:
         raise ValueError(f"IDX files are written from uint8, not {values.dtype}")
@@ -100,7 +100,7 @@ def _read_shape(file: BinaryIO, path: Path, dimensions: Shape | None) -> tuple[i
     if magic[:2] != b"\0\0":
         found = magic.hex(" ") or "nothing"
         raise UserError(
-            f"{path}: not an IDX file, it begins with {found} instead of two zero bytes"
+            f"{path}: not an IDX file. It begins with {found} instead of two zero bytes"
         )
     sizes = file.read(4 * magic[3]) if len(magic) == 4 else b""
     if len(magic) < 4 or len(sizes) < 4 * magic[3]:

@@ -1,4 +1,4 @@
-"""The validation split: which training images are kept back, to choose models by."""
+"""Choose the validation split: training images kept back, on which models are compared."""
 
 import math
 
@@ -8,13 +8,13 @@ from fashion.core.errors import UserError
 
 
 def stratified_split(labels: np.ndarray, validation_size: int | float, seed: int) -> np.ndarray:
-    """Choose `validation_size` of the items for validation, every class in proportion.
+    """Choose `validation_size` items for validation, every class in proportion.
 
-    `labels` is (items,) integers; a size below 1 is a share of them, rounded up. If a class's share
-    is no whole number, the largest fractions are rounded up (Hare's method). Returns (items,) bool,
-    true for validation. Apart from fractions, the choice is that of scikit-learn's
-    `train_test_split(stratify=labels, random_state=seed)`, which needs some hundred bytes an item.
-    Raises UserError if the size leaves a class without an item on either side.
+    `labels` is (items,) integers. A size below 1 is a share of the items, rounded up. Where the
+    number of a class is not whole, the largest fractions are rounded up (Hare's method). Returns
+    (items,) bool, true for validation. Where all numbers are whole, the choice is that of
+    scikit-learn's `train_test_split(stratify=labels, random_state=seed)`, which needs some hundred
+    bytes per item. Raises UserError if a class would have no item on one of the sides.
     """
     items = len(labels)
     size = math.ceil(validation_size * items) if 0 < validation_size < 1 else validation_size
@@ -31,7 +31,7 @@ def stratified_split(labels: np.ndarray, validation_size: int | float, seed: int
         raise UserError(
             f"{cannot} class {missing[0]} would be missing from training or from validation"
         )
-    random = np.random.RandomState(seed)  # whose numbers NumPy never changes
+    random = np.random.RandomState(seed)  # NumPy promises never to change its numbers
     in_validation = np.zeros(items, bool)
     for label, count, kept_back in zip(classes, counts, sizes, strict=True):
         of_class = np.flatnonzero(labels == label)

@@ -1,6 +1,6 @@
-"""Statistics of the data: counts, pixels, and test images that are also in training.
+"""Compute statistics of the data: counts, pixels, and test images that are also in training.
 
-Images come in pieces, (items, height, width) uint8 each, so memory does not grow with them.
+Images come in pieces, each (items, height, width) uint8, so memory does not grow with the data.
 """
 
 import hashlib
@@ -10,14 +10,14 @@ import numpy as np
 
 
 def images_per_class(labels: np.ndarray, class_names: list[str]) -> dict[str, int]:
-    """Count (items,) integer labels by the name of their class, every class named, in order."""
+    """Return the number of items of every class by its name; `labels` is (items,) integers."""
     return {name: int(np.count_nonzero(labels == i)) for i, name in enumerate(class_names)}
 
 
 def pixel_mean_and_std(pieces: Iterable[np.ndarray]) -> tuple[float, float]:
     """Return mean and population standard deviation of all pixels, scaled to [0, 1].
 
-    They are exact for any number of images, since they come from the counts of the 256 values.
+    They are computed from the counts of the 256 values, so they are exact for any number of images.
     """
     counts = sum(np.bincount(images.ravel(), minlength=256) for images in pieces)
     shares, values = counts / counts.sum(), np.arange(256) / 255
@@ -26,7 +26,7 @@ def pixel_mean_and_std(pieces: Iterable[np.ndarray]) -> tuple[float, float]:
 
 
 def count_duplicates(pieces: Iterable[np.ndarray], among: Iterable[np.ndarray]) -> int:
-    """Count the images that occur among others, pixel for pixel, by digests of 16 bytes."""
+    """Count the images that are equal to one among others, by digests of 16 bytes."""
     digests = np.concatenate([_digests(images) for images in pieces])
     wanted, counts = np.unique(digests, return_counts=True)
     found = np.zeros(len(wanted), bool)

@@ -1,6 +1,7 @@
-"""TensorFlow and Keras, started quietly and set to give equal bits on every x86-64 machine.
+"""Import TensorFlow and Keras quietly, set to give equal bits on every x86-64 machine.
 
-Import them from here: `from fashion.model.backend import keras, tf`. It takes about three seconds.
+Import them from this module: `from fashion.model.backend import keras, tf`. It takes about three
+seconds.
 """
 
 import os
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 
 from fashion.core.environment import set_environment
 
-# what TensorFlow prints at every start on a healthy machine without a GPU
+# TensorFlow prints these at every start on a machine without a GPU.
 STARTUP_NOISE = re.compile(
     r"WARNING: All log messages before absl::InitializeLog|I0000 "
     r"|To enable the following instructions|E0000 .*cuInit"
@@ -21,7 +22,7 @@ STARTUP_NOISE = re.compile(
 
 @contextmanager
 def filtered_stderr() -> Iterator[None]:
-    """Hold back standard error, that of C++ code included, then pass on all but STARTUP_NOISE."""
+    """Hold back standard error, also of C++ code, and at the end print all but STARTUP_NOISE."""
     sys.stderr.flush()
     original = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -38,19 +39,25 @@ def filtered_stderr() -> Iterator[None]:
 
 
 set_environment()
+# Keras imports scikit-learn if it can, an eighth of the time, for wrappers that nothing uses.
+scikit_learn = sys.modules.pop("sklearn", None)
+sys.modules["sklearn"] = None  # so that its import fails
 with filtered_stderr():
     import keras
     import tensorflow as tf
+del sys.modules["sklearn"]
+if scikit_learn:
+    sys.modules["sklearn"] = scikit_learn
 
 
 def gpus() -> list[tf.config.PhysicalDevice]:
-    """Return the GPUs that TensorFlow may use: none with portable arithmetic."""
+    """Return the GPUs that TensorFlow may use; portable arithmetic has none."""
     with filtered_stderr():
         return tf.config.list_physical_devices("GPU")
 
 
 def device() -> dict[str, str]:
-    """Return what metrics say about the GPU that computed them: nothing without one."""
+    """Return the name of the GPU, as metrics have it; {} without one."""
     if not (found := gpus()):
         return {}
     return {"device": tf.config.experimental.get_device_details(found[0])["device_name"]}
@@ -59,14 +66,14 @@ def device() -> dict[str, str]:
 def make_deterministic(seed: int, threads: int | None = None) -> None:
     """Seed Python, NumPy and Keras, and let TensorFlow use only operations that repeat to the bit.
 
-    `threads` is how many an operation may be split among, by default one (environment.py). Results
-    repeat only at an equal number, since each thread rounds its own sum. Call this before anything
-    is computed.
+    An operation is split among `threads` threads, by default as environment.py says. Results repeat
+    only with the same number, since each thread rounds its own sum. Call this before anything is
+    computed.
     """
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
     for gpu in gpus():
-        tf.config.experimental.set_memory_growth(gpu, True)  # or the first process takes all of it
+        tf.config.experimental.set_memory_growth(gpu, True)  # else one process takes all
     with filtered_stderr():
         tf.config.list_logical_devices()  # starts the GPU, which prints notes
     keras.utils.set_random_seed(seed)

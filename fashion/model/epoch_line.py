@@ -1,4 +1,4 @@
-"""The line that training prints after each epoch: written and read.
+"""Write and read the line that training prints after each epoch.
 
 epoch 3/20 loss 0.3309 accuracy 0.8789 val_loss 0.3430 val_accuracy 0.8742
 """
@@ -17,8 +17,8 @@ PATTERN = re.compile(
 def format_epoch(row: Mapping[str, float], epochs: int) -> str:
     """Return the line of an epoch, without a line end.
 
-    `row` has the values of COLUMNS: the epoch, counted from 1 and out of `epochs`, losses in nats,
-    accuracies in [0, 1]. Losses and accuracies get four decimals.
+    `row` has a value for each of COLUMNS: the epoch, counted from 1, losses in nats, accuracies in
+    [0, 1]. Losses and accuracies get four decimals. `epochs` is the number of all epochs.
     """
     return f"epoch {row['epoch']}/{epochs} " + " ".join(
         f"{name} {row[name]:.4f}" for name in COLUMNS[1:]
@@ -26,7 +26,7 @@ def format_epoch(row: Mapping[str, float], epochs: int) -> str:
 
 
 def parse_epoch(line: str) -> tuple[dict[str, float], int] | None:
-    """Return the row of COLUMNS and the number of epochs in a line; None if it is another line."""
+    """Return the row of COLUMNS and the number of epochs in a line, or None if it has none."""
     match = PATTERN.match(line.strip())
     if not match:
         return None

@@ -1,8 +1,11 @@
-"""The networks, and a model file whose bytes depend on nothing but the model."""
+"""Build the networks, and save a model as a file whose bytes depend only on the model.
+
+A new network is a function here, which returns its layers, and its name in `Model` in
+fashion/core/params.py.
+"""
 
 import json
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 from fashion.core.errors import FileError
@@ -10,10 +13,11 @@ from fashion.core.files import atomic_write
 from fashion.core.params import Model
 from fashion.model.backend import keras
 
-# In float32 the reciprocal square root would be an instruction (rsqrtps) that Intel and AMD
-# approximate differently; float64 has no such instruction, so all CPUs compute the same. Keras'
+# In float32 the reciprocal square root is an instruction (rsqrtps) that Intel and AMD approximate
+# differently. Float64 has no such instruction, so all CPUs compute the same. Keras' default
 # momentum, 0.99, lags behind in epochs of a few hundred steps.
 NORMALIZATION = {"dtype": "float64", "momentum": 0.9}
+THREADS = {"cnn": 2}  # per operation, by network; bits of a convolution depend on the number
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip entry can carry
 
 
@@ -22,15 +26,15 @@ def build(settings: Model, image_shape: tuple[int, int], classes: int) -> keras.
 
     It takes uint8 images (batch, height, width) and returns probabilities (batch, classes),
     float32. It scales pixels from 0..255 to [0, 1] itself, so users of the saved model can't forget
-    to. Layers have fixed names, since Keras' automatic ones depend on what was built before.
+    to. Layers have fixed names, since Keras' automatic names depend on what was built before.
     """
     pixels = keras.Input(image_shape, dtype="uint8", name="pixels")
-    layers = NETWORKS[settings.name](settings, image_shape)
+    layers = globals()[settings.name](settings, image_shape)  # params.py allows no other names
     probabilities = keras.layers.Dense(classes, activation="softmax", name="probabilities")
     return keras.Sequential([pixels, *layers, probabilities], name=settings.name)
 
 
-def mlp_layers(settings: Model, _: tuple[int, int]) -> list[keras.Layer]:
+def mlp(settings: Model, _: tuple[int, int]) -> list[keras.Layer]:
     """Return the layers of a fully connected network, from pixels to the last hidden layer."""
     layers = [keras.layers.Rescaling(1 / 255, name="scale"), keras.layers.Flatten(name="flatten")]
     for i, units in enumerate(settings.hidden_units, 1):
@@ -47,12 +51,12 @@ def mlp_layers(settings: Model, _: tuple[int, int]) -> list[keras.Layer]:
     return layers
 
 
-def cnn_layers(settings: Model, image_shape: tuple[int, int]) -> list[keras.Layer]:
+def cnn(settings: Model, image_shape: tuple[int, int]) -> list[keras.Layer]:
     """Return the layers of a convolutional network, from pixels to the features of an image.
 
-    Each of `filters` is a block: two 3x3 convolutions with so many channels, batch normalization
-    and ReLU, then, except after the last block, 2x2 max pooling. The features are the mean of each
-    channel of the last block over the image, with `dropout`.
+    Each number of `filters` is a block: two 3x3 convolutions with that number of channels, each
+    with batch normalization and ReLU, then 2x2 max pooling, except after the last block. The
+    features are the mean of each channel of the last block over the image, with `dropout`.
     """
     layers = [
         keras.layers.Rescaling(1 / 255, name="scale"),
@@ -74,17 +78,13 @@ def cnn_layers(settings: Model, image_shape: tuple[int, int]) -> list[keras.Laye
     return layers
 
 
-NETWORKS: dict[str, Callable] = {"mlp": mlp_layers, "cnn": cnn_layers}  # by the param model.name
-THREADS = {"cnn": 2}  # an operation, by network; a convolution's bits depend on the number
-
-
 def save_model(model: keras.Model, path: Path) -> None:
     """Save architecture and weights in Keras' own format, without the optimizer's state.
 
-    Equal models give equal bytes: Keras writes the time into the metadata and every zip entry, and
-    this replaces both by a fixed one.
+    Equal models give equal bytes. Keras writes the time into the metadata and into every zip entry;
+    both are replaced by a fixed time.
     """
-    bare = type(model).from_config(model.get_config())  # not compiled, hence without optimizer
+    bare = type(model).from_config(model.get_config())  # not compiled, so without optimizer
     bare.set_weights(model.get_weights())
     with atomic_write(path) as tmp_path:
         saved = tmp_path.with_name(f"saved-{tmp_path.name}")
@@ -102,9 +102,10 @@ def save_model(model: keras.Model, path: Path) -> None:
 
 
 def load_model(path: Path) -> keras.Model:
-    """Load a model that `save_model` wrote. Raises FileError if it is missing or corrupted.
+    """Load a model that `save_model` wrote.
 
-    Keras' safe mode is on: a model file can't bring code along.
+    Keras' safe mode is on, so a model file can't run code. Raises FileError if it is missing or
+    corrupted.
     """
     if not path.is_file():
         raise FileError(f"{path}: no such model")

@@ -1,17 +1,18 @@
-"""Adam by TensorFlow's fused kernel: one pass over the weights where Keras' own takes a dozen."""
+"""Adam by TensorFlow's fused kernel: one pass over the weights, where Keras' Adam takes a dozen."""
 
 from fashion.model.backend import keras, tf
 
 
 class FusedAdam(keras.optimizers.Adam):
-    """Keras' Adam with its update done by one operation a variable, `ResourceApplyAdam`.
+    """Keras' Adam, which updates each variable by one operation, `ResourceApplyAdam`.
 
     Both compute the update at the end of section 2 of Kingma and Ba, "Adam: A Method for Stochastic
-    Optimization" (2015), with its epsilon hat; they round the last bits differently. The kernel
-    has no `amsgrad`.
+    Optimization" (2015), with its epsilon hat, but round the last bits differently. The kernel has
+    no `amsgrad`.
     """
 
     def update_step(self, gradient, variable, learning_rate):
+        """Update a variable and its moments in place."""
         index, dtype = self._get_variable_index(variable), variable.dtype
         step = tf.cast(self.iterations + 1, tf.float32)
         tf.raw_ops.ResourceApplyAdam(

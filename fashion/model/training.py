@@ -1,4 +1,4 @@
-"""Training: the loop, its batches and its optimizer."""
+"""Train a network, and predict with it: the loop, its batches and its optimizer."""
 
 import math
 
@@ -10,15 +10,15 @@ from fashion.model.backend import keras, tf
 from fashion.model.epoch_line import COLUMNS, format_epoch
 from fashion.model.optimizers import FusedAdam
 
-STEPS_PER_EXECUTION = 64  # batches for each call of TensorFlow; does not change the weights
-SCORING_BATCH_SIZE = 1000  # images at a time where nothing is learned from them; bounds memory
+STEPS_PER_EXECUTION = 64  # batches per call of TensorFlow; does not change the weights
+SCORING_BATCH_SIZE = 1000  # images at a time in validation and prediction; bounds memory
 
 
 def make_dataset(*arrays: np.ndarray, batch_size: int, seed: int | None = None) -> tf.data.Dataset:
-    """Return tuples of `batch_size` items of each array, read as they are needed.
+    """Return a data set of tuples with `batch_size` items of each array.
 
-    Memory-mapped arrays never stand in memory whole. With a `seed`, each pass over the data has
-    another order, else that of the arrays.
+    Items are read when they are needed, so memory-mapped arrays need not fit into memory. With a
+    `seed`, each pass over the data has another random order; without, all have that of the arrays.
     """
     random = None if seed is None else np.random.default_rng(seed)
     order = np.arange(len(arrays[0]))
@@ -36,8 +36,8 @@ def make_dataset(*arrays: np.ndarray, batch_size: int, seed: int | None = None) 
             for value, array in zip(values, arrays, strict=True)
         )
 
-    # from_generator would return memory to the system at every step, a tenth of the time; with
-    # autotuning, the end of an epoch may wait for the tuner's thread, for seconds
+    # from_generator would return memory to the system at every step, which takes a tenth of the
+    # time; with autotuning, the end of an epoch may wait seconds for the tuner's thread
     options = tf.data.Options()
     options.autotune.enabled = False
     batches = tf.data.Dataset.range(-(-len(order) // batch_size))
@@ -55,7 +55,7 @@ def fit(
     """Fit `model` in place with Adam on sparse categorical cross-entropy.
 
     Data are pairs of images, (items, height, width) uint8, and labels, (items,) integers. `seed`
-    sets the order of the batches and the augmentation. Prints a line for each epoch. Returns the
+    sets the order of the images and the augmentation. Prints a line after each epoch. Returns the
     history, a row of COLUMNS for each epoch: the epoch, counted from 1, losses in nats, accuracies
     in [0, 1]. Training loss and accuracy are Keras' running means over the epoch, taken while the
     weights still move. Raises UserError when the loss stops being a number.
@@ -84,9 +84,9 @@ def fit(
 def build_optimizer(settings: Train, steps: int) -> keras.optimizers.Optimizer:
     """Return Adam with the learning rate's schedule and weight decay, for `steps` batches.
 
-    The "cosine" schedule rises from 0 in the first twentieth of the steps, then falls to 0 by half
-    a cosine wave. Each step takes the share `weight_decay` times the rate off the weights, not off
-    biases and parameters of normalization (Loshchilov and Hutter, AdamW, 2019).
+    The "cosine" schedule rises from 0 in the first twentieth of the steps, then falls to 0 along
+    half a cosine wave. Each step takes `weight_decay` times the rate off each weight, as a share of
+    it, but not off biases and parameters of normalization (Loshchilov and Hutter, AdamW, 2019).
     """
     rate = settings.learning_rate
     if settings.learning_rate_schedule == "cosine":
@@ -101,10 +101,10 @@ def build_optimizer(settings: Train, steps: int) -> keras.optimizers.Optimizer:
 
 
 def augmented(batches: tf.data.Dataset, augmentation: str, seed: int) -> tf.data.Dataset:
-    """Return batches of images and labels, with every second image mirrored at random.
+    """Return batches of images and labels in which each image is mirrored with probability 1/2.
 
-    With "flip_shift" the images also move by up to a pixel each way, and 0 moves in at the edge.
-    Augmented images are float32, 0 to 255; with "none" the batches come back as they are.
+    "flip_shift" also moves images by at most a pixel in each direction; 0 moves in at the edge.
+    Augmented images are float32, 0 to 255. "none" returns the batches as they are.
     """
     if augmentation == "none":
         return batches
@@ -115,7 +115,7 @@ def augmented(batches: tf.data.Dataset, augmentation: str, seed: int) -> tf.data
     ]
     if augmentation == "flip_shift":
         whole_pixels = {"fill_mode": "constant", "interpolation": "nearest"}
-        other = (seed + 1) % 2**32  # with the same seed, mirrored images would only move up
+        other = (seed + 1) % 2**32  # with an equal seed, mirrored images would only move up
         one_pixel = [1 / size for size in image_shape]
         layers.append(keras.layers.RandomTranslation(*one_pixel, seed=other, **whole_pixels))
     layers = [keras.Input(image_shape), *layers, keras.layers.Reshape(image_shape)]
@@ -129,7 +129,7 @@ def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
 
 
 class EpochLog(keras.callbacks.Callback):
-    """Keeps and prints the values of each epoch, and stops a training that diverges."""
+    """A Keras callback that keeps and prints the values of each epoch, or stops if they diverge."""
 
     def __init__(self, epochs: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The pictures of the pipeline and of `predict`, as matplotlib Figures."""
+"""The plots of the pipeline and of `predict`, as matplotlib Figures."""
 
 import textwrap
 from pathlib import Path
@@ -14,9 +14,9 @@ from matplotlib.ticker import MaxNLocator
 
 from fashion.core.files import atomic_write
 
-matplotlib.rcdefaults()  # the same picture whatever matplotlibrc a user has
+matplotlib.rcdefaults()  # a user's matplotlibrc has no effect
 matplotlib.rcParams["text.parse_math"] = False  # a class may be named "$5 to $10"
-# For letters that matplotlib's own font lacks, the first of these that is installed.
+# The first of these that is installed draws the letters that matplotlib's own font lacks.
 CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Hiragino Sans")
 FONTS = ["DejaVu Sans", *[name for name in CJK_FONTS if name in get_font_names()][:1]]
 matplotlib.rcParams["font.family"] = FONTS
@@ -24,21 +24,21 @@ matplotlib.rcParams["font.family"] = FONTS
 TRAINING, VALIDATION = "#1f77b4", "#d95f02"
 RIGHT, WRONG = "#1b7837", "#b2182b"
 GREY = "#555555"
-MAX_NAME = 24  # characters of a class on an axis
-MAX_VERDICT = 27  # characters that fit above an image of predictions
+MAX_NAME = 24  # characters of a class name on an axis
+MAX_VERDICT = 27  # characters per line above an image of `predictions`
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG of 150 dots per inch, without matplotlib's version, which would change bytes."""
+    """Write a PNG with 150 dots per inch, and without matplotlib's version, to keep bytes equal."""
     with atomic_write(path) as tmp_path:
         figure.savefig(tmp_path, dpi=150, metadata={"Software": None})
 
 
 def learning_curves(history: pd.DataFrame, quantity: str, label: str, title: str) -> Figure:
-    """Draw "loss" or "accuracy" on training and validation images over a history's epochs.
+    """Draw "loss" or "accuracy" on training and validation images by epoch.
 
-    The epoch of the lowest validation loss is marked: a training loss that still falls after it is
-    overfitting.
+    The epoch of the lowest validation loss is marked. A training loss that still falls after it
+    means overfitting.
     """
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
@@ -61,7 +61,7 @@ def learning_curves(history: pd.DataFrame, quantity: str, label: str, title: str
 
 
 def plot_history(axes: Axes, history: pd.DataFrame, quantity: str, markersize: float) -> None:
-    """Add the training and the validation curve of `quantity`, each with at most 40 markers."""
+    """Add the training and the validation curve of `quantity`, with at most 40 markers each."""
     curve = {"data": history, "markersize": markersize, "markevery": -(-len(history) // 40)}
     axes.plot("epoch", quantity, "o-", color=TRAINING, label="training", **curve)
     axes.plot("epoch", f"val_{quantity}", "s--", color=VALIDATION, label="validation", **curve)
@@ -70,12 +70,12 @@ def plot_history(axes: Axes, history: pd.DataFrame, quantity: str, markersize: f
 def confusion_matrix(predictions: pd.DataFrame, class_names: list[str], title: str) -> Figure:
     """Draw how many images of each class (row) were predicted as each class (column).
 
-    The shade is the share of the row.
+    A cell's shade is its share of the row.
     """
     pairs = pd.crosstab(predictions["actual"], predictions["predicted"])
     counts = pairs.reindex(index=class_names, columns=class_names, fill_value=0).to_numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    inches = max(5, 0.4 * len(class_names))  # of the matrix, each way
+    inches = max(5, 0.4 * len(class_names))  # width and height of the matrix
     figure = Figure(figsize=(inches + 2.5, inches + 1.8), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -98,7 +98,7 @@ def _shortened(names: list[str]) -> list[str]:
 
 
 def missing_letters(names: list[str]) -> str:
-    """Return the letters of the names that no font of the pictures has, each once."""
+    """Return each letter of the names, once, that no font of the plots has."""
     fonts = [FT2Font(findfont(name)) for name in FONTS]
     letters = dict.fromkeys(letter for name in names for letter in name if not letter.isspace())
     return "".join(x for x in letters if not any(font.get_char_index(ord(x)) for font in fonts))
@@ -107,7 +107,7 @@ def missing_letters(names: list[str]) -> str:
 def samples(
     images: np.ndarray, labels: np.ndarray, class_names: list[str], title: str, each: int = 12
 ) -> Figure:
-    """Draw the first `each` images, (items, height, width) uint8, of every class, a row a class."""
+    """Draw a row for each class with its first `each` images, (items, height, width) uint8."""
     height, width = images.shape[1:]
     tiles = np.full((len(class_names), each, height, width), np.nan)
     for label, row in enumerate(tiles):
@@ -116,7 +116,7 @@ def samples(
     figure = Figure(figsize=(8, 0.62 * len(class_names) + 0.5), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots()
-    _show(axes, _mosaic(tiles, gap=2))
+    _show(axes, _mosaic(tiles, gaps=(2, 2)))
     places = (height + 2) * np.arange(len(class_names)) + (height - 1) / 2
     axes.set_yticks(places, _shortened(class_names), fontsize=10)
     axes.tick_params(length=0)
@@ -128,8 +128,8 @@ def samples(
 def predictions(images: np.ndarray, table: pd.DataFrame, title: str) -> Figure:
     """Draw images below their predictions, green with a tick if right, red with a cross if wrong.
 
-    `images` is (items, height, width) uint8; `table` has their `actual`, `predicted` and
-    `confidence`, row by row.
+    `images` is (items, height, width) uint8. `table` has a row for each, with `actual`, `predicted`
+    and `confidence`.
     """
     columns = 6
     rows = max(1, -(-len(table) // columns))
@@ -144,7 +144,7 @@ def predictions(images: np.ndarray, table: pd.DataFrame, title: str) -> Figure:
     tiles = np.full((rows * columns, height, width), np.nan)
     tiles[: len(table)] = images[: len(table)]
     gaps = round(0.34 * height), round(0.08 * width)  # room for the words, and between them
-    _show(axes, _mosaic(tiles.reshape(rows, columns, height, width), *gaps))
+    _show(axes, _mosaic(tiles.reshape(rows, columns, height, width), gaps))
     for i, row in enumerate(table.itertuples()):
         right, (down, across) = row.actual == row.predicted, divmod(i, columns)
         verdict = f"✓ {row.predicted}" if right else f"✗ {row.predicted} (is {row.actual})"
@@ -159,10 +159,10 @@ def predictions(images: np.ndarray, table: pd.DataFrame, title: str) -> Figure:
 
 
 def top_classes(shown: list[tuple[np.ndarray, str, dict[str, float]]]) -> Figure:
-    """Draw images, a row each, beside the probabilities of their likeliest classes.
+    """Draw each image in a row, beside the probabilities of its likeliest classes.
 
-    Each is pixels (height, width) uint8, a title, and probabilities in [0, 1] by class, the
-    likeliest first.
+    An item of `shown` has pixels (height, width) uint8, a title, and probabilities in [0, 1] by
+    class, the likeliest first.
     """
     figure = Figure(figsize=(8, 1.9 * len(shown)), layout="constrained")
     grid = figure.subplots(len(shown), 2, squeeze=False, gridspec_kw={"width_ratios": [1, 3]})
@@ -179,17 +179,17 @@ def top_classes(shown: list[tuple[np.ndarray, str, dict[str, float]]]) -> Figure
     return figure
 
 
-def _mosaic(tiles: np.ndarray, gap: int, gap_between_columns: int | None = None) -> np.ndarray:
-    """Lay out images (rows, columns, height, width) in one, with gaps of so many pixels.
+def _mosaic(tiles: np.ndarray, gaps: tuple[int, int]) -> np.ndarray:
+    """Lay out images (rows, columns, height, width) in one, with gaps of pixels down and across.
 
-    Gaps are NaN, as are missing images, and not drawn. One image is drawn many times faster than
-    one for each cell.
+    Gaps and missing images are NaN, which is not drawn. Drawing one image is many times faster than
+    drawing one for each cell.
     """
-    across = gap if gap_between_columns is None else gap_between_columns
-    padded = np.pad(tiles, ((0, 0), (0, 0), (0, gap), (0, across)), constant_values=np.nan)
+    down, across = gaps
+    padded = np.pad(tiles, ((0, 0), (0, 0), (0, down), (0, across)), constant_values=np.nan)
     rows, columns, height, width = padded.shape
     whole = padded.transpose(0, 2, 1, 3).reshape(rows * height, columns * width)
-    return whole[: rows * height - gap, : columns * width - across]
+    return whole[: rows * height - down, : columns * width - across]
 
 
 def _show(axes: Axes, image: np.ndarray) -> None:

@@ -26,7 +26,7 @@ ImportError: é cannot open shared object file, while I0000 or cuInit stand only
 
 
 def test_the_environment_is_set_before_tensorflow_is_imported():
-    program = (  # prints the variable at the moment when TensorFlow's own library is loaded
+    program = (  # prints the variable when TensorFlow's own library is loaded
         "import os, sys; sys.addaudithook(lambda event, arguments:"
         " event == 'import' and arguments[0] == 'tensorflow'"
         " and (print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True), os._exit(0)));"
@@ -36,8 +36,7 @@ def test_the_environment_is_set_before_tensorflow_is_imported():
     assert subprocess.check_output(words, text=True).splitlines()[0] == "-1"
 
 
-def test_startup_notes_are_dropped_and_other_lines_are_passed_on_in_order(capfd):
-    """Also after an error. Standard output is left alone."""
+def test_startup_notes_are_dropped_and_other_lines_are_printed_even_after_an_error(capfd):
     first, rest = REAL.split("\n", 1)
     print("before", file=sys.stderr)
     with pytest.raises(ImportError), filtered_stderr():
@@ -51,17 +50,12 @@ def test_startup_notes_are_dropped_and_other_lines_are_passed_on_in_order(capfd)
     assert capfd.readouterr().err == f"{REAL}without a line end\nafter\n"
 
 
-def draw(seed: int) -> list[float]:
-    make_deterministic(seed)
-    return [
-        random.random(),  # noqa: S311
-        *np.random.rand(2),
-        *keras.random.uniform((2,)).numpy(),
-        *tf.random.uniform((2,)).numpy(),
-    ]
+def test_equal_seeds_give_equal_random_numbers_in_every_library():
+    def draw(seed: int) -> list[float]:
+        make_deterministic(seed)
+        ours = [random.random(), *np.random.rand(2)]  # noqa: S311
+        return [*ours, *keras.random.uniform((2,)).numpy(), *tf.random.uniform((2,)).numpy()]
 
-
-def test_equal_seeds_give_equal_random_numbers_of_every_library():
     first, again, other = draw(7), draw(7), draw(8)
     assert first == again
     assert all(number != different for number, different in zip(first, other, strict=True))

@@ -3,37 +3,32 @@ import sys
 
 import pytest
 
-
-def run(body: str) -> subprocess.CompletedProcess:
-    """Run one statement under `exit_on_user_error` in a process of its own."""
-    code = (
-        "from fashion.core.errors import FileError, exit_on_user_error\n"
-        f"with exit_on_user_error('command'):\n    {body}"
-    )
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+from fashion.core.errors import FileError, exit_on_user_error
 
 
 @pytest.mark.parametrize(
-    ("body", "message"),
+    ("error", "message"),
     [
-        ("raise FileError('wrong, do that')", "command: wrong, do that\n"),
+        (FileError("wrong, do that"), "command: wrong, do that\n"),
         (
-            "raise OSError(28, 'No space left on device', 'a.json')",
+            OSError(28, "No space left on device", "a.json"),
             "command: a.json: No space left on device. Make room",
         ),
-        ("raise PermissionError(13, 'Permission denied')", "command: a file: Permission denied. "),
-        ("raise KeyboardInterrupt", "command: interrupted."),
+        (PermissionError(13, "Permission denied"), "command: a file: Permission denied. "),
+        (KeyboardInterrupt(), "command: interrupted. "),
     ],
 )
-def test_an_error_that_the_user_can_correct_is_one_message_and_status_1(body, message):
-    result = run(body)
-    assert result.returncode == 1
-    assert result.stderr.startswith(message) and len(result.stderr.splitlines()) == 1
+def test_an_error_that_the_user_can_correct_is_one_message_and_status_1(error, message, capsys):
+    with pytest.raises(SystemExit) as ended, exit_on_user_error("command"):
+        raise error
+    assert ended.value.code == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(message) and len(printed.splitlines()) == 1
 
 
-def test_an_error_of_ours_keeps_its_traceback():
-    result = run("open('nowhere/at/all')")
-    assert result.returncode == 1 and "Traceback" in result.stderr
+def test_another_error_keeps_its_traceback():
+    with pytest.raises(FileNotFoundError), exit_on_user_error("command"):
+        open("nowhere/at/all")  # noqa: PTH123, SIM115
 
 
 @pytest.mark.parametrize("length", [1, 10**6])

@@ -3,7 +3,6 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
@@ -21,7 +20,7 @@ HISTORY = pd.DataFrame(
         "val_accuracy": [0.65, 0.74, 0.71, 0.7],
     }
 )
-PREDICTIONS = pd.DataFrame(  # nothing is a dress, or taken for one
+PREDICTIONS = pd.DataFrame(  # Dress is neither actual nor predicted
     {
         "actual": ["Bag", "Bag", "Bag", "Coat", "T-shirt/top", "T-shirt/top", "T-shirt/top"],
         "predicted": ["Bag", "Bag", "Coat", "Coat", "Coat", "Coat", "T-shirt/top"],
@@ -32,18 +31,15 @@ TRIALS = pd.DataFrame(
     {"rate": [0.1, 0.001, 0.01], "kind": ["b", "a", "b"], "val_loss": [0.25, 0.5, 1.25]}
 )
 LABELS = np.array([2, 0, 0, 1, 0, 2], np.uint8)
-# neither black nor white in them
-IMAGES = np.random.default_rng(0).integers(50, 200, (7, 28, 28), np.uint8)
+IMAGES = np.random.default_rng(0).integers(50, 200, (7, 28, 28), np.uint8)  # no black, no white
 
-EVERY_FIGURE = {
+FIGURES = {
     "loss": lambda: figures.learning_curves(HISTORY, "loss", "cross-entropy in nats", "Loss"),
     "one epoch": lambda: figures.learning_curves(HISTORY[:1], "loss", "loss", "Loss"),
     "confusion_matrix": lambda: figures.confusion_matrix(PREDICTIONS, NAMES, "Confusions"),
-    "samples": lambda: figures.samples(IMAGES[:6], LABELS, NAMES, "Samples", each=3),
+    "samples": lambda: figures.samples(IMAGES[:6], LABELS, NAMES, "Samples", each=2),
     "predictions": lambda: figures.predictions(IMAGES, PREDICTIONS, "Predictions"),
-    "compared": lambda: compare_losses(
-        {"a": HISTORY, "b": HISTORY[:1], "c": HISTORY, "d": HISTORY}, "Compared"
-    ),
+    "four runs": lambda: compare_losses(dict.fromkeys("abcd", HISTORY), "Losses"),
     "trials": lambda: parallel_coordinates(
         TRIALS, "val_loss", {"rate"}, {"rate": 0.75, "kind": 0.25}, "Trials"
     ),
@@ -51,24 +47,21 @@ EVERY_FIGURE = {
 
 
 def texts(artists) -> list[str]:
+    """Return the text of each artist."""
     return [artist.get_text() for artist in artists]
 
 
-@pytest.mark.filterwarnings("error")  # such as of a character that the font lacks
-@pytest.mark.parametrize("draw", EVERY_FIGURE.values(), ids=EVERY_FIGURE)
-def test_equal_arguments_give_equal_bytes_without_version_or_time(draw, tmp_path):
-    for name in ("a.png", "b.png"):
-        figures.save_figure(figure := draw(), tmp_path / name)
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+@pytest.mark.filterwarnings("error")  # such as about a character that the font lacks
+@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
+def test_files_have_neither_version_nor_time_which_would_change_their_bytes(draw, tmp_path):
+    figures.save_figure(figure := draw(), tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size == tuple((figure.get_size_inches() * 150).astype(int))
         assert set(picture.info) <= {"dpi"}
 
 
-@pytest.mark.parametrize(
-    ("quantity", "label"), [("loss", "cross-entropy in nats"), ("accuracy", "share right")]
-)
-def test_learning_curves_show_both_sides_and_mark_the_lowest_validation_loss(quantity, label):
+@pytest.mark.parametrize(("quantity", "label"), [("loss", "nats"), ("accuracy", "share right")])
+def test_learning_curves_show_both_splits_and_mark_the_lowest_validation_loss(quantity, label):
     [axes] = figures.learning_curves(HISTORY, quantity, label, "A title").axes
     mark, *curves = axes.lines
     assert set(mark.get_xdata()) == {3}
@@ -80,7 +73,7 @@ def test_learning_curves_show_both_sides_and_mark_the_lowest_validation_loss(qua
     assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("A title", "epoch", label)
 
 
-def test_compared_losses_are_a_panel_a_run_with_overfitting_shaded():
+def test_compared_losses_have_a_panel_per_run_with_overfitting_shaded():
     figure = compare_losses({"a": HISTORY, "b": HISTORY[:2]}, "Losses")
     assert figure.get_suptitle() == "Losses"
     assert [panel.get_title() for panel in figure.axes] == ["a", "b"]
@@ -94,17 +87,15 @@ def test_compared_losses_are_a_panel_a_run_with_overfitting_shaded():
 
 
 @pytest.mark.parametrize(("longest", "right_edges"), [(4, {4}), (5, {1, 5})])
-def test_runs_share_the_axis_of_epochs_unless_one_is_more_than_four_times_as_long(
-    longest, right_edges
-):
+def test_runs_share_the_epoch_axis_unless_one_is_more_than_four_times_as_long(longest, right_edges):
     long = pd.concat([HISTORY, HISTORY[-1:].assign(epoch=5)])[:longest]
     panels = compare_losses({"long": long, "short": HISTORY[:1]}, "Losses").axes
     assert {int(panel.get_xlim()[1]) for panel in panels} == right_edges
     assert len({panel.get_ylim() for panel in panels}) == 1
 
 
-def test_parallel_coordinates_are_a_line_a_trial_the_best_in_red_on_top():
-    [axes] = EVERY_FIGURE["trials"]().axes
+def test_parallel_coordinates_have_a_line_per_trial_and_the_best_in_red_on_top():
+    [axes] = FIGURES["trials"]().axes
     trials = [line for line in axes.lines if len(line.get_xdata()) == 3]
     from_the_worst = [[0.5, 1, 1], [0, 0, 0.25], [1, 1, 0]]  # the rate by its logarithm
     np.testing.assert_allclose([line.get_ydata() for line in trials], from_the_worst, atol=1e-9)
@@ -113,8 +104,8 @@ def test_parallel_coordinates_are_a_line_a_trial_the_best_in_red_on_top():
     assert set(texts(axes.texts)) == {"0.001", "0.1", "a", "b", "0.25", "1.25"}
 
 
-def test_confusion_matrix_writes_counts_and_shades_by_the_share_of_the_row():
-    [axes] = EVERY_FIGURE["confusion_matrix"]().axes
+def test_a_confusion_matrix_has_counts_and_is_shaded_by_the_share_of_the_row():
+    [axes] = FIGURES["confusion_matrix"]().axes
     written = {
         text.get_position()[::-1]: (text.get_text(), text.get_color()) for text in axes.texts
     }
@@ -125,48 +116,55 @@ def test_confusion_matrix_writes_counts_and_shades_by_the_share_of_the_row():
         (1, 2): ("1", "black"),
         (2, 2): ("1", "white"),
     }
-    [picture] = axes.images
-    # a class without images is blank
+    [image] = axes.images
     expected = [[1 / 3, 0, 2 / 3, 0], [0, 2 / 3, 1 / 3, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
-    np.testing.assert_allclose(picture.get_array(), expected)
-    assert picture.get_clim() == (0, 1)
+    np.testing.assert_allclose(image.get_array(), expected)
+    assert image.get_clim() == (0, 1)
     titles = (axes.get_title(), axes.get_xlabel(), axes.get_ylabel())
     assert titles == ("Confusions", "predicted", "actual")
     assert texts(axes.get_xticklabels()) == texts(axes.get_yticklabels()) == NAMES
 
 
-def tiles(figure: Figure, rows: int, columns: int) -> list[list[np.ndarray | None]]:
-    """Return the images of 28x28 pixels that a picture is laid out of; None where it is blank."""
+def test_a_confusion_matrix_of_many_classes_with_long_names_is_legible():
+    names = [f"{number:02} {'name ' * 9}" for number in range(47)]
+    table = pd.DataFrame({"actual": names, "predicted": names[::-1]})
+    figure = figures.confusion_matrix(table, names, "x")
+    figure.draw_without_rendering()
     [axes] = figure.axes
-    [picture] = axes.images
-    assert picture.get_clim() == (0, 255)  # not stretched to what is in the images
-    whole = np.ma.filled(picture.get_array(), np.nan)
+    assert axes.get_window_extent().width / figure.dpi / 47 > 0.3  # inches per cell
+    labels = texts(axes.get_yticklabels())
+    assert len(set(labels)) == 47 and max(map(len, labels)) <= 24
+    assert axes.yaxis.label.get_window_extent().x0 >= 0
+
+
+def tiles(figure: Figure, rows: int, columns: int) -> list[list[np.ndarray | None]]:
+    """Return the images of 28x28 pixels in a plot by row and column; None where it is blank."""
+    [axes] = figure.axes
+    [image] = axes.images
+    assert image.get_clim() == (0, 255)  # not stretched to the darkest and lightest pixel
+    whole = np.ma.filled(image.get_array(), np.nan)
     tops, lefts = (
         np.linspace(0, length - 28, count).astype(int)
         for length, count in zip(whole.shape, (rows, columns), strict=True)
     )
     cut = [[whole[top : top + 28, left : left + 28] for left in lefts] for top in tops]
-    drawn = rows * columns * 28 * 28 - sum(np.isnan(one).sum() for row in cut for one in row)
-    assert drawn == whole.size - np.isnan(whole).sum()  # nothing in the gaps
+    filled = sum(np.isfinite(one).sum() for row in cut for one in row)
+    assert filled == np.isfinite(whole).sum()  # nothing in the gaps
     return [[None if np.isnan(one).all() else one for one in row] for row in cut]
 
 
-@pytest.mark.parametrize(
-    ("each", "shown"), [(3, [[1, 2, 4], [3], [0, 5], []]), (2, [[1, 2], [3], [0, 5], []])]
-)
-def test_samples_are_the_first_of_each_class_a_row_a_class(each, shown):
-    figure = figures.samples(IMAGES[:6], LABELS, NAMES, "Samples", each=each)
-    assert figure.get_suptitle() == "Samples"
-    for row, expected in zip(tiles(figure, 4, each), shown, strict=True):
+def test_samples_are_the_first_of_each_class_in_a_row_per_class():
+    figure = FIGURES["samples"]()
+    for row, expected in zip(tiles(figure, 4, 2), [[1, 2], [3], [0, 5], []], strict=True):
         found = [one for one in row if one is not None]
         np.testing.assert_array_equal(np.reshape(found, (-1, 28, 28)), IMAGES[expected])
     [axes] = figure.axes
-    assert texts(axes.get_yticklabels()) == NAMES
-    assert np.diff(axes.get_yticks()).tolist() == [30] * 3 and axes.get_yticks()[0] == 13.5
+    assert figure.get_suptitle() == "Samples" and texts(axes.get_yticklabels()) == NAMES
+    assert axes.get_yticks().tolist() == [13.5, 43.5, 73.5, 103.5]
 
 
 def test_predictions_are_ticked_in_green_or_crossed_in_red():
-    figure = EVERY_FIGURE["predictions"]()
+    figure = FIGURES["predictions"]()
     assert figure.get_suptitle() == "Predictions"
     words = figure.axes[0].texts
     assert texts(words) == [
@@ -178,48 +176,32 @@ def test_predictions_are_ticked_in_green_or_crossed_in_red():
         "✗ Coat (is T-shirt/top)\n33.3% sure",
         "✓ T-shirt/top\n60.0% sure",
     ]
-    green, red = "#1b7837", "#b2182b"
-    assert [to_hex(text.get_color()) for text in words] == [
-        green if text.get_text().startswith("✓") else red for text in words
-    ]
+    colours = {"✓": "#1b7837", "✗": "#b2182b"}
+    assert all(to_hex(text.get_color()) == colours[text.get_text()[0]] for text in words)
 
 
-@pytest.mark.parametrize(("items", "rows"), [(1, 1), (6, 1), (7, 2)])
-def test_predictions_fill_rows_of_six_and_leave_other_cells_blank(items, rows):
+@pytest.mark.parametrize(("items", "rows"), [(6, 1), (7, 2)])
+def test_predictions_fill_rows_of_six_with_each_text_above_its_image(items, rows):
     figure = figures.predictions(IMAGES[:items], PREDICTIONS[:items], "Predictions")
     shown = [one for row in tiles(figure, rows, 6) for one in row]
     assert all(one is None for one in shown[items:])
     np.testing.assert_array_equal(shown[:items], IMAGES[:items])
-    # each text stands at the middle of its image's upper edge
     expected = [(13.5 + i % 6 * 30, -0.5 + i // 6 * 38) for i in range(items)]
     assert [text.xy for text in figure.axes[0].texts] == expected
 
 
-def test_long_class_names_do_not_reach_into_the_neighbour():
+def test_long_class_names_do_not_reach_into_the_next_column():
     name = "a_rather_long_name_(in_brackets)"
     table = pd.DataFrame({"actual": [name] * 6, "predicted": [name] * 6, "confidence": 0.5})
     figure = figures.predictions(np.zeros((6, 4, 3), np.uint8), table, "long")
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    figure.draw(renderer)
-    boxes = [text.get_window_extent(renderer) for text in figure.axes[0].texts]
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     assert all(left.x1 <= right.x0 for left, right in itertools.pairwise(boxes))
 
 
-def test_a_model_without_mistakes_has_no_empty_picture():
+def test_a_plot_without_predictions_says_so():
     figure = figures.predictions(IMAGES[:0], PREDICTIONS[:0], "mistakes")
     assert texts(figure.texts)[-1] == "There are none."
-
-
-def test_a_confusion_matrix_of_many_classes_with_long_names_is_legible():
-    names = [f"{number:02} {'name ' * 9}" for number in range(47)]
-    table = pd.DataFrame({"actual": names, "predicted": names[::-1]})
-    figure = figures.confusion_matrix(table, names, "x")
-    figure.draw_without_rendering()
-    axes = figure.axes[0]
-    cell = axes.get_window_extent().width / figure.dpi / 47  # inches
-    assert cell > 0.3 and all(len(text.get_text()) <= 24 for text in axes.get_yticklabels())
-    assert len({text.get_text() for text in axes.get_yticklabels()}) == 47
-    assert axes.yaxis.label.get_window_extent().x0 >= 0
 
 
 def test_letters_that_no_font_has_are_found():

@@ -15,8 +15,17 @@ COMMITTED = Path(__file__).parents[2] / "params.yaml"
 PARAMS = YAML(typ="safe").load(COMMITTED)
 
 
-def write_changed(path: Path, place: tuple, value: Any) -> None:
-    """Write the committed params with a value at a place; None deletes what stands there."""
+@pytest.fixture
+def path(tmp_path):
+    """Return the path of a params file that does not exist yet."""
+    return tmp_path / "params.yaml"
+
+
+def write_changed(path: Path, place: tuple, value: Any) -> dict:
+    """Write the committed params with a value at a place, or without it if the value is None.
+
+    Return what was written.
+    """
     params = copy.deepcopy(PARAMS)
     section = params
     for key in place[:-1]:
@@ -26,17 +35,7 @@ def write_changed(path: Path, place: tuple, value: Any) -> None:
     else:
         section[place[-1]] = value
     YAML(typ="safe").dump(params, path)
-
-
-def test_the_committed_params_are_those_of_run_1():
-    params = read_params(COMMITTED)
-    assert params.model.hidden_units == [784, 392, 196, 49]
-    train = params.train
-    assert (train.epochs, train.batch_size, train.learning_rate) == (5, 128, 0.001)
-    assert (params.model.name, train.augmentation, params.model.dropout) == ("mlp", "none", 0)
-    assert not params.model.batch_normalization and not train.weight_decay
-    assert params.prepare.validation_size == 6000
-    assert len(COMMITTED.read_text().splitlines()) <= 30
+    return params
 
 
 @pytest.mark.parametrize(
@@ -45,12 +44,8 @@ def test_the_committed_params_are_those_of_run_1():
         ("train.epochs", "five", "train.epochs is 'five'. Input should be a valid integer"),
         ("train.epochs", 0, "train.epochs is 0. Input should be greater than 0"),
         ("train.epochs", None, "train.epochs is missing"),
+        ("train.epoch", 5, "epoch is not a known key. Check its spelling; fashion/core/params.py"),
         ("train.learning_rate", 1.5, "train.learning_rate is 1.5. Input should be less than or"),
-        (
-            "train.epoch",
-            5,
-            "train.epoch is not a known key. Check its spelling; fashion/core/param",
-        ),
         ("train.learning_rate_schedule", "step", "'step'. Input should be 'constant' or 'cosine'"),
         ("train.weight_decay", -0.1, "train.weight_decay is -0.1"),
         ("model.batch_normalization", 1, "is 1. Input should be a valid boolean"),
@@ -62,14 +57,14 @@ def test_the_committed_params_are_those_of_run_1():
         ("prepare.validation_size", 1.5, "prepare.validation_size"),
     ],
 )
-def test_a_wrong_param_is_named_with_what_was_expected(tmp_path, name, value, message):
-    write_changed(tmp_path / "params.yaml", tuple(name.split(".")), value)
+def test_a_wrong_param_is_named_with_what_was_expected(path, name, value, message):
+    write_changed(path, tuple(name.split(".")), value)
     with pytest.raises(UserError) as error:
-        read_params(tmp_path / "params.yaml")
+        read_params(path)
     assert message in str(error.value)
     *problems, back = str(error.value).splitlines()
-    assert all(problem.startswith(str(tmp_path)) for problem in problems)
-    assert back == f"`git checkout {tmp_path / 'params.yaml'}` brings the committed params back"
+    assert all(problem.startswith(f"{path}: ") for problem in problems)
+    assert back == f"`git checkout {path}` brings the committed params back"
 
 
 LAUGHS = "a0: &a0 [ha, ha, ha, ha]\n" + "".join(
@@ -90,8 +85,7 @@ LAUGHS = "a0: &a0 [ha, ha, ha, ha]\n" + "".join(
         (f"{LAUGHS}seed: *a9\n".encode(), "a0 is not a known key"),
     ],
 )
-def test_other_content_is_refused_within_little_memory(tmp_path, memory_below, content, message):
-    path = tmp_path / "params.yaml"
+def test_other_content_is_refused_and_takes_little_memory(path, memory_below, content, message):
     if content is not None:
         path.write_bytes(content)
     with memory_below(2**26), pytest.raises(UserError) as error:
@@ -100,14 +94,14 @@ def test_other_content_is_refused_within_little_memory(tmp_path, memory_below, c
 
 
 @pytest.mark.parametrize(("text", "value"), [("1e-5", 1e-5), ("0.5", 0.5), ("1", 1.0)])
-def test_numbers_are_read_as_dvc_writes_them(tmp_path, text, value):
+def test_numbers_are_read_as_dvc_writes_them(path, text, value):
     content = COMMITTED.read_text().replace("learning_rate: 0.001", f"learning_rate: {text}")
-    (tmp_path / "params.yaml").write_text(content)
-    assert read_params(tmp_path / "params.yaml").train.learning_rate == value
+    path.write_text(content)
+    assert read_params(path).train.learning_rate == value
 
 
 def places(section: Any, path: tuple = ()) -> list[tuple]:
-    """Return where every value of a params file stands, as keys and positions."""
+    """Return the place of every value of a params file, as keys and positions."""
     items = section.items() if isinstance(section, dict) else enumerate(section)
     found = []
     for key, inner in items:
@@ -123,17 +117,16 @@ VALUES = st.recursive(
 ADDED = st.text(max_size=9).map(lambda key: (key,))
 CHANGES = st.tuples(st.sampled_from(places(PARAMS)) | ADDED, VALUES)
 GENERATED = settings(
-    max_examples=1000, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=300, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
 @GENERATED
 @given(CHANGES)
-def test_generated_params_are_refused_or_taken_as_they_are(tmp_path, change):
-    """Never another error than UserError, never a value turned into another, never 2 s."""
-    path = tmp_path / "params.yaml"
+def test_generated_params_are_refused_or_read_as_they_are(path, change):
+    """No other error than UserError, no value turned into another, at most 2 s."""
     try:
-        write_changed(path, *change)
+        written = write_changed(path, *change)
     except KeyError:  # nothing to delete
         return
     try:
@@ -141,13 +134,13 @@ def test_generated_params_are_refused_or_taken_as_they_are(tmp_path, change):
     except UserError as error:
         assert "params.yaml: " in str(error)
     else:
-        taken, written = read.model_dump(mode="json"), YAML(typ="safe").load(path)
-        assert json.dumps(taken, sort_keys=True) == json.dumps(written, sort_keys=True)
+        found = read.model_dump(mode="json")
+        assert json.dumps(found, sort_keys=True) == json.dumps(written, sort_keys=True)
 
 
 @GENERATED
 @given(st.binary(max_size=99) | st.text("&*!|>%@-?:{}[],#' \n0aT.").map(str.encode))
-def test_generated_text_is_no_params_file(tmp_path, content):
-    (tmp_path / "params.yaml").write_bytes(content)
+def test_generated_text_is_refused(path, content):
+    path.write_bytes(content)
     with pytest.raises(UserError, match=r"params\.yaml"):
-        read_params(tmp_path / "params.yaml")
+        read_params(path)

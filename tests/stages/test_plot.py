@@ -1,4 +1,4 @@
-"""Which data each picture shows; tests/fashion/test_figures.py tests how."""
+"""Test which data each plot shows; tests/fashion/test_figures.py tests how."""
 
 import numpy as np
 import pandas as pd
@@ -7,68 +7,66 @@ import pytest
 from fashion.plots import figures
 from stages import StagePaths
 from stages.plot import plot
+from tests.support.repository import Repository
+
+MISTAKES = {9: 0.9, 17: 0.6, 5: 0.3}  # test images with their confidences
 
 
-@pytest.fixture
-def drawn(repository, monkeypatch):
-    """Return the figures by file name, and the repository, with three mistakes of the model."""
-    table = pd.read_csv(repository.folder / "plots/predictions.csv")
+@pytest.fixture(scope="module")
+def drawn(built, tmp_path_factory):
+    """Return the figures by file name, the predictions and the history, with three mistakes."""
+    folder = Repository(built).copy(tmp_path_factory.mktemp("plot") / "project").folder
+    table, found = pd.read_csv(folder / "plots/predictions.csv"), {}
     table["predicted"] = table["actual"]
-    table.loc[[5, 9, 17], "predicted"] = table["actual"][[5, 9, 17]].map(
-        lambda name: "Bag" if name != "Bag" else "Coat"
-    )
-    table.loc[[5, 9, 17], "confidence"] = [0.3, 0.9, 0.6]
-    table.to_csv(repository.folder / "plots/predictions.csv", index=False)
-    found = {}
-    monkeypatch.chdir(repository.folder)
-    monkeypatch.setattr(figures, "save_figure", lambda figure, path: found.update({path: figure}))
-    plot(None, StagePaths("plot"))
-    return {path.as_posix(): figure for path, figure in found.items()}, table
+    for i, confidence in MISTAKES.items():
+        table.loc[i, "predicted"] = "Bag" if table["actual"][i] != "Bag" else "Coat"
+        table.loc[i, "confidence"] = confidence
+    table.to_csv(folder / "plots/predictions.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(figures, "save_figure", lambda figure, path: found.update({path: figure}))
+        plot(None, StagePaths("plot"))
+    history = pd.read_csv(folder / "plots/history.csv")
+    return {path.stem: figure for path, figure in found.items()}, table, history
 
 
-def prepared(name: str) -> np.ndarray:
-    return np.load(f"data/prepared/{name}.npy")
-
-
-def shown(figure, height: int = 28) -> tuple[list[str], np.ndarray]:
-    """Return the texts of a picture of images, without spaces, and its first image."""
+def shown(figure) -> tuple[list[str], np.ndarray]:
+    """Return the texts of a plot of images, without spaces, and its first image."""
     [axes] = figure.axes
     words = ["".join(text.get_text().split()) for text in axes.texts]
-    return words, axes.images[0].get_array()[:height, :height]
+    return words, axes.images[0].get_array()[:28, :28]
 
 
-def test_mistakes_are_the_most_confident_ones_first(drawn):
-    pictures, table = drawn
-    words, image = shown(pictures["plots/mistakes.png"])
-    expected = [
-        f"✗ {table['predicted'][i]} (is {table['actual'][i]}) {sure}% sure".replace(" ", "")
-        for i, sure in ((9, "90.0"), (17, "60.0"), (5, "30.0"))
-    ]
-    assert words == expected
-    np.testing.assert_array_equal(image, prepared("test_images")[9])
+def test_mistakes_are_the_most_confident_ones_first(drawn, built):
+    plots, table, _ = drawn
+    words, image = shown(plots["mistakes"])
+    rows = table.loc[list(MISTAKES)].itertuples()
+    texts = [f"✗ {row.predicted} (is {row.actual}) {row.confidence:.1%} sure" for row in rows]
+    assert words == [text.replace(" ", "") for text in texts]
+    np.testing.assert_array_equal(image, np.load(built / "data/prepared/test_images.npy")[9])
 
 
-def test_predictions_are_of_the_first_test_images(drawn):
-    pictures, table = drawn
-    words, image = shown(pictures["plots/predictions.png"])
+def test_predictions_are_of_the_first_test_images(drawn, built):
+    plots, table, _ = drawn
+    words, image = shown(plots["predictions"])
     assert len(words) == 24
-    assert [i for i, word in enumerate(words) if word.startswith("✗")] == [5, 9, 17]
+    assert [i for i, word in enumerate(words) if word.startswith("✗")] == sorted(MISTAKES)
     assert words[0] == f"✓{table['actual'][0]}{table['confidence'][0]:.1%}sure".replace(" ", "")
-    np.testing.assert_array_equal(image, prepared("test_images")[0])
+    np.testing.assert_array_equal(image, np.load(built / "data/prepared/test_images.npy")[0])
 
 
-def test_samples_are_training_images_and_confusions_are_counted_on_test_images(drawn):
-    _, image = shown(drawn[0]["plots/samples.png"])
-    first = np.flatnonzero(prepared("train_labels") == 0)[0]
-    np.testing.assert_array_equal(image, prepared("train_images")[first])
-    counts, _ = shown(drawn[0]["plots/confusion_matrix.png"])
+def test_samples_are_training_images_and_confusions_are_counted_on_test_images(drawn, built):
+    _, image = shown(drawn[0]["samples"])
+    images, labels = (np.load(built / f"data/prepared/train_{x}.npy") for x in ("images", "labels"))
+    np.testing.assert_array_equal(image, images[np.flatnonzero(labels == 0)[0]])
+    counts, _ = shown(drawn[0]["confusion_matrix"])
     assert sum(map(int, counts)) == 400
 
 
 @pytest.mark.parametrize("quantity", ["loss", "accuracy"])
 def test_curves_are_those_of_the_history(drawn, quantity):
-    history = pd.read_csv("plots/history.csv")
-    [axes] = drawn[0][f"plots/{quantity}.png"].axes
+    plots, _, history = drawn
+    [axes] = plots[quantity].axes
     training, validation = axes.lines[1:]
     assert training.get_ydata().tolist() == history[quantity].tolist()
     assert validation.get_ydata().tolist() == history[f"val_{quantity}"].tolist()

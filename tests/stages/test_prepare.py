@@ -7,20 +7,23 @@ from fashion.core.dataset import read_dataset
 from fashion.core.errors import UserError
 from fashion.data.idx import read_idx, write_idx
 from stages.prepare import read_labels
+from tests.stages.running import run_stage
 
 
 def prepared(folder, split: str) -> list[np.ndarray]:
+    """Return the images and labels of a split."""
     return [np.load(folder / f"data/prepared/{split}_{part}.npy") for part in ("images", "labels")]
 
 
 def raw(folder, split: str) -> list[np.ndarray]:
+    """Return the images and labels of the raw files, "train" or "test"."""
     files = read_dataset(folder / "dataset.yaml").files
     names = [getattr(files, f"{split}_{part}").name for part in ("images", "labels")]
     images, labels = (folder / "data/raw" / name for name in names)
     return [read_idx(images, (None, 28, 28)), read_idx(labels, (None,))]
 
 
-def test_training_and_validation_images_are_the_raw_ones_each_once_with_its_label(built):
+def test_prepared_images_are_the_raw_ones_each_once_with_its_label(built):
     pairs = [prepared(built, split) for split in ("train", "validation")]
     assert all(array.dtype == np.uint8 for pair in pairs for array in pair)
 
@@ -28,20 +31,9 @@ def test_training_and_validation_images_are_the_raw_ones_each_once_with_its_labe
         return [(image.tobytes(), label) for image, label in zip(*pair, strict=True)]
 
     assert sorted(items(pairs[0]) + items(pairs[1])) == sorted(items(raw(built, "train")))
-    # every class in proportion
-    assert np.bincount(pairs[1][1]).tolist() == [20] * 10
-
-
-def test_the_seed_of_the_split_chooses_the_validation_images(repository):
-    before = prepared(repository.folder, "validation")[0]
-    repository.set("prepare.split_seed=7")
-    repository.python("stages.prepare")
-    assert not np.array_equal(prepared(repository.folder, "validation")[0], before)
-
-
-def test_the_test_images_are_the_raw_ones_in_order(built):
+    assert np.bincount(pairs[1][1]).tolist() == [20] * 10  # every class in proportion
     for ours, original in zip(prepared(built, "test"), raw(built, "test"), strict=True):
-        np.testing.assert_array_equal(ours, original)
+        np.testing.assert_array_equal(ours, original)  # in order
 
 
 def test_data_json_describes_the_data(built):
@@ -57,15 +49,25 @@ def test_data_json_describes_the_data(built):
     assert described["test_images_also_in_training"] == 0
 
 
-def test_test_images_are_looked_for_in_training_and_validation(repository):
-    images, _ = raw(repository.folder, "test")
-    images[0] = prepared(repository.folder, "train")[0][0]
-    images[[1, 2]] = prepared(repository.folder, "validation")[0][-1]
-    name = read_dataset(repository.folder / "dataset.yaml").files.test_images.name
-    write_idx(repository.folder / "data/raw" / name, images)
-    repository.python("stages.prepare")
+def test_duplicates_are_counted_in_training_and_validation_and_the_seed_chooses_the_split(
+    repository,
+):
+    folder, before = repository.folder, prepared(repository.folder, "validation")[0]
+    images, _ = raw(folder, "test")
+    images[0] = prepared(folder, "train")[0][0]
+    images[[1, 2]] = before[-1]
+    write_idx(
+        folder / "data/raw" / read_dataset(folder / "dataset.yaml").files.test_images.name, images
+    )
+    assert run_stage(folder, "prepare") == ""
     described = json.loads(repository.read("metrics/data.json"))
     assert described["test_images_also_in_training"] == 3
+    repository.set("prepare.split_seed=7")
+    assert run_stage(folder, "prepare") == ""
+    assert not np.array_equal(prepared(folder, "validation")[0], before)
+    repository.set("prepare.validation_size=1200")
+    message = "prepare: prepare.validation_size: 1200 of 1200 training images can't be split"
+    assert run_stage(folder, "prepare").startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -77,18 +79,9 @@ def test_test_images_are_looked_for_in_training_and_validation(repository):
         ((0, 28, 28), [], "is empty"),
     ],
 )
-def test_labels_that_do_not_belong_to_the_images_are_refused(
-    built, tmp_path, shape, labels, message
-):
+def test_labels_that_do_not_fit_the_images_are_refused(built, tmp_path, shape, labels, message):
     write_idx(tmp_path / "images.gz", np.zeros(shape, np.uint8))
     write_idx(tmp_path / "labels.gz", np.array(labels, np.uint8))
     dataset = read_dataset(built / "dataset.yaml")
     with pytest.raises(UserError, match=message):
         read_labels(tmp_path / "labels.gz", tmp_path / "images.gz", dataset)
-
-
-def test_an_impossible_validation_size_is_one_message(repository):
-    repository.set("prepare.validation_size=1200")
-    output = repository.python("stages.prepare", status=1)
-    assert output.startswith("prepare: prepare.validation_size: 1200 of 1200")
-    assert output.count("\n") == 1

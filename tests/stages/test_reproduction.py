@@ -1,35 +1,46 @@
-"""Same in, same out."""
+"""Test that equal inputs give equal bytes, and that a broken run is repaired by the next."""
 
+import io
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 
 from tests.support.repository import PROJECT, Repository
 from tools.process import user_env
 
 
-def test_training_again_gives_equal_bytes_on_any_number_of_cores_and_another_seed_others(
-    repository,
-):
-    """Batches of 100 leave rows over when they are shared out among threads."""
+def test_the_mlp_gives_equal_bytes_on_any_number_of_cores_and_in_smaller_pieces(repository):
+    """Batches of 100 leave rows over when threads share them."""
     repository.set("train.batch_size=100")
-
-    def train_and_evaluate(cores: str, threads: str) -> dict[str, bytes]:
+    results, evaluate = [], repository.folder / "stages/evaluate.py"
+    for cores, threads, piece in (("0,1", "2", "10_000"), ("0", "4", "150")):
         for path in ("models/model.keras", "metrics/test.json", "plots/predictions.csv"):
             (repository.folder / path).unlink()
+        source = evaluate.read_text()
+        assert "PIECE = 10_000" in source
+        evaluate.write_text(source.replace("10_000", piece))
         variables = {"ARITHMETIC_THREADS": threads}
         printed = repository.stages("train", "evaluate", cores=cores, **variables).splitlines()
         # and nothing of TensorFlow's own
         assert [line.split()[:2] for line in printed] == [["epoch", "1/2"], ["epoch", "2/2"]]
-        return repository.results()
+        results.append(repository.results())
+    assert results[0] == results[1]
 
-    first = train_and_evaluate("0,1", "2")
-    assert train_and_evaluate("0", "4") == first
-    repository.set("seed=43")
-    assert train_and_evaluate("0,1", "2")["models/model.keras"] != first["models/model.keras"]
+
+def test_the_cnn_gives_equal_bytes_on_any_number_of_cores(repository):
+    repository.set("model.name=cnn", "model.filters=[4]", "train.epochs=1")
+    paths, results = ("models/model.keras", "plots/history.csv", "metrics/train.json"), []
+    for cores in ("0", "0,1"):
+        repository.stages("train", cores=cores)
+        results.append([repository.read(path) for path in paths])
+    assert results[0] == results[1]
+    with zipfile.ZipFile(io.BytesIO(results[0][0])) as archive:
+        assert json.loads(archive.read("config.json"))["config"]["name"] == "cnn"
 
 
 def test_a_clone_makes_equal_bytes_and_its_workspace_stays_clean(repository, tmp_path):
@@ -48,7 +59,7 @@ def test_a_fresh_clone_makes_what_does_not_come_with_git(toy, tmp_path):
     assert clone.results() == toy.results()
 
 
-def test_a_killed_run_is_repaired_by_running_it_again(toy):
+def test_a_killed_run_and_corrupted_outputs_are_repaired_by_the_next_run(toy):
     toy.slow_training(0.2)
     toy.dvc("repro")
     before = toy.results()
@@ -65,6 +76,11 @@ def test_a_killed_run_is_repaired_by_running_it_again(toy):
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (toy.folder / "models/model.keras").exists()
+    for path in ("data/prepared/train_images.npy", "metrics/test.json"):
+        content = toy.read(path)
+        (toy.folder / path).unlink()
+        (toy.folder / path).write_bytes(content[:-1])
+    (toy.folder / "plots/loss.png").unlink()
     toy.dvc("repro")
     assert toy.results() == before
 
@@ -75,17 +91,15 @@ def test_make_keeps_no_compiled_module_since_a_full_disk_would_leave_half_of_one
     assert set(re.findall(r"\t(\S+ -?\S*) ?(?:-m )?(?:tools|bench)\.", text)) == {"$(RUN) "}
 
 
-def test_dvc_plots_shows_each_picture_once_and_the_curves_first(repository):
+def test_dvc_plots_shows_each_plot_once_and_the_curves_first(repository):
     repository.dvc("plots", "show", "--out", "page")
     page = (repository.folder / "page/index.html").read_text()
-    pictures = re.findall(r'<img src="static/workspace_plots_(\w+)\.png"', page)
-    assert sorted(pictures) == sorted(
+    images = re.findall(r'<img src="static/workspace_plots_(\w+)\.png"', page)
+    assert sorted(images) == sorted(
         ["loss", "accuracy", "confusion_matrix", "samples", "predictions", "mistakes"]
     )
     charts = re.findall(r"vegaEmbed\('#(?:dvc_yaml__)?(\w+)'", page)
     assert charts[:2] == ["loss", "accuracy"]
-    assert sorted(charts[2:]) == [
-        "metrics_per_class_csv",
-        "plots_history_csv",  # the validation loss alone
-        "plots_predictions_csv",
-    ]
+    # of history.csv, the validation loss alone
+    tables = ["metrics_per_class_csv", "plots_history_csv", "plots_predictions_csv"]
+    assert sorted(charts[2:]) == tables

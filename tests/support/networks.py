@@ -1,4 +1,4 @@
-"""Small params of networks and training, and a second computation of what a saved network says."""
+"""Small params for tests, and a second implementation of the networks, in NumPy."""
 
 import io
 import json
@@ -13,13 +13,13 @@ from fashion.core.params import Model, Train
 
 
 def model_settings(**changes) -> Model:
-    """Return params of a small mlp, with these changes."""
+    """Return the params of a small mlp, with these changes."""
     small = {"name": "mlp", "hidden_units": [7, 6], "filters": [2, 3]}
     return Model(**small | {"batch_normalization": False, "dropout": 0.0} | changes)
 
 
 def train_settings(**changes) -> Train:
-    """Return params of a short training, with these changes."""
+    """Return the params of a short training, with these changes."""
     short = {"epochs": 3, "batch_size": 8, "learning_rate": 0.03, "weight_decay": 0.0}
     return Train(**short | {"learning_rate_schedule": "constant", "augmentation": "none"} | changes)
 
@@ -27,7 +27,7 @@ def train_settings(**changes) -> Train:
 def probabilities_by_numpy(file: bytes, images: np.ndarray) -> np.ndarray:
     """Compute probabilities from a .keras file's architecture and weights, in float64.
 
-    Without Keras and TensorFlow: its formulas are those of the layers' documentation.
+    The formulas are those of the layers' documentation; neither Keras nor TensorFlow is used.
     """
     with (
         zipfile.ZipFile(io.BytesIO(file)) as archive,
@@ -64,7 +64,7 @@ def convolve(values, config, kernel):  # (3, 3, channels in, channels out)
     return sums
 
 
-def pool(values, config):  # a last odd row or column has no partner, and is left out
+def pool(values, config):  # an odd last row or column is left out
     even = values[:, : values.shape[1] // 2 * 2, : values.shape[2] // 2 * 2]
     return np.max([even[:, y::2, x::2] for y in (0, 1) for x in (0, 1)], axis=0)
 

@@ -44,7 +44,7 @@ metrics = {
     "accuracy": accuracy,
     "loss": sum(loss for *_, loss in table) / count,
     "macro_f1": sum(f1) / len(f1),
-    "expected_calibration_error": sum(map(abs, gaps)) / count,
+    "ece": sum(map(abs, gaps)) / count,
     "accuracy_interval": [accuracy - half, accuracy + half],
 }
 rounded = json.loads(json.dumps(metrics), parse_float=lambda text: round(float(text), 6))

@@ -40,7 +40,7 @@ with Path("plots/history.csv").open("w", newline="") as file:
         row = dict(zip(COLUMNS, values, strict=True))
         history.writerow(row)
         print(format_epoch(row, train["epochs"]), flush=True)
-metrics = {"epoch": epoch, "val_loss": val_loss, "val_accuracy": val_accuracy, "loss_gap": 0.0}
+metrics = {"val_loss": val_loss, "val_accuracy": val_accuracy, "loss_gap": 0.0}
 metrics |= {"parameters": 1} | environment()
 Path("metrics/train.json").write_text(json.dumps(metrics, indent=2) + "\n")
 Path("models").mkdir(exist_ok=True)
