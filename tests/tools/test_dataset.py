@@ -1,6 +1,7 @@
-"""A user's own data, in each form in which people have it: one command, then the pipeline."""
+"""Write dataset.yaml for a user's own data, in each form in which people have it."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,15 +13,15 @@ from PIL import Image
 from fashion.core.strict_yaml import read_yaml
 from fashion.data.idx import read_idx, write_idx
 from tests.support.commands import refusal
-from tests.support.repository import Repository
-from tools import dataset
+from tools import dataset, predict
+from tools.report import __main__ as report
 
-SHAPE, CLASSES = (12, 9), ["left", "middle", "right"]
+SHAPE, CLASSES = (12, 9), ["007", "1e5", "NA"]  # which look like numbers, and are names
 Splits = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def bars(ground: int = 0) -> Splits:
-    """Return 60 and 30 images of a bar in one of three places, each with noise of its own."""
+    """Return 60 and 30 noisy images of a bar in one of three places."""
     random, splits = np.random.default_rng(0), {}
     for split, count in (("train", 60), ("test", 30)):
         labels = (np.arange(count) % 3).astype(np.uint8)
@@ -46,14 +47,14 @@ def write_unpacked(folder: Path, splits: Splits) -> None:
 
 
 def write_emnist(folder: Path, splits: Splits) -> None:
-    """Two sets in a folder, one of them with labels from 1 on, and a text beside them."""
+    """Write two sets into a folder, one of them with labels from 1 on, and a text file."""
     write_packed(folder, splits, "emnist-letters-", first=1)
     write_packed(folder, bars(255), "emnist-digits-")
     (folder / "emnist-letters-mapping.txt").write_text("1 65 97\n")
 
 
 def write_tables(folder: Path, splits: Splits) -> None:
-    """As Kaggle has Fashion-MNIST."""
+    """Write CSV files as Kaggle has them."""
     for split, (images, labels) in splits.items():
         pixels = images.reshape(len(images), -1)
         table = pd.DataFrame(pixels, columns=[f"pixel{i + 1}" for i in range(pixels.shape[1])])
@@ -68,8 +69,16 @@ def write_archive(folder: Path, splits: Splits) -> None:
     np.savez(folder / "bars.npz", **arrays)
 
 
+def write_colour_archive(folder: Path, splits: Splits) -> None:
+    """Write an .npz file whose red, green and blue are equal, so that its grey is known."""
+    coloured = {
+        split: (np.stack([x] * 3, axis=-1), labels) for split, (x, labels) in splits.items()
+    }
+    write_archive(folder, coloured)
+
+
 def write_pictures(folder: Path, splits: Splits, at: Callable = lambda split: split) -> None:
-    """Colour pictures of mixed sizes, PNG and JPEG, that come out grey as the images are."""
+    """Write colour pictures of mixed sizes, PNG and JPEG, whose grey is that of the images."""
     for split, (images, labels) in splits.items():
         for i, (image, label) in enumerate(zip(images, labels, strict=True)):
             times = 1 + i % 3
@@ -81,7 +90,7 @@ def write_pictures(folder: Path, splits: Splits, at: Callable = lambda split: sp
 
 
 def converted(folder: Path) -> Splits:
-    """Return what the files that dataset.yaml names hold."""
+    """Return the images and labels in the files that dataset.yaml names."""
     content, splits = read_yaml(folder / "dataset.yaml"), {}
     for split in ("train", "test"):
         names = [content["files"][f"{split}_{kind}"]["name"] for kind in ("images", "labels")]
@@ -97,6 +106,7 @@ EXACT = {
     "emnist": (write_emnist, "", ("--prefix", "emnist-letters")),
     "tables": (write_tables, "", SIZE),
     "archive": (write_archive, "bars.npz", ()),
+    "colour archive": (write_colour_archive, "bars.npz", ()),
 }
 
 
@@ -121,7 +131,7 @@ def test_arrays_come_through_pixel_by_pixel(toy, tmp_path, call, kind):
 def test_folders_of_pictures_become_grey_images_of_one_size(toy, tmp_path, call):
     write_pictures(tmp_path / "bars", bars())
     output = call(toy, dataset, str(tmp_path / "bars"))
-    assert "12x9, 3 classes, any ground" in output and "colours are turned to grey" in output
+    assert "12x9, 3 classes, any ground" in output and "colours become grey" in output
     assert read_yaml(toy.folder / "dataset.yaml")["class_names"] == CLASSES
     expected, found = bars(), converted(toy.folder)
     for split, (images, labels) in found.items():
@@ -136,13 +146,15 @@ def test_a_share_of_every_class_is_for_the_test_and_stays_as_pictures_are_added(
 ):
     write_pictures(tmp_path / "bars", bars(), at=lambda split: "")
     words = (str(tmp_path / "bars"), "--test-share", "0.2")
-    assert "--test-share 0.2 takes a fifth" in refusal(dataset.main, toy.folder, words[0])
+    for share in ((), ("--test-share", "1.5")):
+        message = refusal(dataset.main, toy.folder, words[0], *share)
+        assert "--test-share 0.2 takes a fifth" in message
     call(toy, dataset, *words)
     before, digest = converted(toy.folder), toy.read("dataset.yaml")
     assert np.bincount(before["test"][1]).tolist() == [6, 6, 6]
     assert np.bincount(before["train"][1]).tolist() == [24, 24, 24]
     picture = np.full(SHAPE, 77, np.uint8)
-    Image.fromarray(picture).save(tmp_path / "bars/left/new.png")
+    Image.fromarray(picture).save(tmp_path / "bars" / CLASSES[0] / "new.png")
     call(toy, dataset, *words)
     assert toy.read("dataset.yaml") != digest
     after = converted(toy.folder)["test"][0]
@@ -150,21 +162,33 @@ def test_a_share_of_every_class_is_for_the_test_and_stays_as_pictures_are_added(
     assert len(gone) <= 1
 
 
+def test_one_table_is_split_by_class_and_loses_no_row(toy, tmp_path, call):
+    write_tables(tmp_path, bars())
+    table = tmp_path / "bars_train.csv"
+    call(toy, dataset, str(table), *SIZE, "--test-share", "0.2", "--ground", "light")
+    assert read_yaml(toy.folder / "dataset.yaml")["ground"] == "light"
+    found = converted(toy.folder)
+    assert [np.bincount(found[split][1]).tolist() for split in found] == [[16] * 3, [4] * 3]
+    rows = np.concatenate([images for images, _ in found.values()])
+    assert sorted(map(bytes, rows)) == sorted(map(bytes, bars()["train"][0]))
+
+
 def spoil(path: Path) -> None:
+    """Cut off the second half of a file."""
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
 
 
 def test_pictures_that_can_not_be_read_are_listed_or_left_out(toy, tmp_path, call):
     write_pictures(tmp_path / "bars", bars())
-    for name in ("train/left/train-00.png", "test/right/test-02.png"):
+    for name in (f"train/{CLASSES[0]}/train-00.png", f"test/{CLASSES[2]}/test-02.png"):
         spoil(tmp_path / "bars" / name)
     message = refusal(dataset.main, toy.folder, str(tmp_path / "bars"))
     assert message.startswith("2 of 90 pictures can't be read:") and "train-00.png" in message
     assert not (toy.folder / "data/converted").exists()
     output = call(toy, dataset, str(tmp_path / "bars"), "--skip-unreadable")
-    assert output.count("left out, since it can't be read") == 2
-    assert len(converted(toy.folder)["train"][1]) == 59
+    assert output.count("left out: ") == 2
+    assert [len(labels) for _, labels in converted(toy.folder).values()] == [59, 29]
 
 
 @pytest.mark.parametrize(
@@ -178,13 +202,12 @@ def test_pictures_that_can_not_be_read_are_listed_or_left_out(toy, tmp_path, cal
             lambda f: write_idx(f / "test-images-idx3-ubyte.gz", np.zeros((30, 9, 9), "u1")),
             "training images are (12, 9), test images (9, 9)",
         ),
-        (write_tables, lambda f: None, "108 pixels are not 10x10; --size HEIGHT WIDTH"),
+        (write_tables, lambda f: None, "108 pixels are not 10x10. Give the size with --size"),
         (
             write_tables,
             lambda f: (f / "bars_train.csv").write_text("a,b\n1,2\n"),
             "not called label",
         ),
-        (write_pictures, lambda f: spoil(f / "train/left/train-00.png"), "1 of 90 pictures can't"),
         (lambda f, splits: None, lambda f: None, "has 0 folders with PNG or JPEG pictures"),
     ],
 )
@@ -201,63 +224,76 @@ def test_what_is_no_data_set_is_refused(toy, tmp_path, write, change, message):
     ("arrays", "message"),
     [
         ({"x_train": np.zeros((2, 3, 3))}, "has no"),
-        ({"x_train": np.full((2, 3, 3), 0.5), "y_train": [0, 1]}, "pixels are fractions"),
+        ({"x_train": np.full((2, 3, 3), 0.5), "y_train": [0, 1]}, "pixels are not whole numbers"),
         ({"x_train": np.zeros((2, 9)), "y_train": [0, 1]}, "is (2, 9), not (items, height, width)"),
         ({"x_train": np.zeros((2, 3, 3)), "y_train": [0, 256]}, "labels are not whole numbers"),
         ({"x_train": np.zeros((2, 3, 3)), "y_train": [0]}, "2 images, 1 labels"),
     ],
 )
-def test_an_archive_with_other_arrays_is_refused(toy, tmp_path, arrays, message):
+def test_an_archive_with_other_arrays_is_refused(committed, tmp_path, arrays, message):
     np.savez(tmp_path / "bars.npz", **arrays)
-    assert message in refusal(dataset.main, toy.folder, str(tmp_path / "bars.npz"))
+    assert message in refusal(dataset.main, committed.folder, str(tmp_path / "bars.npz"))
 
 
 @pytest.mark.parametrize(("ground", "found"), [(0, "dark"), (255, "light"), (None, "any")])
-def test_the_ground_is_measured(toy, tmp_path, call, ground, found):
-    splits = bars(ground or 0)
+def test_the_ground_is_measured(tmp_path, ground, found):
+    images = bars(ground or 0)["train"][0]
     if ground is None:
-        splits["train"][0][::2] = 255 - splits["train"][0][::2]
-    write_packed(tmp_path / "bars", splits)
-    assert f"{found} ground" in call(toy, dataset, str(tmp_path / "bars"))
+        images[::2] = 255 - images[::2]
+    write_idx(tmp_path / "images", images)
+    assert dataset.measure_ground(tmp_path / "images") == found
 
 
-def test_the_pipeline_runs_on_pictures_and_predicts_the_same_from_files(repository, tmp_path):
-    """Every test image, of a light ground, as it is prepared and as the picture that it was."""
+def test_pictures_go_through_every_command(repository, tmp_path, call):
+    """The pictures have a light ground and odd class names. The model before has other data."""
     write_pictures(tmp_path / "bars", bars(255))
-    repository.python("tools.dataset", str(tmp_path / "bars"), "--name", "Bars")
+    pictures = sorted((tmp_path / "bars/test").glob("*/*"))
+    other = call(repository, predict, str(pictures[0]), "--top", "10", "--json")
+    call(repository, dataset, str(tmp_path / "bars"), "--name", "Bars")
     repository.set("prepare.validation_size=0.25", "train.epochs=5", "model.hidden_units=[8]")
     repository.stages("validate", "fetch", "prepare", "train", "evaluate", "plot")
+    repository.dvc("commit", "--quiet", "--force")
+    repository.commit("Bars")
     data = json.loads(repository.read("metrics/data.json"))
     assert data["name"] == "Bars" and data["images"] == {"train": 45, "validation": 15, "test": 30}
-    description = json.loads(repository.read("data/prepared/dataset.json"))
-    assert description["class_names"] == CLASSES and description["ground"] == "any"
-    pictures = sorted((tmp_path / "bars/test").glob("*/*"))
     images = np.load(repository.folder / "data/prepared/test_images.npy")
     for i, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / f"{i}.png")
     saved = [str(tmp_path / f"{i}.png") for i in range(len(images))]
-    numbers = [str(i) for i in range(len(images))]
-    words = ("tools.predict", *map(str, pictures), *saved, "--test", *numbers, "--json")
-    rows = [json.loads(line)["predictions"] for line in repository.python(*words).splitlines()]
+    before = repository.results()
+    words = (*map(str, pictures), *saved, "--test", *map(str, range(len(images))), "--json")
+    lines = [json.loads(line) for line in call(repository, predict, *words).splitlines()]
+    rows = [line["predictions"] for line in lines]
     assert rows[:30] == rows[30:60] == rows[60:]
+    assert {*rows[0]} == {*CLASSES}
+    assert [line["actual"] for line in lines[60:]] == [path.parent.name for path in pictures]
+    old = ("--rev", "HEAD~1", "--top", "10", "--json")
+    assert call(repository, predict, str(pictures[0]), *old) == other
+    message = call(repository, predict, "--test", "0", *old, status=1)
+    assert "the prepared images are 12x9, the model's 28x28" in message
+    call(repository, report, "HEAD")
+    page = (repository.folder / "report.html").read_text(encoding="utf-8")
+    charts = json.loads(re.search(r"const charts = (.*);\n", page)[1])
+    cells = charts["confusion-0"]["data"]["values"]
+    assert {cell["actual"] for cell in cells} == {*CLASSES}
+    assert repository.results() == before  # no stage ran
 
 
-def test_versions_of_the_data_come_and_go_as_the_page_shows(repository, tmp_path):
-    """Version 1, more pictures, version 2, and back; a colleague needs no source."""
+def test_versions_of_the_data_come_and_go_as_the_page_shows(repository, tmp_path, call):
+    """Go from version 1 to version 2 with one more picture, and back."""
     write_pictures(tmp_path / "bars", bars())
-    remote = str(tmp_path / "remote")
-    repository.dvc("remote", "add", "--default", "team", remote)
     repository.set("prepare.validation_size=0.25")
 
     def version(number: int) -> dict[str, bytes]:
-        repository.python("tools.dataset", str(tmp_path / "bars"))
+        call(repository, dataset, str(tmp_path / "bars"))
         repository.dvc("repro", "prepare")
         repository.commit(f"Version {number}")
         repository.run("git", "tag", f"bars-{number}")
         return {path: x for path, x in repository.results().items() if path.startswith("data/pre")}
 
     first = version(1)
-    Image.fromarray(np.full(SHAPE, 77, np.uint8)).save(tmp_path / "bars/train/left/new.png")
+    new = tmp_path / "bars/train" / CLASSES[0] / "new.png"
+    Image.fromarray(np.full(SHAPE, 77, np.uint8)).save(new)
     second = version(2)
     assert first.keys() == second.keys() and first != second
     changed = repository.dvc("diff", "bars-1")
@@ -266,8 +302,3 @@ def test_versions_of_the_data_come_and_go_as_the_page_shows(repository, tmp_path
     repository.run("git", "checkout", "--quiet", "bars-1")
     repository.dvc("checkout", "--quiet")
     assert {path: x for path, x in repository.results().items() if path in first} == first
-    repository.dvc("push", "--quiet", "prepare")
-    repository.run("git", "clone", "--quiet", ".", str(tmp_path / "clone"))
-    colleague = Repository(tmp_path / "clone")
-    colleague.dvc("pull", "--quiet", "prepare")
-    assert {path: x for path, x in colleague.results().items() if path in first} == first
