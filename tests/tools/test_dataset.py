@@ -13,6 +13,7 @@ from PIL import Image
 from fashion.core.strict_yaml import read_yaml
 from fashion.data.idx import read_idx, write_idx
 from tests.support.commands import refusal
+from tests.support.repository import Repository
 from tools import dataset, predict
 from tools.report import __main__ as report
 
@@ -99,6 +100,13 @@ def converted(folder: Path) -> Splits:
     return splits
 
 
+@pytest.fixture
+def project(tmp_path) -> Repository:
+    """Return an empty folder, which is all that the command needs."""
+    (tmp_path / "project").mkdir()
+    return Repository(tmp_path / "project")
+
+
 SIZE = ("--size", *map(str, SHAPE))
 EXACT = {
     "packed": (write_packed, "", ()),
@@ -111,29 +119,28 @@ EXACT = {
 
 
 @pytest.mark.parametrize("kind", EXACT)
-def test_arrays_come_through_pixel_by_pixel(toy, tmp_path, call, kind):
+def test_arrays_come_through_pixel_by_pixel(project, tmp_path, call, kind):
     write, name, options = EXACT[kind]
     source = tmp_path / "bars"
     source.mkdir()
     write(source, bars())
-    output = call(toy, dataset, str(source / name), *options, "--classes", *CLASSES)
+    output = call(project, dataset, str(source / name), *options, "--classes", *CLASSES)
     assert "Written: dataset.yaml, bars: 12x9, 3 classes, dark ground." in output
     assert ("labels begin with 1" in output) == (kind == "emnist")
     for split, (images, labels) in bars().items():
-        np.testing.assert_array_equal(converted(toy.folder)[split][0], images)
-        np.testing.assert_array_equal(converted(toy.folder)[split][1], labels)
-    written = toy.read("dataset.yaml")
-    call(toy, dataset, str(source / name), *options, "--classes", *CLASSES)
-    assert toy.read("dataset.yaml") == written
-    assert toy.run("git", "status", "--porcelain") == " M dataset.yaml\n"
+        np.testing.assert_array_equal(converted(project.folder)[split][0], images)
+        np.testing.assert_array_equal(converted(project.folder)[split][1], labels)
+    written = project.read("dataset.yaml")
+    call(project, dataset, str(source / name), *options, "--classes", *CLASSES)
+    assert project.read("dataset.yaml") == written
 
 
-def test_folders_of_pictures_become_grey_images_of_one_size(toy, tmp_path, call):
+def test_folders_of_pictures_become_grey_images_of_one_size(project, tmp_path, call):
     write_pictures(tmp_path / "bars", bars())
-    output = call(toy, dataset, str(tmp_path / "bars"))
+    output = call(project, dataset, str(tmp_path / "bars"))
     assert "12x9, 3 classes, any ground" in output and "colours become grey" in output
-    assert read_yaml(toy.folder / "dataset.yaml")["class_names"] == CLASSES
-    expected, found = bars(), converted(toy.folder)
+    assert read_yaml(project.folder / "dataset.yaml")["class_names"] == CLASSES
+    expected, found = bars(), converted(project.folder)
     for split, (images, labels) in found.items():
         order = np.argsort(expected[split][1], kind="stable")  # by class, then by name
         np.testing.assert_array_equal(labels, expected[split][1][order])
@@ -142,32 +149,32 @@ def test_folders_of_pictures_become_grey_images_of_one_size(toy, tmp_path, call)
 
 
 def test_a_share_of_every_class_is_for_the_test_and_stays_as_pictures_are_added(
-    toy, tmp_path, call
+    project, tmp_path, call
 ):
     write_pictures(tmp_path / "bars", bars(), at=lambda split: "")
     words = (str(tmp_path / "bars"), "--test-share", "0.2")
     for share in ((), ("--test-share", "1.5")):
-        message = refusal(dataset.main, toy.folder, words[0], *share)
+        message = refusal(dataset.main, project.folder, words[0], *share)
         assert "--test-share 0.2 takes a fifth" in message
-    call(toy, dataset, *words)
-    before, digest = converted(toy.folder), toy.read("dataset.yaml")
+    call(project, dataset, *words)
+    before, digest = converted(project.folder), project.read("dataset.yaml")
     assert np.bincount(before["test"][1]).tolist() == [6, 6, 6]
     assert np.bincount(before["train"][1]).tolist() == [24, 24, 24]
     picture = np.full(SHAPE, 77, np.uint8)
     Image.fromarray(picture).save(tmp_path / "bars" / CLASSES[0] / "new.png")
-    call(toy, dataset, *words)
-    assert toy.read("dataset.yaml") != digest
-    after = converted(toy.folder)["test"][0]
+    call(project, dataset, *words)
+    assert project.read("dataset.yaml") != digest
+    after = converted(project.folder)["test"][0]
     gone = [one for one in before["test"][0] if not (after == one).all(axis=(1, 2)).any()]
     assert len(gone) <= 1
 
 
-def test_one_table_is_split_by_class_and_loses_no_row(toy, tmp_path, call):
+def test_one_table_is_split_by_class_and_loses_no_row(project, tmp_path, call):
     write_tables(tmp_path, bars())
     table = tmp_path / "bars_train.csv"
-    call(toy, dataset, str(table), *SIZE, "--test-share", "0.2", "--ground", "light")
-    assert read_yaml(toy.folder / "dataset.yaml")["ground"] == "light"
-    found = converted(toy.folder)
+    call(project, dataset, str(table), *SIZE, "--test-share", "0.2", "--ground", "light")
+    assert read_yaml(project.folder / "dataset.yaml")["ground"] == "light"
+    found = converted(project.folder)
     assert [np.bincount(found[split][1]).tolist() for split in found] == [[16] * 3, [4] * 3]
     rows = np.concatenate([images for images, _ in found.values()])
     assert sorted(map(bytes, rows)) == sorted(map(bytes, bars()["train"][0]))
@@ -179,16 +186,16 @@ def spoil(path: Path) -> None:
     path.write_bytes(content[: len(content) // 2])
 
 
-def test_pictures_that_can_not_be_read_are_listed_or_left_out(toy, tmp_path, call):
+def test_pictures_that_can_not_be_read_are_listed_or_left_out(project, tmp_path, call):
     write_pictures(tmp_path / "bars", bars())
     for name in (f"train/{CLASSES[0]}/train-00.png", f"test/{CLASSES[2]}/test-02.png"):
         spoil(tmp_path / "bars" / name)
-    message = refusal(dataset.main, toy.folder, str(tmp_path / "bars"))
+    message = refusal(dataset.main, project.folder, str(tmp_path / "bars"))
     assert message.startswith("2 of 90 pictures can't be read:") and "train-00.png" in message
-    assert not (toy.folder / "data/converted").exists()
-    output = call(toy, dataset, str(tmp_path / "bars"), "--skip-unreadable")
+    assert not (project.folder / "data/converted").exists()
+    output = call(project, dataset, str(tmp_path / "bars"), "--skip-unreadable")
     assert output.count("left out: ") == 2
-    assert [len(labels) for _, labels in converted(toy.folder).values()] == [59, 29]
+    assert [len(labels) for _, labels in converted(project.folder).values()] == [59, 29]
 
 
 @pytest.mark.parametrize(
@@ -211,13 +218,13 @@ def test_pictures_that_can_not_be_read_are_listed_or_left_out(toy, tmp_path, cal
         (lambda f, splits: None, lambda f: None, "has 0 folders with PNG or JPEG pictures"),
     ],
 )
-def test_what_is_no_data_set_is_refused(toy, tmp_path, write, change, message):
+def test_what_is_no_data_set_is_refused(project, tmp_path, write, change, message):
     source = tmp_path / "bars"
     source.mkdir()
     write(source, bars())
     change(source)
-    assert message in refusal(dataset.main, toy.folder, str(source))
-    assert toy.run("git", "status", "--porcelain") == ""
+    assert message in refusal(dataset.main, project.folder, str(source))
+    assert [*project.folder.iterdir()] == []
 
 
 @pytest.mark.parametrize(
@@ -230,9 +237,9 @@ def test_what_is_no_data_set_is_refused(toy, tmp_path, write, change, message):
         ({"x_train": np.zeros((2, 3, 3)), "y_train": [0]}, "2 images, 1 labels"),
     ],
 )
-def test_an_archive_with_other_arrays_is_refused(committed, tmp_path, arrays, message):
+def test_an_archive_with_other_arrays_is_refused(project, tmp_path, arrays, message):
     np.savez(tmp_path / "bars.npz", **arrays)
-    assert message in refusal(dataset.main, committed.folder, str(tmp_path / "bars.npz"))
+    assert message in refusal(dataset.main, project.folder, str(tmp_path / "bars.npz"))
 
 
 @pytest.mark.parametrize(("ground", "found"), [(0, "dark"), (255, "light"), (None, "any")])
@@ -250,6 +257,7 @@ def test_pictures_go_through_every_command(repository, tmp_path, call):
     pictures = sorted((tmp_path / "bars/test").glob("*/*"))
     other = call(repository, predict, str(pictures[0]), "--top", "10", "--json")
     call(repository, dataset, str(tmp_path / "bars"), "--name", "Bars")
+    assert repository.run("git", "status", "--porcelain") == " M dataset.yaml\n"
     repository.set("prepare.validation_size=0.25", "train.epochs=5", "model.hidden_units=[8]")
     repository.stages("validate", "fetch", "prepare", "train", "evaluate", "plot")
     repository.dvc("commit", "--quiet", "--force")
