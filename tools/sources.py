@@ -52,9 +52,9 @@ def read_tree(folder: Path, options: Namespace) -> tuple[dict[str, Split], list[
         if path.suffix.lower() in SUFFIXES and path.is_file()
     }
     names = sorted({*classes.values()})
-    if len(names) < 2:
+    if not 2 <= len(names) <= 256:
         raise UserError(
-            f"{folder}: has {len(names)} folders with PNG or JPEG pictures, not two or more"
+            f"{folder}: has {len(names)} folders with PNG or JPEG pictures, not 2 to 256"
         )
     labels = np.array([names.index(name) for name in classes.values()], np.uint8)
     if is_split:
