@@ -26,7 +26,7 @@ HEADER = """\
 # What the data is and where it comes from; `python -m tools.dataset SOURCE` writes this file for
 # another data set. Sources are folders and web addresses, tried in this order, after the folder in
 # FASHION_MNIST_DIR. Label 0 is the first of the class names. The ground is the background of the
-# images: dark, light or, if it varies, any; `make predict` inverts pictures to match it.
+# images: dark, light or, if it varies, any; pictures to predict are inverted to match it.
 """
 CONVERTED = Path("data/converted")
 CLASS = "class {}"  # the name of a class without one

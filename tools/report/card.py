@@ -32,7 +32,7 @@ def render_cards() -> dict[Path, str]:
     if stale := status():
         raise UserError(
             f"the cards describe the results, but those of {', '.join(stale)} are missing or stale."
-            " `dvc repro` rebuilds them"
+            " `dvc checkout` restores missing files, `dvc repro` rebuilds stale ones"
         )
     layers = describe_layers(Path(model_artifacts(read_yaml(Path("dvc.yaml")))[0]))
     return {CARD: render_model_card(layers), DATA_CARD: render_data_card()}
