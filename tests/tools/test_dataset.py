@@ -34,23 +34,18 @@ def bars(ground: int = 0) -> Splits:
     return splits
 
 
-def write_packed(folder: Path, splits: Splits, prefix: str = "", first: int = 0) -> None:
-    for split, (images, labels) in splits.items():
-        write_idx(folder / f"{prefix}{split}-images-idx3-ubyte.gz", images)
-        write_idx(folder / f"{prefix}{split}-labels-idx1-ubyte.gz", labels + np.uint8(first))
-
-
-def write_unpacked(folder: Path, splits: Splits) -> None:
-    for split, (images, labels) in splits.items():
-        split = {"train": "train", "test": "t10k"}[split]  # as the files of MNIST are called
-        write_idx(folder / f"{split}-images-idx3-ubyte", images)
-        write_idx(folder / f"{split}-labels-idx1-ubyte", labels)
+def write_idx_files(folder: Path, splits: Splits, prefix: str = "", first: int = 0) -> None:
+    """Write four files with the names that MNIST's have, those of the training split packed."""
+    for split, name, packed in (("train", "train", ".gz"), ("test", "t10k", "")):
+        images, labels = splits[split]
+        write_idx(folder / f"{prefix}{name}-images-idx3-ubyte{packed}", images)
+        write_idx(folder / f"{prefix}{name}-labels-idx1-ubyte{packed}", labels + np.uint8(first))
 
 
 def write_emnist(folder: Path, splits: Splits) -> None:
     """Write two sets into a folder, one of them with labels from 1 on, and a text file."""
-    write_packed(folder, splits, "emnist-letters-", first=1)
-    write_packed(folder, bars(255), "emnist-digits-")
+    write_idx_files(folder, splits, "emnist-letters-", first=1)
+    write_idx_files(folder, bars(255), "emnist-digits-")
     (folder / "emnist-letters-mapping.txt").write_text("1 65 97\n")
 
 
@@ -64,18 +59,10 @@ def write_tables(folder: Path, splits: Splits) -> None:
 
 
 def write_archive(folder: Path, splits: Splits) -> None:
-    arrays = {}
-    for split, (images, labels) in splits.items():
-        arrays |= {f"x_{split}": images, f"y_{split}": labels}
-    np.savez(folder / "bars.npz", **arrays)
-
-
-def write_colour_archive(folder: Path, splits: Splits) -> None:
-    """Write an .npz file whose red, green and blue are equal, so that its grey is known."""
-    coloured = {
-        split: (np.stack([x] * 3, axis=-1), labels) for split, (x, labels) in splits.items()
-    }
-    write_archive(folder, coloured)
+    """Write an .npz file: grey training images, and test images with equal red, green and blue."""
+    (x_train, y_train), (x_test, y_test) = splits["train"], splits["test"]
+    arrays = {"x_train": x_train, "y_train": y_train, "y_test": y_test}
+    np.savez(folder / "bars.npz", x_test=np.stack([x_test] * 3, axis=-1), **arrays)
 
 
 def write_pictures(folder: Path, splits: Splits, at: Callable = lambda split: split) -> None:
@@ -100,6 +87,12 @@ def converted(folder: Path) -> Splits:
     return splits
 
 
+def spoil(path: Path) -> None:
+    """Cut off the second half of a file."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
 @pytest.fixture
 def project(tmp_path) -> Repository:
     """Return an empty folder, which is all that the command needs."""
@@ -109,12 +102,10 @@ def project(tmp_path) -> Repository:
 
 SIZE = ("--size", *map(str, SHAPE))
 EXACT = {
-    "packed": (write_packed, "", ()),
-    "unpacked": (write_unpacked, "", ()),
+    "idx": (write_idx_files, "", ()),
     "emnist": (write_emnist, "", ("--prefix", "emnist-letters")),
     "tables": (write_tables, "", SIZE),
     "archive": (write_archive, "bars.npz", ()),
-    "colour archive": (write_colour_archive, "bars.npz", ()),
 }
 
 
@@ -135,9 +126,12 @@ def test_arrays_come_through_pixel_by_pixel(project, tmp_path, call, kind):
     assert project.read("dataset.yaml") == written
 
 
-def test_folders_of_pictures_become_grey_images_of_one_size(project, tmp_path, call):
-    write_pictures(tmp_path / "bars", bars())
-    output = call(project, dataset, str(tmp_path / "bars"))
+def test_pictures_become_grey_and_of_one_size_and_unreadable_ones_are_listed_or_left_out(
+    project, tmp_path, call
+):
+    source = tmp_path / "bars"
+    write_pictures(source, bars())
+    output = call(project, dataset, str(source))
     assert "12x9, 3 classes, any ground" in output and "colours become grey" in output
     assert read_yaml(project.folder / "dataset.yaml")["class_names"] == CLASSES
     expected, found = bars(), converted(project.folder)
@@ -146,6 +140,13 @@ def test_folders_of_pictures_become_grey_images_of_one_size(project, tmp_path, c
         np.testing.assert_array_equal(labels, expected[split][1][order])
         # some were enlarged, and some have the losses of JPEG
         assert abs(images.astype(int) - expected[split][0][order]).mean() < 12
+    for name in (f"train/{CLASSES[0]}/train-00.png", f"test/{CLASSES[2]}/test-02.png"):
+        spoil(source / name)
+    message = refusal(dataset.main, project.folder, str(source))
+    assert message.startswith("2 of 90 pictures can't be read:") and "train-00.png" in message
+    assert len(converted(project.folder)["train"][1]) == 60  # as before
+    assert call(project, dataset, str(source), "--skip-unreadable").count("left out: ") == 2
+    assert [len(labels) for _, labels in converted(project.folder).values()] == [59, 29]
 
 
 def test_a_share_of_every_class_is_for_the_test_and_stays_as_pictures_are_added(
@@ -180,33 +181,15 @@ def test_one_table_is_split_by_class_and_loses_no_row(project, tmp_path, call):
     assert sorted(map(bytes, rows)) == sorted(map(bytes, bars()["train"][0]))
 
 
-def spoil(path: Path) -> None:
-    """Cut off the second half of a file."""
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-
-
-def test_pictures_that_can_not_be_read_are_listed_or_left_out(project, tmp_path, call):
-    write_pictures(tmp_path / "bars", bars())
-    for name in (f"train/{CLASSES[0]}/train-00.png", f"test/{CLASSES[2]}/test-02.png"):
-        spoil(tmp_path / "bars" / name)
-    message = refusal(dataset.main, project.folder, str(tmp_path / "bars"))
-    assert message.startswith("2 of 90 pictures can't be read:") and "train-00.png" in message
-    assert not (project.folder / "data/converted").exists()
-    output = call(project, dataset, str(tmp_path / "bars"), "--skip-unreadable")
-    assert output.count("left out: ") == 2
-    assert [len(labels) for _, labels in converted(project.folder).values()] == [59, 29]
-
-
 @pytest.mark.parametrize(
     ("write", "change", "message"),
     [
-        (write_packed, lambda f: (f / "test-labels-idx1-ubyte.gz").unlink(), "expected four IDX"),
-        (write_packed, lambda f: spoil(f / "test-labels-idx1-ubyte.gz"), "not a whole gzip file"),
+        (write_idx_files, lambda f: (f / "t10k-labels-idx1-ubyte").unlink(), "expected four IDX"),
+        (write_idx_files, lambda f: spoil(f / "train-labels-idx1-ubyte.gz"), "not a whole gzip"),
         (write_emnist, lambda f: None, "--prefix chooses one of several sets"),
         (
-            write_packed,
-            lambda f: write_idx(f / "test-images-idx3-ubyte.gz", np.zeros((30, 9, 9), "u1")),
+            write_idx_files,
+            lambda f: write_idx(f / "t10k-images-idx3-ubyte", np.zeros((30, 9, 9), "u1")),
             "training images are (12, 9), test images (9, 9)",
         ),
         (write_tables, lambda f: None, "108 pixels are not 10x10. Give the size with --size"),
