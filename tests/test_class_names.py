@@ -1,6 +1,9 @@
-"""Class names are text, whatever they look like: in files, tables, pictures and pages."""
+"""Class names are text, whatever they look like.
 
-import json
+These tests follow them through files, tables and plots. The toy pipeline of the tools' tests has
+such names as well, so that the report page, the cards and the gate are tried with them.
+"""
+
 import re
 from collections import Counter
 
@@ -12,11 +15,10 @@ from hypothesis import strategies as st
 from fashion.core.dataset import Description
 from fashion.core.errors import UserError
 from fashion.core.files import read_csv, write_csv
-from fashion.core.strict_yaml import check_config, read_yaml
+from fashion.core.strict_yaml import check_config
 from fashion.metrics import per_class, predictions
 from fashion.plots.figures import confusion_matrix
-from tests.support.repository import Repository, write_yaml
-from tools.report.card import markdown
+from tools.report.card import as_texts, markdown
 
 ODD = ["0", "007", "1e5", "true", "NA", "null", "nan", "", "-", "#1", "1_000", "0x1F", "2026-11-28"]
 ODD += ['a "b", c', "it's", "a;b", "$5 to $10", "a|b", "<b>&amp;", "\\n", "%s", "{x}", "🩳", "日本"]
@@ -34,7 +36,7 @@ def accepted(names: list[str]) -> bool:
 
 
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(names=NAMES, seed=st.integers(0, 99))
 def test_names_are_refused_or_come_back_from_every_table_as_they_are(tmp_path, names, seed):
@@ -53,7 +55,7 @@ def test_names_are_refused_or_come_back_from_every_table_as_they_are(tmp_path, n
     counts = [int(text.get_text()) for text in confusion_matrix(read, names, "").axes[0].texts]
     pairs = zip(table["actual"], table["predicted"], strict=True)
     assert sorted(counts) == sorted(Counter(pairs).values())
-    rows = markdown(read_csv(tmp_path / "per_class.csv")).splitlines()[2:]
+    rows = markdown(as_texts(read_csv(tmp_path / "per_class.csv"))).splitlines()[2:]
     cells = [re.split(r"(?<!\\)\|", row)[1].strip().replace("\\|", "|") for row in rows]
     assert cells == names
 
@@ -65,26 +67,3 @@ def test_equal_names_are_refused():
             "dataset.yaml",
             Description,
         )
-
-
-def test_they_pass_through_pipeline_page_card_and_gate(toy: Repository):
-    names = ["0", "007", "1e5", "true", "NA", "null", 'a "b", c', "<b>|$", "日本", "שלום"]
-    values = read_yaml(toy.folder / "dataset.yaml") | {"class_names": names}
-    write_yaml(toy.folder / "dataset.yaml", values)
-    toy.set("experiments={short: {train.epochs: 1}}")
-    toy.commit("Odd names")
-    toy.python("tools.rebuild")
-    toy.commit("Its results")
-    (toy.folder / "notes").write_text("a change\n")
-    toy.commit("A change")
-    check = toy.python("tools.gate.check", "--seeds", "1", status=None)
-    assert "cannot judge" not in check and "contradict" not in check
-    toy.python("tools.report")
-    page = (toy.folder / "report.html").read_text()
-    charts = json.loads(re.search(r'id="charts">(.*?)</script>', page, re.S)[1])
-    cells = charts["confusion-0"]["data"]["values"]
-    assert {cell["actual"] for cell in cells} == {*names} == {cell["predicted"] for cell in cells}
-    assert max(cell["images"] for cell in cells) > 0
-    toy.python("tools.report.readme")
-    card = toy.read("models/README.md").decode()
-    assert all(f"| {name} ".replace("<b>|", r"<b>\|") in card for name in names)

@@ -7,15 +7,14 @@ import base64
 import io
 import json
 import socket
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from fashion.core.dataset import read_dataset
 from fashion.core.errors import UserError
 from fashion.preprocessing import preprocess_image, read_picture
 from tools.arguments import parser_of, positive_int
@@ -28,30 +27,31 @@ from tools.process import command_line
 HOST, PAGE, METRICS = "127.0.0.1", Path(__file__).with_suffix(".html"), "metrics/test.json"
 WORKSPACE = "workspace"  # the name of its model
 MAX_BYTES = 20_000_000  # of a picture
-ONE_AT_A_TIME = Lock()
 
 
-def accuracies() -> dict[str, float]:
-    """Return the test accuracy of the workspace's model and of the latest experiments, by name."""
-    commit = next(iter(commits_with_experiments()), head())
-    models = {name: file_at(at, METRICS) for name, at in without_trials(commit).items()}
-    models = {WORKSPACE: Path(METRICS).read_bytes()} | models
-    return {name: json.loads(content)["accuracy"] for name, content in models.items()}
+def list_models() -> dict[str, float | None]:
+    """Return the test accuracy, None if unknown, of the workspace's and the experiments' models."""
+    accuracies, commit = {}, next(iter(commits_with_experiments()), head())
+    for name, revision in ({WORKSPACE: None} | without_trials(commit)).items():
+        accuracies[name] = None
+        with suppress(OSError, UserError, ValueError, KeyError):
+            content = file_at(revision, METRICS) if revision else Path(METRICS).read_bytes()
+            accuracies[name] = json.loads(content)["accuracy"]
+    return accuracies
 
 
 def answer(content: bytes, name: str, model: str) -> dict[str, Any]:
-    """Return the probability of each class, what was done to the picture, and how it is seen.
+    """Return the probability of each class, what was done to the picture, and what the model sees.
 
-    The latter is a data URL of a PNG file. Raises UserError if the picture or the model is wrong.
+    The last one is a data URL of a PNG. Raises UserError if the picture or the model is wrong.
     """
     if len(content) > MAX_BYTES:
-        raise UserError(f"{name}: has more than the {MAX_BYTES:,} bytes that are read")
+        raise UserError(f"{name}: is larger than {MAX_BYTES:,} bytes")
     commit = None if model == WORKSPACE else resolve_revision(model)
-    dataset = dataset_at(commit) if commit else read_dataset()
+    dataset = dataset_at(commit)
     picture = read_picture(io.BytesIO(content), name)
     pixels, steps = preprocess_image(picture, dataset.image_shape, dataset.ground)
-    with ONE_AT_A_TIME:
-        row = classify(model_file(commit), [pixels], dataset)[0]
+    row = classify(model_file(commit), [pixels], dataset)[0]
     predictions = {dataset.class_names[i]: float(row[i]) for i in np.argsort(-row)}
     Image.fromarray(pixels).save(png := io.BytesIO(), "PNG")
     seen = f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
@@ -60,29 +60,29 @@ def answer(content: bytes, name: str, model: str) -> dict[str, Any]:
 
 def main() -> None:
     parser = parser_of("app", __doc__)
-    parser.add_argument("--port", type=positive_int, default=8000)
+    parser.add_argument("--port", type=positive_int, default=8000, help="default: 8000")
     port = parser.parse_args().port
     if not find_spec("fastapi"):
         raise UserError("FastAPI is not installed: `pip install -r requirements/app.txt`")
-    model_file(None)  # before anything else is said
+    model_file(None)  # reports a missing model before the page opens
     try:
         listening = socket.create_server((HOST, port))
     except (OSError, OverflowError) as error:
         raise UserError(f"port {port} can't be used ({error}). --port takes another") from None
     import uvicorn
     from fastapi import FastAPI, HTTPException, UploadFile
-    from fastapi.responses import HTMLResponse
+    from fastapi.responses import FileResponse
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     app = FastAPI(docs_url=None, redoc_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
-    app.get("/", response_class=HTMLResponse)(lambda: PAGE.read_text(encoding="utf-8"))
-    app.get("/models")(accuracies)
+    app.get("/", response_class=FileResponse)(lambda: PAGE)
+    app.get("/models")(list_models)
 
-    @app.post("/predict")
-    def predict(picture: UploadFile, model: str = WORKSPACE) -> dict[str, Any]:
+    @app.post("/predict")  # async, so that the server runs one at a time
+    async def predict(picture: UploadFile, model: str = WORKSPACE) -> dict[str, Any]:
         try:
-            return answer(picture.file.read(MAX_BYTES + 1), picture.filename or "picture", model)
+            return answer(await picture.read(MAX_BYTES + 1), picture.filename or "picture", model)
         except UserError as error:
             raise HTTPException(422, str(error)) from None
 

@@ -17,92 +17,80 @@ from fashion.core.dataset import DATASET, DataFiles, Dataset, Ground
 from fashion.core.errors import UserError
 from fashion.core.files import atomic_write, sha256
 from fashion.core.strict_yaml import check_config
-from fashion.data.idx import iterate_idx, read_idx, read_idx_shape, write_idx
+from fashion.data.idx import read_idx, read_idx_shape, write_idx
 from tools.arguments import parser_of, positive_int
 from tools.process import command_line
-from tools.sources import SPLITS, LabelledImages, Options, read_source
+from tools.sources import SPLITS, Split, read_source
 
 HEADER = """\
 # What the data is and where it comes from; `python -m tools.dataset SOURCE` writes this file for
 # another data set. Sources are folders and web addresses, tried in this order, after the folder in
-# FASHION_MNIST_DIR. Label 0 is the first of the class names. The ground, dark, light or any, is
-# what the images lie on; pictures to predict are inverted to it.
+# FASHION_MNIST_DIR. Label 0 is the first of the class names. The ground is the background of the
+# images: dark, light or, if it varies, any; pictures to predict are inverted to match it.
 """
 CONVERTED = Path("data/converted")
-MOSTLY = 0.9  # of the training images, from which a ground is that of the data set
+CLASS = "class {}"  # the name of a class without one
+MOSTLY = 0.9  # the share of training images from which their ground is that of the data set
 
 
 def main() -> None:
     arguments = parse_arguments()
-    source, prefix, ground = arguments.source, arguments.prefix, arguments.ground
-    files = find_files(source, prefix) if source.is_dir() else {}
-    if files and not _begin_with_1(read_labels(files)):
-        folder, labelled = source, LabelledImages({})
+    folder, prefix, names = arguments.source, arguments.prefix, None
+    if files := find_files(folder, prefix) if folder.is_dir() else {}:
+        splits = read_files(files)
     else:
-        size = tuple(arguments.size) if arguments.size else None
-        options = Options(size, arguments.test_share, ground or "any", arguments.skip_unreadable)
-        labelled = read_files(files) if files else read_source(source, options)
-        folder, prefix = convert(labelled), ""
-        ground = ground or ("any" if labelled.class_names else None)  # of pictures
-    names = arguments.classes or labelled.class_names
-    values = describe_dataset(folder, arguments.name or source.resolve().stem, names, prefix)
-    values |= {"ground": ground} if ground else {}
+        splits, names = read_source(folder, arguments)
+    if not files or begin_with_1(splits):
+        folder, prefix = convert(splits), ""
+    title = arguments.name or arguments.source.resolve().stem
+    values = describe_dataset(folder, title, arguments.classes or names, prefix)
+    if arguments.ground or names:  # names come with folders of pictures, which stay as they are
+        values["ground"] = arguments.ground or "any"
     write_dataset(values)
-    for remark in [*labelled.remarks, *remarks_on(values["class_names"])]:
-        print(f"Note: {remark}.")
-    height, width = values["image_shape"]
-    print(
-        f"Written: {DATASET}, {values['name']}: {height}x{width}, {len(values['class_names'])}"
-        f" classes, {values['ground']} ground."
-    )
-    if not names:
-        print("The classes have numbers for names, which --classes or an editor changes.")
-    print("Next: `dvc repro`. params.yaml has the size of the validation split.")
+    print_summary(values)
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = parser_of("dataset", __doc__)
     add = parser.add_argument
     add("source", metavar="SOURCE", type=Path, help="folder, .csv or .npz file")
-    add("--name", help="of the data set, for pictures; default: the source's name")
+    add("--name", help="of the data set, for plots; default: the source's name")
     add("--classes", metavar="NAME", nargs="+", help="of label 0, 1 and so on")
     add("--prefix", default="", help="of the IDX files, where a folder has several sets")
     size = {"metavar": ("HEIGHT", "WIDTH"), "nargs": 2, "type": positive_int}
     add("--size", **size, help="of the images; default: that of the first picture")
-    share = "how much of the images is for the test, where the source does not say"
-    add("--test-share", metavar="SHARE", type=_share, help=share)
-    ground = "what the images lie on; default: measured, for pictures any"
+    share = "of the images for the test, where the source does not split them"
+    add("--test-share", metavar="SHARE", type=float, help=share)
+    ground = "the background of the images; default: measured, for folders of pictures any"
     add("--ground", choices=get_args(Ground), help=ground)
     add("--skip-unreadable", action="store_true", help="leave out pictures that can't be read")
     return parser.parse_args()
 
 
-def remarks_on(class_names: list[str]) -> list[str]:
-    """Say which letters of the names no font of the pictures has."""
+def print_summary(values: dict) -> None:
+    """Print what dataset.yaml says now, and what to do next."""
     from fashion.plots.figures import missing_letters  # slow, so only where it is needed
 
-    if not (missing := missing_letters(class_names)):
-        return []
-    return [
-        f"pictures of results can't show {missing}. For Chinese, Japanese and Korean, install the"
-        " font Noto Sans CJK and remove matplotlib's list of fonts, ~/.cache/matplotlib"
-    ]
-
-
-def _share(text: str) -> float:
-    try:
-        if 0 < float(text) < 1:
-            return float(text)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{text} is no share between 0 and 1, such as 0.2")
+    class_names, (height, width) = values["class_names"], values["image_shape"]
+    if missing := missing_letters(class_names):
+        print(
+            f"Note: plots can't show {missing}. For Chinese, Japanese and Korean, install the font"
+            " Noto Sans CJK and remove matplotlib's list of fonts, ~/.cache/matplotlib."
+        )
+    print(
+        f"Written: {DATASET}, {values['name']}: {height}x{width}, {len(class_names)} classes,"
+        f" {values['ground']} ground."
+    )
+    if class_names[0] == CLASS.format(0):
+        print("The classes are named by number. --classes or an editor changes that.")
+    print("Next: `dvc repro`. params.yaml has the size of the validation split.")
 
 
 def find_files(folder: Path, prefix: str = "") -> dict[str, Path]:
-    """Return the four IDX files in a folder by their role in dataset.yaml; nothing without any.
+    """Return the four IDX files in a folder by their role in dataset.yaml, or none without any.
 
-    They have "train" or "test" or "t10k" in their names. Raises UserError if some are there, and
-    not one for each role.
+    They have "train" or "test" or "t10k" in their names. Raises UserError if the folder has some
+    IDX files, but not one for each role.
     """
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.glob(f"{prefix}*")):
@@ -115,13 +103,13 @@ def find_files(folder: Path, prefix: str = "") -> dict[str, Path]:
         several = " --prefix chooses one of several sets." if len(names) > 4 else ""
         raise UserError(
             f"{folder}: expected four IDX files, images and labels with train, and images and"
-            f" labels with test or t10k in their names; there is {', '.join(names)}.{several}"
+            f" labels with test or t10k in their names; found {', '.join(names)}.{several}"
         )
     return {role: found[role][0] for role in DataFiles.model_fields}
 
 
 def _role(path: Path) -> str | None:
-    """Return a file's role, as "train_images", or None if it is no IDX file by its name."""
+    """Return a file's role, such as "train_images", or None if its name is not that of IDX."""
     splits = {"train": "train", "test": "test", "t10k": "test"}
     if not path.is_file() or not ("idx" in path.name or path.suffix == ".gz"):
         return None
@@ -129,31 +117,30 @@ def _role(path: Path) -> str | None:
     return f"{next((splits[word] for word in splits if word in path.name), 'unknown')}_{kind}"
 
 
-def read_labels(files: dict[str, Path]) -> list[np.ndarray]:
-    """Return the labels (items,) of the training and the test split."""
-    return [read_idx(files[f"{split}_labels"], (None,)) for split in SPLITS]
+def read_files(files: dict[str, Path]) -> dict[str, Split]:
+    """Return the training and the test split in four IDX files, given by role."""
+    return {
+        split: (
+            read_idx(files[f"{split}_images"], (None, None, None)),
+            read_idx(files[f"{split}_labels"], (None,)),
+        )
+        for split in SPLITS
+    }
 
 
-def read_files(files: dict[str, Path]) -> LabelledImages:
-    """Return the content of four IDX files, by role."""
-    images = [read_idx(files[f"{split}_images"], (None, None, None)) for split in SPLITS]
-    pairs = zip(images, read_labels(files), strict=True)
-    return LabelledImages(dict(zip(SPLITS, pairs, strict=True)))
+def begin_with_1(splits: dict[str, Split]) -> bool:
+    """Return whether the lowest label of each split is 1."""
+    return all(labels.min(initial=255) == 1 for _, labels in splits.values())
 
 
-def _begin_with_1(labels: list[np.ndarray]) -> bool:
-    return all(len(one) and one.min() == 1 for one in labels)
+def convert(splits: dict[str, Split]) -> Path:
+    """Write four IDX files into CONVERTED and return it. Equal images give equal bytes.
 
-
-def convert(labelled: LabelledImages) -> Path:
-    """Write four IDX files into CONVERTED, which is returned; equal images give equal bytes.
-
-    Labels that begin with 1 begin with 0 after it, and the remarks say so.
+    Labels that begin with 1 are shifted to begin with 0, and a note is printed.
     """
-    shift = _begin_with_1([labels for _, labels in labelled.splits.values()])
-    if shift:
-        labelled.remarks.append("labels begin with 1, which is taken from each")
-    for split, (images, labels) in labelled.splits.items():
+    if shift := begin_with_1(splits):
+        print("Note: labels begin with 1, so 1 is subtracted from each.")
+    for split, (images, labels) in splits.items():
         write_idx(CONVERTED / f"{split}-images-idx3-ubyte", images)
         write_idx(CONVERTED / f"{split}-labels-idx1-ubyte", labels - shift)
     return CONVERTED
@@ -169,16 +156,17 @@ def describe_dataset(
     """
     if not (files := find_files(folder, prefix)):
         raise UserError(f"{folder}: has no IDX file")
-    shape, test_shape = (read_idx_shape(files[f"{one}_images"])[1:] for one in SPLITS)
+    shape, test_shape = (read_idx_shape(files[f"{split}_images"])[1:] for split in SPLITS)
     if shape != test_shape:
         raise UserError(f"{folder}: training images are {shape}, test images {test_shape}")
-    classes = 1 + max(int(labels.max(initial=0)) for labels in read_labels(files))
+    labels = [read_idx(files[f"{split}_labels"], (None,)) for split in SPLITS]
+    classes = 1 + int(np.concatenate(labels).max(initial=0))
     if class_names and len(class_names) < classes:
         raise UserError(f"{folder}: has {classes} classes, but only {len(class_names)} are named")
     values = {
         "name": name,
         "image_shape": list(shape),
-        "class_names": class_names or [f"class {label}" for label in range(classes)],
+        "class_names": class_names or [CLASS.format(label) for label in range(classes)],
         "ground": measure_ground(files["train_images"]),
         "sources": [str(folder)],
         "files": {
@@ -191,12 +179,10 @@ def describe_dataset(
 
 
 def measure_ground(images: Path) -> str:
-    """Return "dark" or "light" if nearly all images of a file have such an edge, else "any"."""
-    light = []
-    for piece in iterate_idx(images, (None, None, None)):
-        edges = [piece[:, 0], piece[:, -1], piece[:, :, 0], piece[:, :, -1]]
-        light.append(np.median(np.concatenate(edges, axis=1), axis=1) > 127)
-    share = float(np.concatenate(light).mean())
+    """Return "dark" or "light" if the edges of nearly all images in a file are, else "any"."""
+    pixels = read_idx(images, (None, None, None))
+    edges = [pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]]
+    share = (np.median(np.concatenate(edges, axis=1), axis=1) > 127).mean()
     return "light" if share >= MOSTLY else "dark" if share <= 1 - MOSTLY else "any"
 
 

@@ -1,7 +1,7 @@
-"""Classify pictures, or test images: `make predict ARGS="shirt.jpg"`.
+"""Classify pictures or test images: `make predict ARGS="shirt.jpg"`.
 
-The model is the one in the workspace or, with `--rev`, that of a commit or experiment; no stage
-runs. A photograph is made grey, small and light on dark first, and the output says what was done.
+The model is that of the workspace or, with `--rev`, of a commit or experiment; no stage runs. A
+photograph is first made grey, small and of the data set's ground, and the output says so.
 """
 
 import argparse
@@ -13,9 +13,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from fashion.core.dataset import DATASET, Dataset, read_dataset
+from fashion.core.dataset import DATASET, Dataset, read_dataset, read_description
 from fashion.core.errors import FileError, UserError
-from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import check_config
 from fashion.preprocessing import preprocess_image, read_picture
 from tools.arguments import parser_of, positive_int
@@ -30,7 +29,7 @@ BAR = 30  # columns of a bar for 100 %
 
 @dataclass
 class Prediction:
-    """What is known of an image, and the likeliest classes with their probabilities."""
+    """What is known about an image, and its most probable classes with their probabilities."""
 
     image: str
     steps: list[str] = field(default_factory=list)  # of the preprocessing
@@ -53,15 +52,15 @@ class Prediction:
 def main() -> int:
     arguments = parse_arguments()
     commit = resolve_revision(arguments.rev) if arguments.rev else None
-    dataset = dataset_at(commit) if commit else read_dataset()
-    file = model_file(commit)  # before TensorFlow, which takes seconds to start
-    pictures, failures = read_pictures(arguments.images, dataset)
-    images = pictures + [test_image(index, dataset.class_names) for index in arguments.test]
+    dataset = dataset_at(commit)
+    file = model_file(commit)  # reports a missing model before the slow start of TensorFlow
+    images, failures = read_pictures(arguments.images, dataset)
+    images += [test_image(index, dataset) for index in arguments.test]
     if images:
-        pixels = [one for one, _ in images]
-        for (_, prediction), row in zip(images, classify(file, pixels, dataset), strict=True):
-            likeliest = np.argsort(-row)[: arguments.top]
-            prediction.predictions = {dataset.class_names[i]: float(row[i]) for i in likeliest}
+        rows = classify(file, [pixels for pixels, _ in images], dataset)
+        for (_, prediction), row in zip(images, rows, strict=True):
+            best = np.argsort(-row)[: arguments.top]
+            prediction.predictions = {dataset.class_names[i]: float(row[i]) for i in best}
             print(json.dumps(asdict(prediction)) if arguments.json else prediction)
         if arguments.plot:
             plot(arguments.plot, images[:MAX_PLOTTED])
@@ -75,36 +74,38 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("images", metavar="IMAGE", nargs="*", help="PNG or JPEG file")
     add("--test", metavar="INDEX", type=int, nargs="+", default=[], help="test images, from 0 on")
-    add("--top", metavar="N", type=positive_int, default=3, help="how many classes to show")
-    plotted = f"draw the first {MAX_PLOTTED} images beside their chart, as PNG"
+    add("--top", metavar="N", type=positive_int, default=3, help="classes to show (default: 3)")
+    plotted = f"write a PNG of the first {MAX_PLOTTED} images with their probabilities"
     add("--plot", metavar="FILE", type=Path, help=plotted)
-    add("--json", action="store_true", help="a JSON object a line, for programs")
-    add("--rev", metavar="REV", help="model of this commit, branch, tag or experiment")
+    add("--json", action="store_true", help="print a line of JSON per image, for programs")
+    add("--rev", metavar="REV", help="use the model of this commit, branch, tag or experiment")
     arguments = parser.parse_args()
     if not arguments.images and not arguments.test:
         parser.error("name pictures, or a test image with --test INDEX")
     return arguments
 
 
-def dataset_at(commit: str) -> Dataset:
-    """Return the content of dataset.yaml at a commit."""
+def dataset_at(commit: str | None) -> Dataset:
+    """Return the content of dataset.yaml at a commit, or of the workspace without one."""
+    if commit is None:
+        return read_dataset()
     return check_config(yaml_at(commit, DATASET), f"{commit[:7]}:{DATASET}", Dataset)
 
 
 def model_file(commit: str | None) -> Path:
-    """Return the model in the workspace, or that of a commit in DVC's cache.
+    """Return the path of a commit's model in DVC's cache, or of the workspace's model.
 
-    Raises UserError if it is not there.
+    Raises UserError if it is missing.
     """
     if commit is None:
         if not MODEL.exists():
-            raise UserError(f"{MODEL}: not here yet. `make` trains it")
+            raise UserError(f"{MODEL} is missing. `make` trains it")
         return MODEL
     digest = output_hashes(lock_at(commit)).get(str(MODEL), "none")
     if not (path := cached_file(digest)).exists():
         raise UserError(
             f"the model of {commit[:7]} is not in DVC's cache."
-            f" `git checkout {commit[:7]} && dvc repro --pull` brings it, or makes it again"
+            f" `git checkout {commit[:7]} && dvc repro --pull` brings it or trains it again"
         )
     return path
 
@@ -112,7 +113,7 @@ def model_file(commit: str | None) -> Path:
 def read_pictures(
     names: list[str], dataset: Dataset
 ) -> tuple[list[tuple[np.ndarray, Prediction]], list[str]]:
-    """Return pictures as the network sees them, uint8 pixels, and what is known of them.
+    """Return the uint8 pixels of pictures as the model sees them, and what was done to them.
 
     Also returns a message for each file that can't be read.
     """
@@ -130,45 +131,57 @@ def read_pictures(
     return pictures, failures
 
 
-def test_image(index: int, class_names: list[str]) -> tuple[np.ndarray, Prediction]:
-    """Return an image of the prepared test split. Raises UserError if there is none."""
+def test_image(index: int, dataset: Dataset) -> tuple[np.ndarray, Prediction]:
+    """Return an image of the prepared test split.
+
+    Raises UserError if it does not exist, or if the model is for images of another size.
+    """
     files = [PREPARED / f"test_{kind}.npy" for kind in ("images", "labels")]
     try:
         images, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in files)
-    except (OSError, ValueError, EOFError):
-        raise UserError(
-            f"{PREPARED}: not here yet, or corrupted. `dvc repro prepare` makes it"
-        ) from None
+        class_names = read_description(PREPARED / "dataset.json").class_names
+    except (OSError, ValueError, EOFError, FileError):
+        raise UserError(f"{PREPARED}: missing or corrupted. `dvc repro prepare` makes it") from None
     if not 0 <= index < len(labels):
         raise UserError(f"--test {index}: there are {len(labels):,} test images, counted from 0")
-    known = Prediction(f"test image {index}", actual=class_names[labels[index]])
-    return images[index], known
+    if images.shape[1:] != dataset.image_shape:
+        sizes = ["x".join(map(str, shape)) for shape in (images.shape[1:], dataset.image_shape)]
+        raise UserError(
+            f"--test {index}: the prepared images are {sizes[0]}, the model's {sizes[1]}"
+        )
+    return images[index], Prediction(f"test image {index}", actual=class_names[labels[index]])
 
 
 def classify(file: Path, images: list[np.ndarray], dataset: Dataset) -> np.ndarray:
-    """Return the model's probabilities (images, classes), float32."""
+    """Return the model's probabilities (images, classes), float32.
+
+    Raises UserError if the file is no model, or not one for this data set.
+    """
     from fashion.model.backend import make_deterministic
     from fashion.model.networks import load_model
     from fashion.model.training import predict
 
     make_deterministic(0)  # as evaluate does
     with TemporaryDirectory() as folder:
-        link = Path(folder, MODEL.name)  # Keras wants .keras at the end, which the cache's have not
+        link = Path(folder, MODEL.name)  # Keras needs .keras at the end, which the cache's lack
         link.symlink_to(file.resolve())
         try:
             model = load_model(link)
         except FileError:
             raise UserError(
-                f"{file}: not a whole Keras model. `dvc repro` makes it again"
+                f"{file}: not a complete Keras model. `dvc repro` rebuilds it"
             ) from None
     shapes = (model.input_shape[1:], model.output_shape[1:])
     if shapes != (tuple(dataset.image_shape), (len(dataset.class_names),)):
-        raise UserError(f"{MODEL} does not belong to {PARAMS}: `dvc repro` trains one that does")
+        raise UserError(
+            f"{MODEL} does not fit the images and classes in {DATASET}. `dvc repro` trains one that"
+            " does"
+        )
     return predict(model, np.stack(images))
 
 
 def plot(path: Path, images: list[tuple[np.ndarray, Prediction]]) -> None:
-    """Write a picture of images beside their charts."""
+    """Write a PNG of images beside their probabilities."""
     from fashion.plots.figures import save_figure, top_classes
 
     save_figure(top_classes([(pixels, one.title, one.predictions) for pixels, one in images]), path)

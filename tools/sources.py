@@ -1,10 +1,11 @@
-"""Read labelled images from what people have: folders of pictures, CSV tables, .npz archives.
+"""Read labelled images from folders of pictures, CSV tables and .npz archives.
 
-All are made grey and of one size, as `fashion.preprocessing` does it for pictures to predict.
+Pictures become grey and of one size, as `fashion.preprocessing` does it for pictures to predict.
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,201 +17,173 @@ from fashion.preprocessing import preprocess_image, read_picture
 SUFFIXES = (".png", ".jpg", ".jpeg")
 SPLITS = ("train", "test")
 LISTED = 10  # files in a message
-Split = tuple[np.ndarray, np.ndarray]  # images (items, height, width) uint8, labels (items,)
+Split = tuple[np.ndarray, np.ndarray]  # images (items, height, width) and labels (items,), uint8
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to read a source; each is an option of `python -m tools.dataset`."""
-
-    size: tuple[int, int] | None = None  # height, width
-    test_share: float | None = None  # of the images, where the source does not split them
-    ground: str = "any"
-    skip_unreadable: bool = False
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """The training and the test split, names of the classes if known, and remarks for the user."""
-
-    splits: dict[str, Split]
-    class_names: list[str] | None = None
-    remarks: list[str] = field(default_factory=list)
-
-
-def read_source(source: Path, options: Options) -> LabelledImages:
+def read_source(source: Path, options: Namespace) -> tuple[dict[str, Split], list[str] | None]:
     """Read a folder of pictures, CSV tables or an .npz archive.
 
-    Raises UserError, naming the file, where it is none of these, or not whole.
+    `options` are the arguments of `python -m tools.dataset`. Returns the training and the test
+    split, and the class names if the source has them. Raises UserError, naming the file, if the
+    source is anything else or is corrupted.
     """
     if source.suffix == ".npz":
-        return read_npz(source)
+        return read_npz(source), None
     tables = sorted(source.glob("*.csv")) if source.is_dir() else [source]
     if tables and all(path.suffix == ".csv" for path in tables):
-        return read_tables(tables, options)
+        return read_tables(tables, options), None
     if source.is_dir():
         return read_tree(source, options)
     what = "neither a folder nor a .csv or .npz file" if source.exists() else "no such folder"
     raise UserError(f"{source}: {what}")
 
 
-def read_tree(folder: Path, options: Options) -> LabelledImages:
+def read_tree(folder: Path, options: Namespace) -> tuple[dict[str, Split], list[str]]:
     """Read train/CLASS/* and test/CLASS/*, or CLASS/* of which a share is for the test.
 
-    Order and split depend on names alone, so pictures that are added later change no other's place.
+    Order and split depend on names alone, so new pictures do not move the others.
     """
     is_split = all((folder / split).is_dir() for split in SPLITS)
     roots = [folder / split for split in SPLITS] if is_split else [folder]
-    paths = [
-        path
+    classes = {  # of each picture
+        path: path.relative_to(root).parts[0]
         for root in roots
         for path in sorted(root.glob("*/**/*"))
         if path.suffix.lower() in SUFFIXES and path.is_file()
-    ]
-    names = sorted({_class_of(path, roots) for path in paths})
-    if len(names) < 2:
+    }
+    names = sorted({*classes.values()})
+    if not 2 <= len(names) <= 256:
         raise UserError(
-            f"{folder}: has {len(names)} folders with PNG or JPEG pictures, not two or more"
+            f"{folder}: has {len(names)} folders with PNG or JPEG pictures, not 2 to 256"
         )
-    parts = {split: [p for p in paths if p.is_relative_to(folder / split)] for split in SPLITS}
-    if not is_split:
-        parts = _split_by_name(folder, paths, roots, _share(folder, options))
-    images, remarks = _decode(paths, options)
+    labels = np.array([names.index(name) for name in classes.values()], np.uint8)
+    if is_split:
+        in_test = np.array([path.is_relative_to(roots[1]) for path in classes])
+    else:
+        keys = [path.relative_to(folder).as_posix().encode() for path in classes]
+        in_test = choose_test(folder, keys, labels, options)
+    images = _decode([*classes], options)
     splits = {}
-    for split, of_split in parts.items():
-        readable = [path for path in of_split if path in images]
-        labels = np.array([names.index(_class_of(path, roots)) for path in readable], np.uint8)
-        if lacking := [name for label, name in enumerate(names) if label not in labels]:
+    for split, chosen in zip(SPLITS, (~in_test, in_test), strict=True):
+        items = [i for i in np.flatnonzero(chosen) if images[i] is not None]
+        if lacking := [name for label, name in enumerate(names) if label not in labels[items]]:
             raise UserError(f"{folder}: no {split} picture of {', '.join(lacking)}")
-        splits[split] = np.stack([images[path] for path in readable]), labels
-    return LabelledImages(splits, names, remarks)
+        splits[split] = np.stack([images[i] for i in items]), labels[items]
+    return splits, names
 
 
-def _decode(paths: list[Path], options: Options) -> tuple[dict[Path, np.ndarray], list[str]]:
-    """Return the pixels of pictures by path, and remarks.
+def choose_test(
+    source: Path, keys: Sequence[bytes], labels: np.ndarray, options: Namespace
+) -> np.ndarray:
+    """Return which items are for the test: those of each class whose keys have the lowest hashes.
 
-    Raises UserError with a list of those that can't be read, unless these are to be left out.
+    Raises UserError if the options give no share between 0 and 1.
     """
-    images, colour, failures, size = {}, False, [], options.size
+    if not 0 < (options.test_share or 0) < 1:
+        raise UserError(
+            f"{source}: has no training and test part. --test-share 0.2 takes a fifth for the test"
+        )
+    hashes = np.array([hashlib.sha256(key).hexdigest() for key in keys])
+    in_test = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        items = np.flatnonzero(labels == label)
+        items = items[np.argsort(hashes[items], kind="stable")]
+        in_test[items[: max(1, round(options.test_share * len(items)))]] = True
+    return in_test
+
+
+def _decode(paths: list[Path], options: Namespace) -> list[np.ndarray | None]:
+    """Return the pixels of each picture, None for those that are left out.
+
+    Raises UserError listing the pictures that can't be read, unless the options leave them out.
+    """
+    images, is_colour, failures, size = [], False, [], options.size
     for path in paths:
         try:
             with path.open("rb") as file:
                 picture = read_picture(file, str(path))
                 size = size or (picture.height, picture.width)
-                images[path], steps = preprocess_image(picture, size, options.ground)
-            colour |= "colour to grey" in steps
+                pixels, steps = preprocess_image(picture, size, options.ground or "any")
+            images.append(pixels)
+            is_colour |= "colour to grey" in steps
         except UserError as error:
+            images.append(None)
             failures.append(str(error))
     if failures and not options.skip_unreadable:
         listed = "\n".join(f"  {failure}" for failure in failures[:LISTED])
         more = f"\n  and {len(failures) - LISTED} more" if len(failures) > LISTED else ""
         raise UserError(
             f"{len(failures)} of {len(paths)} pictures can't be read:\n{listed}{more}\n"
-            "Remove them, or leave them out by --skip-unreadable"
+            "Remove them, or leave them out with --skip-unreadable"
         )
-    remarks = [f"left out, since it can't be read: {failure}" for failure in failures]
-    return images, remarks + ["colours are turned to grey"] * colour
+    for failure in failures:
+        print(f"Note: left out: {failure}.")
+    if is_colour:
+        print("Note: colours become grey.")
+    return images
 
 
-def _class_of(path: Path, roots: list[Path]) -> str:
-    root = next(root for root in roots if path.is_relative_to(root))
-    return path.relative_to(root).parts[0]
+def read_tables(paths: list[Path], options: Namespace) -> dict[str, Split]:
+    """Read CSV files with a column `label` and then a column for each pixel, row by row, 0 to 255.
 
-
-def _share(source: Path, options: Options) -> float:
-    if not options.test_share:
-        raise UserError(
-            f"{source}: has no training and test part. --test-share 0.2 takes a fifth for the test"
-        )
-    return options.test_share
-
-
-def _split_by_name(
-    folder: Path, paths: list[Path], roots: list[Path], share: float
-) -> dict[str, list[Path]]:
-    """Return the paths by split: of each class, those with the lowest hashes are for the test."""
-
-    def digest(path: Path) -> bytes:
-        return hashlib.sha256(path.relative_to(folder).as_posix().encode()).digest()
-
-    test = set()
-    for name in {_class_of(path, roots) for path in paths}:
-        of_class = sorted((p for p in paths if _class_of(p, roots) == name), key=digest)
-        test.update(of_class[: max(1, round(share * len(of_class)))])
-    return {
-        "train": [path for path in paths if path not in test],
-        "test": [path for path in paths if path in test],
-    }
-
-
-def read_tables(paths: list[Path], options: Options) -> LabelledImages:
-    """Read CSV files with a column `label` and a column for each pixel, row by row, 0 to 255.
-
-    There are two, with "train" and "test" in their names, or one of which a share is for the test.
+    Two files have "train" and "test" in their names; of one file, a share is for the test.
     """
     named = {split: [path for path in paths if split in path.name] for split in SPLITS}
     if all(len(found) == 1 for found in named.values()):
-        splits = {split: _read_table(found[0], options) for split, found in named.items()}
-        return LabelledImages(splits)
+        return {split: _read_table(found[0], options) for split, found in named.items()}
     if len(paths) != 1:
         listed = ", ".join(path.name for path in paths)
         raise UserError(f"expected one CSV file, or one with train and one with test; not {listed}")
     images, labels = _read_table(paths[0], options)
-    rows = [hashlib.sha256(image).digest() for image in images]
-    in_test = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        of_class = sorted(np.flatnonzero(labels == label), key=rows.__getitem__)
-        in_test[of_class[: max(1, round(_share(paths[0], options) * len(of_class)))]] = True
-    parts = {"train": ~in_test, "test": in_test}
-    return LabelledImages({split: (images[one], labels[one]) for split, one in parts.items()})
+    in_test = choose_test(paths[0], [image.tobytes() for image in images], labels, options)
+    parts = zip(SPLITS, (~in_test, in_test), strict=True)
+    return {split: (images[chosen], labels[chosen]) for split, chosen in parts}
 
 
-def _read_table(path: Path, options: Options) -> Split:
+def _read_table(path: Path, options: Namespace) -> Split:
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: {error}") from None
-    if table.columns[0] != "label" or not len(table):
-        raise UserError(f"{path}: the first column is not called label, or there is no row")
+    if table.columns[0] != "label" or table.empty:
+        raise UserError(f"{path}: the first column is not called label, or the table has no row")
     pixels = table.drop(columns="label").to_numpy()
     side = round(pixels.shape[1] ** 0.5)
     height, width = options.size or (side, side)
     if pixels.shape[1] != height * width:
         raise UserError(
-            f"{path}: {pixels.shape[1]} pixels are not {height}x{width}; --size HEIGHT WIDTH says"
-            " what they are"
+            f"{path}: {pixels.shape[1]} pixels are not {height}x{width}. Give the size with --size"
+            " HEIGHT WIDTH"
         )
     return _checked(path, pixels.reshape(-1, height, width), table["label"].to_numpy())
 
 
-def read_npz(path: Path) -> LabelledImages:
-    """Read an archive with x_train, y_train, x_test and y_test, as Keras' data sets come."""
+def read_npz(path: Path) -> dict[str, Split]:
+    """Read an archive with x_train, y_train, x_test and y_test, as Keras' data sets have them."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: no such .npz file, or not whole ({error})") from None
-    remarks, splits = [], {}
+        raise UserError(f"{path}: missing, or no complete .npz file ({error})") from None
+    splits = {}
     for split in SPLITS:
         if missing := {f"x_{split}", f"y_{split}"} - arrays.keys():
             raise UserError(f"{path}: has no {', '.join(sorted(missing))}, only {[*arrays]}")
         images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"].reshape(-1)
         if images.ndim != 3 and images.shape[3:] not in ((1,), (3,)):
             raise UserError(f"{path}: x_{split} is {images.shape}, not (items, height, width)")
-        if images.ndim == 4 and images.shape[3] == 3:
-            remarks = ["colours are turned to grey"]
+        if images.shape[3:] == (3,):
+            print(f"Note: colours of x_{split} become grey.")
             images = (images @ np.array([299, 587, 114]) / 1000).round()  # ITU-R BT.601
         splits[split] = _checked(path, images.reshape(images.shape[:3]), labels)
-    return LabelledImages(splits, remarks=remarks)
+    return splits
 
 
 def _checked(path: Path, images: np.ndarray, labels: np.ndarray) -> Split:
-    """Return both as uint8. Raises UserError where values are no whole numbers from 0 to 255."""
+    """Return both as uint8. Raises UserError if a value is no whole number from 0 to 255."""
     for kind, values in (("pixels", images), ("labels", labels)):
-        if values.dtype.kind not in "uif" or not ((values >= 0) & (values <= 255)).all():
+        if values.dtype.kind not in "uif" or not np.isin(values, np.arange(256)).all():
             raise UserError(f"{path}: {kind} are not whole numbers from 0 to 255")
-        if (values != np.floor(values)).any():
-            raise UserError(f"{path}: {kind} are fractions, expected whole numbers from 0 to 255")
     if len(images) != len(labels):
         raise UserError(f"{path}: {len(images)} images, {len(labels)} labels")
     return images.astype(np.uint8), labels.astype(np.uint8)

@@ -21,6 +21,8 @@ from tools.overrides import set_dotted
 
 PROJECT = Path(__file__).parents[2]
 TOY = Path(__file__).with_name("toy")
+# Names that look like numbers, Markdown, HTML or CSV, so that every tool must treat them as text.
+TOY_CLASSES = ["T-shirt/top", "0", "007", "1e5", "true", "NA", 'a "b", c', "<b>|$", "Bag", "שלום日"]
 IDENTITY = {
     f"GIT_{role}_{part}": value
     for role in ("AUTHOR", "COMMITTER")
@@ -193,6 +195,8 @@ def toy_project(folder: Path) -> Repository:
     shutil.copy(TOY / "dvc.yaml", folder)
     copy_toy_stages(folder, "prepare", "train", "evaluate", "plot")
     repository.set(*SMALL, "name=toy squares", "image_shape=[2, 2]")
+    content = read_yaml(folder / DATASET) | {"class_names": TOY_CLASSES}
+    write_yaml(folder / DATASET, content)
     repository.commit("The toy pipeline")
     return repository
 

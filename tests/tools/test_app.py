@@ -1,4 +1,4 @@
-"""The page to try models on, in a browser that can't reach any network, and its answers."""
+"""The page to try models on, in a browser that can reach no network, and its answers."""
 
 import json
 import os
@@ -23,7 +23,7 @@ if not os.environ.get("CI"):  # which must have it
 
 @pytest.fixture(scope="module")
 def page(built, tmp_path_factory):
-    """The address of the page of a project with the experiment `saved`, and pictures."""
+    """Yield the page's address, a folder of pictures, and a project with the experiment `saved`."""
     folder = tmp_path_factory.mktemp("app")
     repository, port = Repository(built).copy(folder / "project"), free_port()
     repository.dvc("exp", "save", "--quiet", "--name", "saved")
@@ -40,19 +40,15 @@ def test_pictures_are_classified_as_by_evaluate_and_nothing_is_asked_from_elsewh
     address, folder, repository = page
     browser.get(f"{address}/")
     wait = WebDriverWait(browser, TIMEOUT)
-    accuracy = json.loads(repository.read("metrics/test.json"))["accuracy"]
-    options = wait.until(lambda _: Select(browser.find_element(By.ID, "model")).options)
-    names = [option.text for option in options]
-    shares = [float(re.search(r"\(test accuracy (.*) %\)", name)[1]) for name in names]
-    assert [name.split(" ")[0] for name in names] == ["workspace", "saved"]
-    assert shares == pytest.approx(2 * [100 * accuracy], abs=0.051)
+    models = wait.until(lambda _: Select(browser.find_element(By.ID, "model")).options)
+    assert [model.text.split(" (test accuracy ")[0] for model in models] == ["workspace", "saved"]
     Select(browser.find_element(By.ID, "model")).select_by_value("saved")
     files = [str(folder / name) for name in ("test 0.png", "large.jpg", "text.png")]
     browser.find_element(By.ID, "pictures").send_keys("\n".join(files))
     wait.until(lambda _: len(browser.find_elements(By.TAG_NAME, "h2")) == 3)
     text = browser.find_element(By.ID, "answers").text
     assert "text.png: not a picture in PNG or JPEG format" in text and "as it is" in text
-    assert "252x252 fitted to 28x28" in text and "light ground inverted" in text
+    assert "light ground inverted, 252x252 fitted to 28x28" in text
     row = repository.read("plots/predictions.csv").decode().splitlines()[1].split(",")
     first = browser.find_elements(By.TAG_NAME, "table")[-1].find_element(By.TAG_NAME, "tr").text
     name, share = re.fullmatch(r"(.*) ([\d.]+) %", first.replace("\n", " ")).groups()
@@ -61,6 +57,16 @@ def test_pictures_are_classified_as_by_evaluate_and_nothing_is_asked_from_elsewh
     assert [image.get_property("naturalWidth") for image in images] == [28, 28]
     loaded = "return performance.getEntriesByType('resource').map(entry => entry.name)"
     assert all(one.startswith(address) for one in browser.execute_script(loaded))
+
+
+def test_models_are_listed_with_their_accuracy_where_it_is_known(committed, tmp_path):
+    toy = committed.copy(tmp_path / "project")
+    short = toy.run("git", "show", f"{toy.experiments()['short']}:metrics/test.json")
+    workspace, short = (json.loads(x)["accuracy"] for x in (toy.read("metrics/test.json"), short))
+    with typed(toy.folder, "app"):
+        assert app.list_models() == {"workspace": workspace, "short": short}
+        (toy.folder / "metrics/test.json").unlink()
+        assert app.list_models() == {"workspace": None, "short": short}
 
 
 @pytest.mark.parametrize("port", [None, "65536"])
@@ -72,7 +78,7 @@ def test_a_port_that_can_not_be_used_is_named(page, port):
 
 
 def test_another_host_gets_no_answer(page):
-    """A page on the web whose name leads to this machine."""
+    """As for a page on the web whose host name leads to this machine."""
     request = urllib.request.Request(f"{page[0]}/models", headers={"Host": "evil.example"})  # noqa: S310
     with pytest.raises(urllib.error.HTTPError, match="400"):
         urllib.request.urlopen(request)  # noqa: S310
@@ -81,7 +87,7 @@ def test_another_host_gets_no_answer(page):
 @pytest.mark.parametrize(
     ("content", "model", "message"),
     [
-        (b"x" * (app.MAX_BYTES + 1), "workspace", "has more than the 20,000,000 bytes"),
+        (b"x" * (app.MAX_BYTES + 1), "workspace", "is larger than 20,000,000 bytes"),
         (b"x", "workspace", "not a picture"),
         (b"x", "nowhere", "there is no revision nowhere"),
     ],

@@ -5,50 +5,47 @@ import pandas as pd
 import pytest
 
 from fashion.core.errors import UserError
-from tests.support.repository import PROJECT, Repository
+from tests.support.repository import PROJECT, TOY_CLASSES, Repository
 from tools.report.card import (
     CARD,
     DATA_CARD,
-    card,
     compare_with_noise,
-    data_card,
     describe_layers,
-    render_card,
+    markdown,
+    render_cards,
+    render_data_card,
+    render_model_card,
 )
 
 
 @pytest.fixture
 def toy(committed, tmp_path, monkeypatch) -> Repository:
-    """A toy repository of the test's own with noise, and the working directory in it."""
+    """Return a copy of a toy repository with noise, which is also the working directory."""
     toy = committed.copy(tmp_path / "project")
     monkeypatch.chdir(toy.folder)
     return toy
 
 
-def test_the_committed_card_belongs_to_the_committed_numbers(monkeypatch):
+def test_the_committed_cards_belong_to_the_committed_numbers(monkeypatch):
     monkeypatch.chdir(PROJECT)
-    text = CARD.read_text(encoding="utf-8")
+    text, hint = CARD.read_text(encoding="utf-8"), "`make readme` writes it again"
     layers = re.search(r"\| Architecture \| (.*); [\d,]+ parameters \|", text)[1]
-    assert render_card(layers) == text, "`make readme` writes it again"
+    assert render_model_card(layers) == text, hint
+    assert render_data_card() == DATA_CARD.read_text(encoding="utf-8"), hint
     try:
-        assert card() == text
+        assert render_cards()[CARD] == text, hint
     except UserError as error:
-        pytest.skip(f"its layers are not compared: {error}")
+        pytest.skip(f"the layers of the model are not compared: {error}")
 
 
-def test_the_committed_data_card_belongs_to_the_committed_numbers(monkeypatch):
-    monkeypatch.chdir(PROJECT)
-    assert DATA_CARD.read_text(encoding="utf-8") == data_card(), "`make readme` writes it again"
-
-
-def test_a_data_card_of_other_data_says_what_is_known_of_it(toy):
+def test_a_data_card_of_other_data_says_what_is_known_about_it(toy):
     counts = json.loads(toy.read("metrics/data.json"))["images_per_class"]
-    text = data_card()
+    text = render_data_card()
     assert "# Data card: toy squares" in text and "Zalando" not in text
-    for name in counts["train"]:
-        row = [str(counts[split][name]) for split in ("train", "validation", "test")]
-        line = next(line for line in text.splitlines() if line.startswith(f"| {name} "))
-        assert [cell.strip() for cell in line.split("|")[2:-1]] == row
+    rows = [re.split(r"\s*(?<!\\)\|\s*", line)[1:-1] for line in text.splitlines()]
+    for name in TOY_CLASSES:
+        numbers = [str(counts[split][name]) for split in ("train", "validation", "test")]
+        assert [name.replace("|", "\\|"), *numbers] in rows
 
 
 def test_its_loss_and_optimizer_are_those_of_the_code():
@@ -65,28 +62,34 @@ def test_the_layers_are_those_of_the_saved_model(built):
     assert describe_layers(built / "models/model.keras") == text
 
 
-def test_it_has_the_noise_of_this_code_params_data_and_packages_alone(toy):
+def test_it_has_the_noise_of_this_code_params_and_data_alone(toy):
     noise = json.loads(toy.read("metrics/noise.json"))
-    mean = sum(noise["metrics"]["accuracy"]) / 5
-    assert f" {mean:.4f} ± " in card() and "over 5 seeds, of which this model" in card()
-    toy.set("seed=1")
-    assert "over 5 seeds." in card()
+    mean, text = sum(noise["metrics"]["accuracy"]) / 5, render_cards()[CARD]
+    assert f" {mean:.4f} ± " in text and "over 5 seeds, and this model is\none of these" in text
+    toy.set("seed=1")  # as if this model came from a seed that the noise lacks
+    assert "over 5 seeds." in render_model_card("")
     for name in noise["belongs_to"]:
         stale = noise | {"belongs_to": noise["belongs_to"] | {name: "another"}}
         (toy.folder / "metrics/noise.json").write_text(json.dumps(stale))
-        assert " ± " not in card() and "not measured yet (`make noise`)" in card()
+        text = render_model_card("")
+        assert " ± " not in text and "not measured yet (`make noise`)" in text
     (toy.folder / "metrics/noise.json").unlink()
-    assert " ± " not in card()
+    assert " ± " not in render_model_card("")
 
 
-def test_it_is_not_made_of_files_that_are_missing_or_of_another_model(toy):
-    model = toy.folder / "models/model.keras"
-    model.unlink()
-    with pytest.raises(UserError, match=r"model\.keras: not here yet. `make` makes it"):
-        card()
-    model.write_text("another")
-    with pytest.raises(UserError, match="`dvc checkout` restores that"):
-        card()
+CHANGES = {
+    "params": lambda toy: toy.set("seed=1"),
+    "data": lambda toy: toy.set("name=other squares"),
+    "metrics": lambda toy: (toy.folder / "metrics/test.json").write_text("{}"),
+    "model": lambda toy: (toy.folder / "models/model.keras").unlink(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_missing_or_stale_results_get_no_card(toy, change):
+    CHANGES[change](toy)
+    with pytest.raises(UserError, match="`dvc repro` rebuilds stale ones"):
+        render_cards()
 
 
 def test_a_metric_has_its_value_interval_and_noise():
@@ -96,3 +99,8 @@ def test_a_metric_has_its_value_interval_and_noise():
         ["accuracy", "0.5000 (0.4000 to 0.6000)", "0.5000 ± 0.1414"],
         ["macro f1", "1.0000", "2.0000 ± 1.4142"],
     ]
+
+
+def test_a_table_without_rows_has_its_titles():
+    table = markdown(pd.DataFrame({"actual": [], "images": []}))
+    assert table.splitlines()[0].split() == ["|", "actual", "|", "images", "|"]

@@ -1,6 +1,7 @@
-"""A user's own data, in each form in which people have it: one command, then the pipeline."""
+"""Write dataset.yaml for a user's own data, in each form in which people have it."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,14 +14,15 @@ from fashion.core.strict_yaml import read_yaml
 from fashion.data.idx import read_idx, write_idx
 from tests.support.commands import refusal
 from tests.support.repository import Repository
-from tools import dataset
+from tools import dataset, predict
+from tools.report import __main__ as report
 
-SHAPE, CLASSES = (12, 9), ["left", "middle", "right"]
+SHAPE, CLASSES = (12, 9), ["007", "1e5", "NA"]  # which look like numbers, and are names
 Splits = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def bars(ground: int = 0) -> Splits:
-    """Return 60 and 30 images of a bar in one of three places, each with noise of its own."""
+    """Return 60 and 30 noisy images of a bar in one of three places."""
     random, splits = np.random.default_rng(0), {}
     for split, count in (("train", 60), ("test", 30)):
         labels = (np.arange(count) % 3).astype(np.uint8)
@@ -32,28 +34,23 @@ def bars(ground: int = 0) -> Splits:
     return splits
 
 
-def write_packed(folder: Path, splits: Splits, prefix: str = "", first: int = 0) -> None:
-    for split, (images, labels) in splits.items():
-        write_idx(folder / f"{prefix}{split}-images-idx3-ubyte.gz", images)
-        write_idx(folder / f"{prefix}{split}-labels-idx1-ubyte.gz", labels + np.uint8(first))
-
-
-def write_unpacked(folder: Path, splits: Splits) -> None:
-    for split, (images, labels) in splits.items():
-        split = {"train": "train", "test": "t10k"}[split]  # as the files of MNIST are called
-        write_idx(folder / f"{split}-images-idx3-ubyte", images)
-        write_idx(folder / f"{split}-labels-idx1-ubyte", labels)
+def write_idx_files(folder: Path, splits: Splits, prefix: str = "", first: int = 0) -> None:
+    """Write four files with the names that MNIST's have, those of the training split packed."""
+    for split, name, packed in (("train", "train", ".gz"), ("test", "t10k", "")):
+        images, labels = splits[split]
+        write_idx(folder / f"{prefix}{name}-images-idx3-ubyte{packed}", images)
+        write_idx(folder / f"{prefix}{name}-labels-idx1-ubyte{packed}", labels + np.uint8(first))
 
 
 def write_emnist(folder: Path, splits: Splits) -> None:
-    """Two sets in a folder, one of them with labels from 1 on, and a text beside them."""
-    write_packed(folder, splits, "emnist-letters-", first=1)
-    write_packed(folder, bars(255), "emnist-digits-")
+    """Write two sets into a folder, one of them with labels from 1 on, and a text file."""
+    write_idx_files(folder, splits, "emnist-letters-", first=1)
+    write_idx_files(folder, bars(255), "emnist-digits-")
     (folder / "emnist-letters-mapping.txt").write_text("1 65 97\n")
 
 
 def write_tables(folder: Path, splits: Splits) -> None:
-    """As Kaggle has Fashion-MNIST."""
+    """Write CSV files as Kaggle has them."""
     for split, (images, labels) in splits.items():
         pixels = images.reshape(len(images), -1)
         table = pd.DataFrame(pixels, columns=[f"pixel{i + 1}" for i in range(pixels.shape[1])])
@@ -62,14 +59,14 @@ def write_tables(folder: Path, splits: Splits) -> None:
 
 
 def write_archive(folder: Path, splits: Splits) -> None:
-    arrays = {}
-    for split, (images, labels) in splits.items():
-        arrays |= {f"x_{split}": images, f"y_{split}": labels}
-    np.savez(folder / "bars.npz", **arrays)
+    """Write an .npz file: grey training images, and test images with equal red, green and blue."""
+    (x_train, y_train), (x_test, y_test) = splits["train"], splits["test"]
+    arrays = {"x_train": x_train, "y_train": y_train, "y_test": y_test}
+    np.savez(folder / "bars.npz", x_test=np.stack([x_test] * 3, axis=-1), **arrays)
 
 
 def write_pictures(folder: Path, splits: Splits, at: Callable = lambda split: split) -> None:
-    """Colour pictures of mixed sizes, PNG and JPEG, that come out grey as the images are."""
+    """Write colour pictures of mixed sizes, PNG and JPEG, whose grey is that of the images."""
     for split, (images, labels) in splits.items():
         for i, (image, label) in enumerate(zip(images, labels, strict=True)):
             times = 1 + i % 3
@@ -81,7 +78,7 @@ def write_pictures(folder: Path, splits: Splits, at: Callable = lambda split: sp
 
 
 def converted(folder: Path) -> Splits:
-    """Return what the files that dataset.yaml names hold."""
+    """Return the images and labels in the files that dataset.yaml names."""
     content, splits = read_yaml(folder / "dataset.yaml"), {}
     for split in ("train", "test"):
         names = [content["files"][f"{split}_{kind}"]["name"] for kind in ("images", "labels")]
@@ -90,10 +87,22 @@ def converted(folder: Path) -> Splits:
     return splits
 
 
+def spoil(path: Path) -> None:
+    """Cut off the second half of a file."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+@pytest.fixture
+def project(tmp_path) -> Repository:
+    """Return an empty folder, which is all that the command needs."""
+    (tmp_path / "project").mkdir()
+    return Repository(tmp_path / "project")
+
+
 SIZE = ("--size", *map(str, SHAPE))
 EXACT = {
-    "packed": (write_packed, "", ()),
-    "unpacked": (write_unpacked, "", ()),
+    "idx": (write_idx_files, "", ()),
     "emnist": (write_emnist, "", ("--prefix", "emnist-letters")),
     "tables": (write_tables, "", SIZE),
     "archive": (write_archive, "bars.npz", ()),
@@ -101,163 +110,181 @@ EXACT = {
 
 
 @pytest.mark.parametrize("kind", EXACT)
-def test_arrays_come_through_pixel_by_pixel(toy, tmp_path, call, kind):
+def test_arrays_come_through_pixel_by_pixel(project, tmp_path, call, kind):
     write, name, options = EXACT[kind]
     source = tmp_path / "bars"
     source.mkdir()
     write(source, bars())
-    output = call(toy, dataset, str(source / name), *options, "--classes", *CLASSES)
+    output = call(project, dataset, str(source / name), *options, "--classes", *CLASSES)
     assert "Written: dataset.yaml, bars: 12x9, 3 classes, dark ground." in output
     assert ("labels begin with 1" in output) == (kind == "emnist")
     for split, (images, labels) in bars().items():
-        np.testing.assert_array_equal(converted(toy.folder)[split][0], images)
-        np.testing.assert_array_equal(converted(toy.folder)[split][1], labels)
-    written = toy.read("dataset.yaml")
-    call(toy, dataset, str(source / name), *options, "--classes", *CLASSES)
-    assert toy.read("dataset.yaml") == written
-    assert toy.run("git", "status", "--porcelain") == " M dataset.yaml\n"
+        np.testing.assert_array_equal(converted(project.folder)[split][0], images)
+        np.testing.assert_array_equal(converted(project.folder)[split][1], labels)
+    written = project.read("dataset.yaml")
+    call(project, dataset, str(source / name), *options, "--classes", *CLASSES)
+    assert project.read("dataset.yaml") == written
 
 
-def test_folders_of_pictures_become_grey_images_of_one_size(toy, tmp_path, call):
-    write_pictures(tmp_path / "bars", bars())
-    output = call(toy, dataset, str(tmp_path / "bars"))
-    assert "12x9, 3 classes, any ground" in output and "colours are turned to grey" in output
-    assert read_yaml(toy.folder / "dataset.yaml")["class_names"] == CLASSES
-    expected, found = bars(), converted(toy.folder)
+def test_pictures_become_grey_and_of_one_size_and_unreadable_ones_are_listed_or_left_out(
+    project, tmp_path, call
+):
+    source = tmp_path / "bars"
+    write_pictures(source, bars())
+    output = call(project, dataset, str(source))
+    assert "12x9, 3 classes, any ground" in output and "colours become grey" in output
+    assert read_yaml(project.folder / "dataset.yaml")["class_names"] == CLASSES
+    expected, found = bars(), converted(project.folder)
     for split, (images, labels) in found.items():
         order = np.argsort(expected[split][1], kind="stable")  # by class, then by name
         np.testing.assert_array_equal(labels, expected[split][1][order])
         # some were enlarged, and some have the losses of JPEG
         assert abs(images.astype(int) - expected[split][0][order]).mean() < 12
+    for name in (f"train/{CLASSES[0]}/train-00.png", f"test/{CLASSES[2]}/test-02.png"):
+        spoil(source / name)
+    message = refusal(dataset.main, project.folder, str(source))
+    assert message.startswith("2 of 90 pictures can't be read:") and "train-00.png" in message
+    assert len(converted(project.folder)["train"][1]) == 60  # as before
+    assert call(project, dataset, str(source), "--skip-unreadable").count("left out: ") == 2
+    assert [len(labels) for _, labels in converted(project.folder).values()] == [59, 29]
 
 
 def test_a_share_of_every_class_is_for_the_test_and_stays_as_pictures_are_added(
-    toy, tmp_path, call
+    project, tmp_path, call
 ):
     write_pictures(tmp_path / "bars", bars(), at=lambda split: "")
     words = (str(tmp_path / "bars"), "--test-share", "0.2")
-    assert "--test-share 0.2 takes a fifth" in refusal(dataset.main, toy.folder, words[0])
-    call(toy, dataset, *words)
-    before, digest = converted(toy.folder), toy.read("dataset.yaml")
+    for share in ((), ("--test-share", "1.5")):
+        message = refusal(dataset.main, project.folder, words[0], *share)
+        assert "--test-share 0.2 takes a fifth" in message
+    call(project, dataset, *words)
+    before, digest = converted(project.folder), project.read("dataset.yaml")
     assert np.bincount(before["test"][1]).tolist() == [6, 6, 6]
     assert np.bincount(before["train"][1]).tolist() == [24, 24, 24]
     picture = np.full(SHAPE, 77, np.uint8)
-    Image.fromarray(picture).save(tmp_path / "bars/left/new.png")
-    call(toy, dataset, *words)
-    assert toy.read("dataset.yaml") != digest
-    after = converted(toy.folder)["test"][0]
+    Image.fromarray(picture).save(tmp_path / "bars" / CLASSES[0] / "new.png")
+    call(project, dataset, *words)
+    assert project.read("dataset.yaml") != digest
+    after = converted(project.folder)["test"][0]
     gone = [one for one in before["test"][0] if not (after == one).all(axis=(1, 2)).any()]
     assert len(gone) <= 1
 
 
-def spoil(path: Path) -> None:
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-
-
-def test_pictures_that_can_not_be_read_are_listed_or_left_out(toy, tmp_path, call):
-    write_pictures(tmp_path / "bars", bars())
-    for name in ("train/left/train-00.png", "test/right/test-02.png"):
-        spoil(tmp_path / "bars" / name)
-    message = refusal(dataset.main, toy.folder, str(tmp_path / "bars"))
-    assert message.startswith("2 of 90 pictures can't be read:") and "train-00.png" in message
-    assert not (toy.folder / "data/converted").exists()
-    output = call(toy, dataset, str(tmp_path / "bars"), "--skip-unreadable")
-    assert output.count("left out, since it can't be read") == 2
-    assert len(converted(toy.folder)["train"][1]) == 59
+def test_one_table_is_split_by_class_and_loses_no_row(project, tmp_path, call):
+    write_tables(tmp_path, bars())
+    table = tmp_path / "bars_train.csv"
+    call(project, dataset, str(table), *SIZE, "--test-share", "0.2", "--ground", "light")
+    assert read_yaml(project.folder / "dataset.yaml")["ground"] == "light"
+    found = converted(project.folder)
+    assert [np.bincount(found[split][1]).tolist() for split in found] == [[16] * 3, [4] * 3]
+    rows = np.concatenate([images for images, _ in found.values()])
+    assert sorted(map(bytes, rows)) == sorted(map(bytes, bars()["train"][0]))
 
 
 @pytest.mark.parametrize(
     ("write", "change", "message"),
     [
-        (write_packed, lambda f: (f / "test-labels-idx1-ubyte.gz").unlink(), "expected four IDX"),
-        (write_packed, lambda f: spoil(f / "test-labels-idx1-ubyte.gz"), "not a whole gzip file"),
+        (write_idx_files, lambda f: (f / "t10k-labels-idx1-ubyte").unlink(), "expected four IDX"),
+        (write_idx_files, lambda f: spoil(f / "train-labels-idx1-ubyte.gz"), "not a whole gzip"),
         (write_emnist, lambda f: None, "--prefix chooses one of several sets"),
         (
-            write_packed,
-            lambda f: write_idx(f / "test-images-idx3-ubyte.gz", np.zeros((30, 9, 9), "u1")),
+            write_idx_files,
+            lambda f: write_idx(f / "t10k-images-idx3-ubyte", np.zeros((30, 9, 9), "u1")),
             "training images are (12, 9), test images (9, 9)",
         ),
-        (write_tables, lambda f: None, "108 pixels are not 10x10; --size HEIGHT WIDTH"),
+        (write_tables, lambda f: None, "108 pixels are not 10x10. Give the size with --size"),
         (
             write_tables,
             lambda f: (f / "bars_train.csv").write_text("a,b\n1,2\n"),
             "not called label",
         ),
-        (write_pictures, lambda f: spoil(f / "train/left/train-00.png"), "1 of 90 pictures can't"),
         (lambda f, splits: None, lambda f: None, "has 0 folders with PNG or JPEG pictures"),
     ],
 )
-def test_what_is_no_data_set_is_refused(toy, tmp_path, write, change, message):
+def test_what_is_no_data_set_is_refused(project, tmp_path, write, change, message):
     source = tmp_path / "bars"
     source.mkdir()
     write(source, bars())
     change(source)
-    assert message in refusal(dataset.main, toy.folder, str(source))
-    assert toy.run("git", "status", "--porcelain") == ""
+    assert message in refusal(dataset.main, project.folder, str(source))
+    assert [*project.folder.iterdir()] == []
 
 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
         ({"x_train": np.zeros((2, 3, 3))}, "has no"),
-        ({"x_train": np.full((2, 3, 3), 0.5), "y_train": [0, 1]}, "pixels are fractions"),
+        ({"x_train": np.full((2, 3, 3), 0.5), "y_train": [0, 1]}, "pixels are not whole numbers"),
         ({"x_train": np.zeros((2, 9)), "y_train": [0, 1]}, "is (2, 9), not (items, height, width)"),
         ({"x_train": np.zeros((2, 3, 3)), "y_train": [0, 256]}, "labels are not whole numbers"),
         ({"x_train": np.zeros((2, 3, 3)), "y_train": [0]}, "2 images, 1 labels"),
     ],
 )
-def test_an_archive_with_other_arrays_is_refused(toy, tmp_path, arrays, message):
+def test_an_archive_with_other_arrays_is_refused(project, tmp_path, arrays, message):
     np.savez(tmp_path / "bars.npz", **arrays)
-    assert message in refusal(dataset.main, toy.folder, str(tmp_path / "bars.npz"))
+    assert message in refusal(dataset.main, project.folder, str(tmp_path / "bars.npz"))
 
 
 @pytest.mark.parametrize(("ground", "found"), [(0, "dark"), (255, "light"), (None, "any")])
-def test_the_ground_is_measured(toy, tmp_path, call, ground, found):
-    splits = bars(ground or 0)
+def test_the_ground_is_measured(tmp_path, ground, found):
+    images = bars(ground or 0)["train"][0]
     if ground is None:
-        splits["train"][0][::2] = 255 - splits["train"][0][::2]
-    write_packed(tmp_path / "bars", splits)
-    assert f"{found} ground" in call(toy, dataset, str(tmp_path / "bars"))
+        images[::2] = 255 - images[::2]
+    write_idx(tmp_path / "images", images)
+    assert dataset.measure_ground(tmp_path / "images") == found
 
 
-def test_the_pipeline_runs_on_pictures_and_predicts_the_same_from_files(repository, tmp_path):
-    """Every test image, of a light ground, as it is prepared and as the picture that it was."""
+def test_pictures_go_through_every_command(repository, tmp_path, call):
+    """The pictures have a light ground and odd class names. The model before has other data."""
     write_pictures(tmp_path / "bars", bars(255))
-    repository.python("tools.dataset", str(tmp_path / "bars"), "--name", "Bars")
+    pictures = sorted((tmp_path / "bars/test").glob("*/*"))
+    other = call(repository, predict, str(pictures[0]), "--top", "10", "--json")
+    call(repository, dataset, str(tmp_path / "bars"), "--name", "Bars")
+    assert repository.run("git", "status", "--porcelain") == " M dataset.yaml\n"
     repository.set("prepare.validation_size=0.25", "train.epochs=5", "model.hidden_units=[8]")
     repository.stages("validate", "fetch", "prepare", "train", "evaluate", "plot")
+    repository.dvc("commit", "--quiet", "--force")
+    repository.commit("Bars")
     data = json.loads(repository.read("metrics/data.json"))
     assert data["name"] == "Bars" and data["images"] == {"train": 45, "validation": 15, "test": 30}
-    description = json.loads(repository.read("data/prepared/dataset.json"))
-    assert description["class_names"] == CLASSES and description["ground"] == "any"
-    pictures = sorted((tmp_path / "bars/test").glob("*/*"))
     images = np.load(repository.folder / "data/prepared/test_images.npy")
     for i, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / f"{i}.png")
     saved = [str(tmp_path / f"{i}.png") for i in range(len(images))]
-    numbers = [str(i) for i in range(len(images))]
-    words = ("tools.predict", *map(str, pictures), *saved, "--test", *numbers, "--json")
-    rows = [json.loads(line)["predictions"] for line in repository.python(*words).splitlines()]
+    before = repository.results()
+    words = (*map(str, pictures), *saved, "--test", *map(str, range(len(images))), "--json")
+    lines = [json.loads(line) for line in call(repository, predict, *words).splitlines()]
+    rows = [line["predictions"] for line in lines]
     assert rows[:30] == rows[30:60] == rows[60:]
+    assert {*rows[0]} == {*CLASSES}
+    assert [line["actual"] for line in lines[60:]] == [path.parent.name for path in pictures]
+    old = ("--rev", "HEAD~1", "--top", "10", "--json")
+    assert call(repository, predict, str(pictures[0]), *old) == other
+    message = call(repository, predict, "--test", "0", *old, status=1)
+    assert "the prepared images are 12x9, the model's 28x28" in message
+    call(repository, report, "HEAD")
+    page = (repository.folder / "report.html").read_text(encoding="utf-8")
+    charts = json.loads(re.search(r"const charts = (.*);\n", page)[1])
+    cells = charts["confusion-0"]["data"]["values"]
+    assert {cell["actual"] for cell in cells} == {*CLASSES}
+    assert repository.results() == before  # no stage ran
 
 
-def test_versions_of_the_data_come_and_go_as_the_page_shows(repository, tmp_path):
-    """Version 1, more pictures, version 2, and back; a colleague needs no source."""
+def test_versions_of_the_data_come_and_go_as_the_page_shows(repository, tmp_path, call):
+    """Go from version 1 to version 2 with one more picture, and back."""
     write_pictures(tmp_path / "bars", bars())
-    remote = str(tmp_path / "remote")
-    repository.dvc("remote", "add", "--default", "team", remote)
     repository.set("prepare.validation_size=0.25")
 
     def version(number: int) -> dict[str, bytes]:
-        repository.python("tools.dataset", str(tmp_path / "bars"))
+        call(repository, dataset, str(tmp_path / "bars"))
         repository.dvc("repro", "prepare")
         repository.commit(f"Version {number}")
         repository.run("git", "tag", f"bars-{number}")
         return {path: x for path, x in repository.results().items() if path.startswith("data/pre")}
 
     first = version(1)
-    Image.fromarray(np.full(SHAPE, 77, np.uint8)).save(tmp_path / "bars/train/left/new.png")
+    new = tmp_path / "bars/train" / CLASSES[0] / "new.png"
+    Image.fromarray(np.full(SHAPE, 77, np.uint8)).save(new)
     second = version(2)
     assert first.keys() == second.keys() and first != second
     changed = repository.dvc("diff", "bars-1")
@@ -266,8 +293,3 @@ def test_versions_of_the_data_come_and_go_as_the_page_shows(repository, tmp_path
     repository.run("git", "checkout", "--quiet", "bars-1")
     repository.dvc("checkout", "--quiet")
     assert {path: x for path, x in repository.results().items() if path in first} == first
-    repository.dvc("push", "--quiet", "prepare")
-    repository.run("git", "clone", "--quiet", ".", str(tmp_path / "clone"))
-    colleague = Repository(tmp_path / "clone")
-    colleague.dvc("pull", "--quiet", "prepare")
-    assert {path: x for path, x in colleague.results().items() if path in first} == first

@@ -1,7 +1,8 @@
-"""The page: its charts and tables, and all of it in a browser that can't reach any network."""
+"""The report page: its charts and tables, and all of it in a browser that can reach no network."""
 
+import json
+import re
 from base64 import b64decode
-from contextlib import chdir
 from io import BytesIO
 from types import SimpleNamespace
 
@@ -11,7 +12,9 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.support.repository import Repository
+from fashion.core.errors import UserError
+from tests.support.commands import call, typed
+from tests.support.repository import TOY_CLASSES, Repository
 from tools.report import __main__ as report
 from tools.report import charts
 
@@ -54,25 +57,28 @@ def test_a_chart_has_the_values_of_each_run_on_their_axes(chart, axes, rows):
 
 @pytest.fixture(scope="module")
 def reported(built_comparison, tmp_path_factory) -> Repository:
-    """A repository with two small experiments, and report.html of them."""
+    """Return a repository with two small experiments and their report.html."""
     comparison = Repository(built_comparison / "project")
     repository = comparison.copy(tmp_path_factory.mktemp("report") / "project")
-    repository.python("tools.report")
+    assert "comparing longer, short" in call(report.main, repository.folder)
     return repository
 
 
-@pytest.fixture(params=[(1280, "light")])
-def page(browser, reported, request):
-    """The page, opened from disk in a window of this width and with this colour scheme."""
-    width, scheme = request.param
-    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+@pytest.fixture(scope="module")
+def page(browser, reported):
+    """Return the browser with the page, opened from disk in a wide window with light colours."""
+    show_in(browser, 1280, "light")
     browser.get((reported.folder / "report.html").as_uri())
     wait(browser, lambda: browser.execute_script("return document.body.dataset.drawn") == "5")
     yield browser
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def show_in(browser, width: int, scheme: str) -> None:
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
 
 
 def wait(page, condition) -> None:
@@ -83,9 +89,13 @@ def marks(page, chart: str, kind: str) -> list:
     return page.find_elements(By.CSS_SELECTOR, f"#{chart} .mark-{kind}.role-mark path")
 
 
+def labels(page, chart: str, role: str) -> list[str]:
+    return [text.text for text in page.find_elements(By.CSS_SELECTOR, f"#{chart} .{role} text")]
+
+
 def file_of(repository: Repository, name: str, path: str) -> bytes:
     """Return a file as it is committed with an experiment."""
-    with chdir(repository.folder):
+    with typed(repository.folder):
         return report.find_results([name])[0].file_bytes(path)
 
 
@@ -93,11 +103,14 @@ def test_every_chart_is_drawn_with_its_series_and_nothing_is_loaded_from_elsewhe
     for chart in ("loss", "accuracy"):  # two runs, training and validation
         dashes = [line.get_attribute("stroke-dasharray") for line in marks(page, chart, "line")]
         assert sorted(dashes) == ["1,0", "1,0", "5,4", "5,4"]
+        assert labels(page, chart, "role-axis-label")[0] == "1"  # no empty epoch 0
     assert len(marks(page, "f1", "symbol")) == 2 * 10
+    assert labels(page, "f1", "role-legend-label") == ["longer", "short"]
     for i, name in enumerate(["longer", "short"]):
-        table = pd.read_csv(BytesIO(file_of(reported, name, "plots/predictions.csv")))
+        table = pd.read_csv(BytesIO(file_of(reported, name, "plots/predictions.csv")), dtype=str)
         pairs = table[["actual", "predicted"]].drop_duplicates()
         assert len(marks(page, f"confusion-{i}", "rect")) == len(pairs)
+        assert {*labels(page, f"confusion-{i}", "role-axis-label")} == {*TOY_CLASSES}
     resources = "return performance.getEntriesByType('resource').map(entry => entry.name)"
     assert all(name.startswith("data:") for name in page.execute_script(resources))
 
@@ -117,6 +130,7 @@ def test_hovering_shows_the_values_of_a_point(page, reported):
 
 def test_a_run_can_be_switched_off_and_on(page):
     box = page.find_element(By.CSS_SELECTOR, '[data-run="short"]')
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", box)
     box.click()
     wait(page, lambda: len(marks(page, "loss", "line")) == 2)
     wait(page, lambda: len(marks(page, "f1", "symbol")) == 10)
@@ -125,50 +139,58 @@ def test_a_run_can_be_switched_off_and_on(page):
     wait(page, lambda: len(marks(page, "loss", "line")) == 4)
 
 
-@pytest.mark.parametrize(
-    ("page", "ground", "text"),
-    [
-        ((390, "dark"), "rgba(13, 17, 23, 1)", "rgb(230, 237, 243)"),
-        ((1280, "light"), "rgba(255, 255, 255, 1)", "rgb(27, 31, 36)"),
-    ],
-    indirect=["page"],
-)
-def test_it_is_readable_narrow_and_dark_wide_and_light(page, ground, text):
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+def test_it_is_readable_narrow_and_dark_wide_and_light(page, width, scheme):
+    show_in(page, width, scheme)
+    wait(page, lambda: page.execute_script("return innerWidth") == width)
     assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
-    body = page.find_element(By.TAG_NAME, "body")
-    assert body.value_of_css_property("background-color") == ground
     label = page.find_element(By.CSS_SELECTOR, "#loss .role-axis-label text")
-    assert label.value_of_css_property("fill") == text
+    body = page.find_element(By.TAG_NAME, "body")
+    colours = (label.value_of_css_property("fill"), body.value_of_css_property("background-color"))
+    text, ground = (int(re.search(r"\d+", colour)[0]) for colour in colours)  # red, 0 to 255
+    assert abs(ground - text) > 200 and (ground > text) == (scheme == "light")
 
 
-def test_every_picture_is_that_of_its_run_and_has_an_alternative_text(page, reported):
+def test_every_plot_is_that_of_its_run_and_has_an_alternative_text(page, reported):
     wanted = [("longer", "samples")]
     wanted += [(run, name) for run in ("longer", "short") for name in ("predictions", "mistakes")]
-    pictures = page.find_elements(By.TAG_NAME, "img")
-    for picture, (run, name) in zip(pictures, wanted, strict=True):
-        content = b64decode(picture.get_attribute("src").removeprefix("data:image/png;base64,"))
+    plots = page.find_elements(By.TAG_NAME, "img")
+    for plot, (run, name) in zip(plots, wanted, strict=True):
+        content = b64decode(plot.get_attribute("src").removeprefix("data:image/png;base64,"))
         assert content == file_of(reported, run, f"plots/{name}.png")
-        assert picture.get_attribute("alt")
-        assert picture.get_property("naturalWidth") == 1  # pixel: the browser can show it
-    assert len(page.find_elements(By.CSS_SELECTOR, ".chart svg")) == 5
+        assert plot.get_attribute("alt")
+        assert plot.get_property("naturalWidth") == 1  # pixel: the browser can show it
 
 
-def test_it_shows_what_differs_and_where_it_comes_from(page, reported):
+def test_it_shows_every_metric_what_differs_and_where_it_comes_from(page, reported):
     text = page.find_element(By.TAG_NAME, "body").text
     assert "train.epochs 3 1" in text and "train.learning_rate" not in text
     assert reported.run("git", "describe", "--always").strip() in text
     assert "toy squares: 2 runs compared" in text
+    header, *rows = page.find_element(By.TAG_NAME, "table").find_elements(By.TAG_NAME, "tr")
+    titles = [cell.text for cell in header.find_elements(By.TAG_NAME, "th")]
+    for row in rows:
+        cells = [cell.text for cell in row.find_elements(By.TAG_NAME, "td")]
+        shown = dict(zip(titles, cells, strict=True))
+        test, train = (
+            json.loads(file_of(reported, shown["experiment"], f"metrics/{part}.json"))
+            for part in ("test", "train")
+        )
+        assert shown["test loss"] == f"{test['loss']:.4f}"
+        assert shown["test macro f1"] == f"{test['macro_f1']:.4f}"
+        assert shown["validation accuracy"] == f"{train['val_accuracy']:.4f}"
 
 
-def test_revisions_can_be_named(compared, call):
-    assert "comparing short, HEAD" in call(compared, report, "short", "HEAD")
-    assert "no revision nowhere" in call(compared, report, "nowhere", status=1)
+def test_it_compares_named_revisions_or_the_experiments_of_an_equal_pipeline(compared, capsys):
+    def names(*revisions: str) -> list[str]:
+        return [result.name for result in report.find_results([*revisions])]
 
-
-def test_experiments_of_the_commit_before_are_shown_if_the_pipeline_is_equal(compared, call):
-    compared.commit("The comparison")
-    output = call(compared, report)
-    assert "The experiments are those of commit" in output and "comparing longer, short" in output
-    compared.set("train.epochs=7")
-    compared.commit("Other params")
-    assert "`make experiments` runs them" in call(compared, report, status=1)
+    with typed(compared.folder):
+        assert names("short", "HEAD") == ["short", "HEAD"]
+        compared.commit("The comparison")
+        assert names() == ["longer", "short"]
+        assert "The experiments are those of commit" in capsys.readouterr().out
+        compared.set("train.epochs=7")
+        compared.commit("Other params")
+        with pytest.raises(UserError, match="`make experiments` runs them"):
+            names()

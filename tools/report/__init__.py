@@ -1,5 +1,6 @@
-"""Showing results to people: pages and tables, made of committed files and kept experiments.
+"""Show results to people: pages and tables, made from committed files and experiments.
 
-What belongs here: the comparison page (`python -m tools.report`), the model card (card.py), and the
-tables in README.md and docs/ (readme.py). Nothing here runs or judges anything.
+This package holds the report page (`make report`: __main__.py, page.py, page.html, charts.py), the
+model card and the data card (card.py), and the tables in README.md and docs/ (readme.py). Nothing
+here runs or judges anything.
 """

@@ -21,8 +21,8 @@ def main() -> None:
         "revisions",
         metavar="REVISION",
         nargs="*",
-        help="experiments, branches, tags or commits; by default all experiments of this commit"
-        " but a sweep's trials",
+        help="experiments, branches, tags or commits;"
+        " default: all experiments of this commit except the trials of sweeps",
     )
     results = find_results(parser.parse_args().revisions)
     with atomic_write(PAGE) as tmp_path:
@@ -34,7 +34,7 @@ def main() -> None:
 def find_results(names: list[str]) -> list[Result]:
     """Return the results of the named revisions, by default of this commit's experiments.
 
-    Raises UserError if a revision does not exist, or nothing is named and no experiment found.
+    Raises UserError if a revision does not exist, or if no name is given and none is found.
     """
     revisions = {name: resolve_revision(name) for name in names} or find_experiments()
     if not revisions:
@@ -46,10 +46,11 @@ def find_results(names: list[str]) -> list[Result]:
 
 
 def find_experiments() -> dict[str, str]:
-    """Return the experiments, without trials of sweeps, of this commit: revision by name.
+    """Return the experiments of this commit except the trials of sweeps: revision by name.
 
-    If it has none, those of the nearest commit that has, provided that the pipeline is equal there:
-    DVC keeps experiments with one commit, and this one may only have changed a page of text.
+    DVC keeps experiments with one commit, and this one may have changed nothing but a page of text.
+    So if it has none, return those of the nearest commit that has some, provided that its pipeline
+    is the same.
     """
     for commit in commits_with_experiments():
         if experiments := without_trials(commit):
@@ -58,8 +59,8 @@ def find_experiments() -> dict[str, str]:
             if inputs_at(commit) != inputs_at("HEAD"):
                 return {}
             print(
-                f"The experiments are those of commit {commit[:7]}: nothing that they are made of"
-                " has changed since. `make experiments` takes them over to this commit."
+                f"The experiments are those of commit {commit[:7]}. Nothing that they depend on has"
+                " changed since. `make experiments` adds them to this commit."
             )
             return experiments
     return {}

@@ -2,40 +2,40 @@
 
 import json
 import zipfile
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from pandas.api.types import is_numeric_dtype
 
 from fashion.core.environment import pinned_versions
 from fashion.core.errors import UserError
-from fashion.core.files import md5, read_csv
+from fashion.core.files import read_csv
 from fashion.core.strict_yaml import read_yaml
-from tools.dvc import model_artifacts, output_hashes, pipeline_hashes, read_lock
-from tools.gate.noise import NOISE, parse_noise
+from tools.dvc import model_artifacts, output_hashes, read_lock, status
+from tools.gate.noise import noise_at
 from tools.git import commit_workspace
 
 CARD, DATA_CARD = Path("models/README.md"), Path("data/README.md")
-HIGH_CONFIDENCE = 0.99  # from which a contradiction of the label is counted
+HIGH_CONFIDENCE = 0.99  # from which the card counts a prediction that contradicts the label
 TOP_CONFUSIONS = 5
 SIZES = ("units", "filters", "rate")  # keys of a Keras layer that say how large it is
 
 
-def card() -> str:
-    """Return the text of the model card.
+def render_cards() -> dict[Path, str]:
+    """Return the text of the model card and of the data card, by path.
 
-    Raises UserError if a file is missing, or the model is not the one that dvc.lock names.
+    Raises UserError if a result is missing or stale, as the cards would then be wrong.
     """
-    try:
-        path = Path(model_artifacts(read_yaml(Path("dvc.yaml")))[0])
-        if md5(path) != output_hashes(read_lock()).get(str(path)):
-            raise UserError(f"{path} is not the model in dvc.lock. `dvc checkout` restores that")
-        return render_card(describe_layers(path))
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: not here yet. `make` makes it") from None
+    if stale := status():
+        raise UserError(
+            f"the cards describe the results, but those of {', '.join(stale)} are missing or stale."
+            " `dvc checkout` restores missing files, `dvc repro` rebuilds stale ones"
+        )
+    layers = describe_layers(Path(model_artifacts(read_yaml(Path("dvc.yaml")))[0]))
+    return {CARD: render_model_card(layers), DATA_CARD: render_data_card()}
 
 
 def describe_layers(model: Path) -> str:
@@ -61,12 +61,15 @@ def _kind(layer: dict[str, Any]) -> tuple[str, str]:
     return layer["class_name"], "" if activation == "linear" else f"with {activation}"
 
 
-def render_card(layers: str) -> str:
+def render_model_card(layers: str) -> str:
     """Return the text of the card of a model with these layers."""
     facts = read_facts()
     predictions = read_csv("plots/predictions.csv")
     wrong = predictions[predictions["actual"] != predictions["predicted"]]
-    noise = find_noise()
+    confusions = wrong.value_counts(["actual", "predicted"])[:TOP_CONFUSIONS]
+    noise = None
+    with suppress(UserError):  # none was measured, or with other code, params or data
+        noise = noise_at(commit_workspace()).table
     return _template("model_card.md.j2").render(
         facts,
         layers=layers,
@@ -78,29 +81,26 @@ def render_card(layers: str) -> str:
         results=compare_with_noise(facts["test"], noise),
         noise=noise,
         per_class=read_csv("metrics/per_class.csv"),
-        confusions=wrong.value_counts(["actual", "predicted"])[:TOP_CONFUSIONS].reset_index(
-            name="images"
-        ),
+        confusions=confusions.reset_index(name="images"),
     )
 
 
-def data_card() -> str:
-    """Return the text of the data card. Raises UserError if a file is missing."""
+def render_data_card() -> str:
+    """Return the text of the data card."""
     facts = read_facts()
-    counts = pd.DataFrame(facts["data"]["images_per_class"]).rename_axis("class").reset_index()
-    return _template("data_card.md.j2").render(facts, counts=counts)
+    return _template("data_card.md.j2").render(
+        facts,
+        files=pd.DataFrame(facts["dataset"]["files"].values()),
+        counts=pd.DataFrame(facts["data"]["images_per_class"]).rename_axis("class").reset_index(),
+    )
 
 
 def read_facts() -> dict[str, Any]:
-    """Return the configuration and the metrics, by the files' names, and a table of raw files."""
-    try:
-        facts = {name: read_yaml(Path(f"{name}.yaml")) for name in ("params", "dataset", "dvc")}
-        for name in ("data", "train", "test"):
-            facts[name] = json.loads(Path(f"metrics/{name}.json").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: not here yet. `make` makes it") from None
-    files = pd.DataFrame(facts["dataset"]["files"].values())[["name", "bytes", "sha256"]]
-    return facts | {"files": files}
+    """Return the content of the configuration and metrics files by their names without suffix."""
+    facts = {name: read_yaml(Path(f"{name}.yaml")) for name in ("params", "dataset", "dvc")}
+    for name in ("data", "train", "test"):
+        facts[name] = json.loads(Path(f"metrics/{name}.json").read_bytes())
+    return facts
 
 
 def _template(name: str) -> Template:
@@ -109,26 +109,22 @@ def _template(name: str) -> Template:
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    templates.filters["table"] = markdown
+    templates.filters["table"] = lambda table: markdown(as_texts(table))
     return templates.get_template(name)
 
 
-def markdown(table: pd.DataFrame, **style: str) -> str:
-    """Return a table as Markdown; text stays as it is, though it looks like a number."""
-    texts = [i for i, kind in enumerate(table.dtypes) if not is_numeric_dtype(kind)]
-    escaped = table.map(lambda x: x.replace("|", "\\|") if isinstance(x, str) else x)
-    return escaped.to_markdown(index=False, disable_numparse=texts, **style)
+def as_texts(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with four decimals of each fraction and without underscores in titles."""
+    texts = table.map(lambda value: f"{value:.4f}" if isinstance(value, float) else str(value))
+    return texts.rename(columns=lambda title: title.replace("_", " "))
 
 
-def find_noise() -> pd.DataFrame | None:
-    """Return the metrics of runs that differ in their seed alone, with the seed as index.
-
-    None if they were not measured, or with other code, params or data.
-    """
-    if not NOISE.exists():
-        return None
-    noise = parse_noise(NOISE.read_bytes(), str(NOISE))
-    return noise.table if noise.belongs_to == pipeline_hashes(commit_workspace()) else None
+def markdown(table: pd.DataFrame) -> str:
+    """Return a table of texts as Markdown, with columns of numbers aligned to the right."""
+    is_number = [table[title].astype(str).str.match(r"[+-]?\d").all() for title in table]
+    align = ["right" if number else "left" for number in is_number]
+    escaped = table.map(lambda text: str(text).replace("|", "\\|"))
+    return escaped.to_markdown(index=False, disable_numparse=True, colalign=align)
 
 
 def compare_with_noise(test: dict[str, Any], noise: pd.DataFrame | None) -> pd.DataFrame:

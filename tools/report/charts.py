@@ -1,4 +1,4 @@
-"""The page's charts: Vega-Lite specifications (https://vega.github.io/vega-lite/docs/)."""
+"""The charts of the report page: Vega-Lite specifications, https://vega.github.io/vega-lite/docs."""
 
 from typing import Any
 
@@ -8,10 +8,6 @@ from tools.experiments.results import Result
 
 COLOURS = ["#3182bd", "#d95f02", "#1b9e77", "#cc79a7", "#b8860b", "#8c7ae6", "#e15759", "#76b7b2"]
 HEIGHT = 320  # pixels of a chart
-SHOWN_RUNS = {  # page.html sets `hidden` to the names of the runs that are switched off
-    "params": [{"name": "hidden", "value": []}],
-    "transform": [{"filter": "indexof(hidden, datum.run) < 0"}],
-}
 
 
 def curves(results: list[Result], quantity: str, label: str) -> dict[str, Any]:
@@ -22,7 +18,7 @@ def curves(results: list[Result], quantity: str, label: str) -> dict[str, Any]:
         ["run", "epoch"], columns.values(), var_name="images", value_name=label
     )
     encoding = {
-        "x": {"field": "epoch", "type": "quantitative", "axis": {"tickMinStep": 1}},
+        "x": _numbers("epoch", nice=False) | {"axis": {"tickMinStep": 1, "format": "d"}},
         "y": _numbers(label),
         "color": _by_run(results, range=COLOURS),
         "strokeDash": {"field": "images", "legend": None, "scale": {"range": [[1, 0], [5, 4]]}},
@@ -33,13 +29,14 @@ def curves(results: list[Result], quantity: str, label: str) -> dict[str, Any]:
         {"mark": {"type": "point", "size": 400, "opacity": 0}, "encoding": values},  # easy to hit
     ]
     title = f"{label} on training and validation images by epoch"
-    return _chart(title, rows, encoding=encoding, layer=layer, **SHOWN_RUNS)
+    return _chart(title, rows, encoding=encoding, layer=layer)
 
 
 def confusion(result: Result) -> dict[str, Any]:
     """Return a chart of how many test images of each class are predicted as each class.
 
-    The shade is the share in the images of the actual class, a row of the chart.
+    The shade shows the share of the actual class, which is a row of the chart. It grows with the
+    square root, so that few mistakes differ visibly from many.
     """
     rows = result.predictions.value_counts(["actual", "predicted"]).reset_index(name="images")
     rows["share"] = rows["images"] / rows.groupby("actual")["images"].transform("sum")
@@ -48,7 +45,7 @@ def confusion(result: Result) -> dict[str, Any]:
         "y": _classes("actual", result),
         "tooltip": _tooltip("actual", "predicted", "images", share=".1%"),
     }
-    blues = {"domain": [0, 1], "scheme": "blues"}
+    blues = {"type": "sqrt", "domain": [0, 1], "scheme": "blues"}
     shade = {"field": "share", "type": "quantitative", "legend": None, "scale": blues}
     ink = {"condition": {"test": "datum.share > 0.5", "value": "white"}, "value": "#1b1f24"}
     layer = [
@@ -61,27 +58,34 @@ def confusion(result: Result) -> dict[str, Any]:
 
 
 def f1_scores(results: list[Result]) -> dict[str, Any]:
-    """Return a chart of the F1 of every class, a mark per run."""
+    """Return a chart of the F1 of every class: a colour and a shape per run."""
     rows = pd.concat([result.per_class.assign(run=result.name) for result in results])
+    legend = {"title": None, "orient": "top"}
     encoding = {
-        "x": _numbers("f1"),
+        "x": _numbers("f1") | {"title": "F1", "axis": {"tickCount": 10}},
         "y": _classes("class", results[0], grid=True),
-        "color": _by_run(results, range=COLOURS),
-        "shape": _by_run(results),
+        "color": _by_run(results, range=COLOURS) | {"legend": legend},
+        "shape": _by_run(results) | {"legend": legend},
         "tooltip": _tooltip("run", "class", f1=".4f"),
     }
     mark = {"type": "point", "filled": True, "size": 110, "opacity": 0.85}
     title = "F1 of every class on the test images"
-    return _chart(title, rows, height={"step": 30}, encoding=encoding, mark=mark, **SHOWN_RUNS)
+    return _chart(title, rows, height={"step": 30}, encoding=encoding, mark=mark)
 
 
 def _chart(title: str, rows: pd.DataFrame, **properties: Any) -> dict[str, Any]:
-    data = {"values": rows.to_dict("records")}
-    return {"description": title, "width": "container", "height": HEIGHT, "data": data} | properties
+    return {
+        "description": title,
+        "width": "container",
+        "height": HEIGHT,
+        "data": {"values": rows.to_dict("records")},
+        "params": [{"name": "hidden", "value": []}],  # page.html sets it to the names of the runs
+        "transform": [{"filter": "indexof(hidden, datum.run) < 0"}],  # that are switched off
+    } | properties
 
 
-def _numbers(field: str) -> dict[str, Any]:
-    return {"field": field, "type": "quantitative", "scale": {"zero": False}}
+def _numbers(field: str, **scale: Any) -> dict[str, Any]:
+    return {"field": field, "type": "quantitative", "scale": {"zero": False} | scale}
 
 
 def _classes(field: str, result: Result, **axis: Any) -> dict[str, Any]:

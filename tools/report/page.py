@@ -1,8 +1,7 @@
-"""report.html: the charts, tables and pictures of several runs on one page that loads nothing."""
+"""Render report.html, one file with the charts, tables and plots of several runs."""
 
 import base64
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import vl_convert
@@ -15,6 +14,7 @@ from tools.experiments.compare import experiments_table
 from tools.experiments.results import Result
 from tools.git import git
 from tools.report import charts
+from tools.report.card import as_texts
 
 SHOWN_TRIALS = 5  # of each sweep
 
@@ -31,13 +31,12 @@ def render_page(results: list[Result]) -> str:
     }
     for i, result in enumerate(results):
         specifications[f"confusion-{i}"] = charts.confusion(result)
-    params = table_by_run({result.name: result.params for result in results})
     return environment.get_template("page.html").render(
         results=results,
         colours=charts.COLOURS,
         revision=git("describe", "--always", "--dirty").strip(),
-        summary=experiments_table(pd.DataFrame([result.summary() for result in results])),
-        params=params[params.drop(columns="").nunique(axis=1) > 1],
+        summary=summarize(results),
+        params=differing_params(results),
         sweeps={
             path.stem: (path.read_bytes(), read_csv(f"metrics/sweeps/{path.stem}.csv"))
             for path in sorted(Path("plots/sweeps").glob("*.png"))
@@ -48,13 +47,26 @@ def render_page(results: list[Result]) -> str:
     )
 
 
-def table_by_run(values: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """Return a row per key, nested ones as "train.epochs", and a column per run."""
+def summarize(results: list[Result]) -> pd.DataFrame:
+    """Return a row per run: the table of experiments, then each further metric of the test."""
+    table = experiments_table(pd.DataFrame([result.summary() for result in results]))
+    metrics = [
+        {"validation accuracy": result.train["val_accuracy"]}
+        | {f"test {name}": value for name, value in result.test.items() if isinstance(value, float)}
+        for result in results
+    ]
+    further = as_texts(pd.DataFrame(metrics).drop(columns="test accuracy"))
+    return table.join(further)
+
+
+def differing_params(results: list[Result]) -> pd.DataFrame:
+    """Return a row per param that differs, named as in "train.epochs", and a column per run."""
     columns = {
-        name: pd.Series(flatten(content, reducer="dot"), dtype=object).map(str)
-        for name, content in values.items()
+        result.name: pd.Series(flatten(result.params, reducer="dot"), dtype=object).map(str)
+        for result in results
     }
-    return pd.DataFrame(columns).fillna("").rename_axis("").reset_index()
+    table = pd.DataFrame(columns).fillna("")
+    return table[table.nunique(axis=1) > 1].rename_axis("param").reset_index()
 
 
 def _data_url(png: bytes) -> str:

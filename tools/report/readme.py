@@ -1,7 +1,7 @@
 """Fill the tables in README.md and docs/, and write both cards: `make readme`.
 
-A table stands between the lines `<!-- NAME -->` and `<!-- /NAME -->`. It has the numbers of
-metrics/comparisons/NAME.csv, metrics/NAME.csv or bench/results/NAME.csv, or of the table NAME in a
+The table between the lines `<!-- NAME -->` and `<!-- /NAME -->` shows the numbers in
+metrics/comparisons/NAME.csv, metrics/NAME.csv or bench/results/NAME.csv, or in the table NAME of a
 JSON file in bench/results/.
 """
 
@@ -15,7 +15,7 @@ from fashion.core.files import atomic_write, read_csv
 from tools.arguments import expect_no_arguments
 from tools.experiments.compare import experiments_table, seeds_table
 from tools.process import command_line
-from tools.report.card import CARD, DATA_CARD, card, data_card
+from tools.report.card import as_texts, markdown, render_cards
 
 TABLE = re.compile(r"^<!-- ([\w-]+) -->\n(?:(?!<!-- ).*\n)*<!-- /\1 -->$", re.MULTILINE)
 COMPARISONS, BENCH = Path("metrics/comparisons"), Path("bench/results")
@@ -23,7 +23,7 @@ COMPARISONS, BENCH = Path("metrics/comparisons"), Path("bench/results")
 
 def main() -> None:
     expect_no_arguments("readme", __doc__)
-    for path, content in ({CARD: card(), DATA_CARD: data_card()} | render_pages()).items():
+    for path, content in (render_cards() | render_pages()).items():
         with atomic_write(path) as tmp_path:
             tmp_path.write_text(content, encoding="utf-8")
 
@@ -35,21 +35,14 @@ def render_pages() -> dict[Path, str]:
 
 
 def _fill(found: re.Match) -> str:
-    return f"<!-- {found[1]} -->\n{markdown(found[1])}\n<!-- /{found[1]} -->"
-
-
-def markdown(name: str) -> str:
-    """Return the table of this name as Markdown, or a sentence if there are no numbers for it."""
+    name = found[1]
     table = read_table(name)
-    if table.empty:
-        return f"Not measured yet: no file in metrics/ or bench/results/ has the table {name}."
-    is_number = [table[title].astype(str).str.match(r"[+-]?\d").all() for title in table]
-    align = ["right" if number else "left" for number in is_number]
-    return table.to_markdown(index=False, disable_numparse=True, colalign=align)
+    missing = f"Not measured yet: no file in metrics/ or bench/results/ has the table {name}."
+    return f"<!-- {name} -->\n{missing if table.empty else markdown(table)}\n<!-- /{name} -->"
 
 
 def read_table(name: str) -> pd.DataFrame:
-    """Return the table of this name, its values as texts; empty if there are no numbers for it."""
+    """Return the table of this name as texts, or an empty one if there are no numbers for it."""
     if name == "headline":
         return headline(read_table("experiments"), read_table("experiments-seeds"))
     if (path := COMPARISONS / f"{name}.csv").exists():
@@ -69,26 +62,20 @@ def read_table(name: str) -> pd.DataFrame:
 
 
 def of_current_experiments(seeds: pd.DataFrame, experiments: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows over seeds of those experiments whose own row is one of them.
+    """Return the rows of experiments whose row in the table of experiments is one of these.
 
-    The others were measured with other data, params or code.
+    The other experiments have changed since they ran with several seeds.
     """
     return seeds[seeds["experiment"].isin(seeds.merge(experiments)["experiment"])]
 
 
 def headline(experiments: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
-    """Return the README's small table; an experiment without further seeds has dashes."""
+    """Return the README's small table; dashes stand for what was not measured over seeds."""
     if seeds.empty:
         return seeds
     params = experiments[["experiment", "epochs", "batch"]]
     scores = seeds.filter(["experiment", "seeds", "test accuracy", "environment"])
     return params.merge(scores, how="left").fillna("–")
-
-
-def as_texts(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with four decimals of each fraction and without underscores in titles."""
-    texts = table.map(lambda value: f"{value:.4f}" if isinstance(value, float) else str(value))
-    return texts.rename(columns=lambda title: title.replace("_", " "))
 
 
 if __name__ == "__main__":
