@@ -151,32 +151,29 @@ class Pipeline:
 
     def variants(
         self,
-        params: list[dict[str, Any]],
-        stages: Iterable[Stage],
+        variations: list[dict[str, Any]],
+        stages: list[Stage],
         measure: Callable[["Pipeline"], dict[str, Any]],
     ) -> list[dict[str, Any]]:
         """Run `stages` with other params in copies of the clone, as many at a time as CPU cores.
 
-        Stages whose results cannot change are not run again. Returns what `measure` returns for
-        each copy, in the order of `params`.
+        Each of `variations` sets some params. The stages before the first that declares one of
+        them, or makes the model, are not run again. Returns what `measure` returns for each copy.
         """
 
         def run_one(number: int) -> dict[str, Any]:
-            stale = []
-            for stage in stages:
-                follows = any(one.name in stage.ancestors for one in stale)
-                if follows or stage == self.model_stage or stage.reads(params[number]):
-                    stale.append(stage)
+            params = variations[number]
+            concerned = [stage == self.model_stage or stage.reads(params) for stage in stages]
             with _folder_beside(self.folder) as folder:
                 copy = self.copy_to(folder)
-                write_params(params[number], folder / PARAMS)
-                copy.run(stale)
+                write_params(params, folder / PARAMS)
+                copy.run(stages[concerned.index(True) :])
                 measured = measure(copy)
-            print(f"  run {number + 1} of {len(params)} is done", file=sys.stderr, flush=True)
+            print(f"  run {number + 1} of {len(variations)} is done", file=sys.stderr, flush=True)
             return measured
 
         with ThreadPoolExecutor(cpu_count()) as pool:
-            return list(pool.map(run_one, range(len(params))))
+            return list(pool.map(run_one, range(len(variations))))
 
     def rebuild(self) -> dict[str, str]:
         """Run all stages; return how files differ from dvc.lock and Git afterwards, by path."""

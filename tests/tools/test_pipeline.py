@@ -108,7 +108,8 @@ def test_a_review_lists_what_judges_the_change_and_what_nobody_can_read(tmp_path
         ".ci/run",
         ".dvc/config",
         "link (a link)",
-        f"metrics/noise.json can't be used: there is no metrics/noise.json of {commits[1][:7]}",
+        f"metrics/noise.json can't be used: there is no metrics/noise.json of {commits[1][:7]},"
+        " which `make noise` writes",
         "module.pyc (bytecode)",
         "requirements/dev.txt",
         "sub (a submodule)",

@@ -70,7 +70,7 @@ def noise_at(revision: str, gate: Gate | None = None, scorer: Scorer | None = No
     """
     source = f"{NOISE} of {revision[:7]}"
     if not git("ls-tree", "--name-only", revision, str(NOISE)):
-        raise UserError(f"there is no {source}")
+        raise UserError(f"there is no {source}, which `make noise` writes")
     noise = parse_noise(file_at(revision, NOISE), source)
     hashes = pipeline_hashes(revision)
     if other := [name for name in hashes if hashes[name] != noise.belongs_to.get(name)]:
