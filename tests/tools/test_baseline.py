@@ -1,4 +1,4 @@
-"""Which commit a candidate is compared with, whatever else has its name."""
+"""Find the commit that a candidate is compared with, whatever else has its name."""
 
 import os
 from pathlib import Path
@@ -33,7 +33,7 @@ class History(dict[str, str]):
 
 @pytest.fixture
 def history(tmp_path, monkeypatch) -> History:
-    """Leave main, which goes on, by two commits on the branch `feature`."""
+    """Return a history in which `feature` left main, which went on, and has two commits."""
     for name, value in {**dict.fromkeys(OF_THE_PLATFORM, ""), **IDENTITY}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
@@ -44,7 +44,7 @@ def history(tmp_path, monkeypatch) -> History:
 
 
 def remote(default: str, name: str = "origin") -> str:
-    """Return the commands that add what a clone knows of its remote, whose branch main has."""
+    """Return the commands that add a remote whose default branch is at our main."""
     at = f"refs/remotes/{name}/"
     return f"remote add {name} .;update-ref {at}{default} main;symbolic-ref {at}HEAD {at}{default};"
 

@@ -147,7 +147,7 @@ def train_with_images_of(number: int) -> Step:
 
 
 HIDDEN_SETTING = '__import__("importlib").import_module("more").WORSE'  # which DVC can't see
-ATTACKS: dict[str, tuple[str, list[str], list[Step]]] = {
+CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
     "invented predictions in bytecode": (
         CONTRADICTS, ["the table of actual, predicted", "stages/predictions.pyc (bytecode)"], [
             bytecode, edit("dvc.yaml", "stages/predictions.py", "stages/predictions.pyc"), WORSE]),
@@ -201,9 +201,7 @@ ATTACKS: dict[str, tuple[str, list[str], list[Step]]] = {
     "undeclared import": (NOT_REPRODUCED, [OTHER_MODEL], [
         write("more/__init__.py", "WORSE = 0.0\n"), add_to_accuracy(f"- {HIDDEN_SETTING}"), made,
         write("more/__init__.py", "WORSE = 0.1\n"), commit]),
-}  # fmt: skip
-
-HONEST: dict[str, tuple[str, list[str], list[Step]]] = {
+    # honest changes
     "another format of the model": (
         REVIEWER, ["KeyError: 'accuracy'", "A reviewer has to decide", "- accuracy: 0.6"], [
             edit(TRAIN, '{"accuracy": accuracy, "seed"', '{"score": accuracy, "seed"'),
@@ -240,9 +238,9 @@ HONEST: dict[str, tuple[str, list[str], list[Step]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*ATTACKS, *HONEST])
+@pytest.mark.parametrize("name", CHANGES)
 def test_a_change_gets_the_verdict_that_its_model_deserves(gated, judged, name):
-    verdict, sentences, steps = (ATTACKS | HONEST)[name]
+    verdict, sentences, steps = CHANGES[name]
     for step in steps:
         step(gated)
     if steps[-1] not in (commit, as_it_is):

@@ -1,3 +1,5 @@
+"""`make verify`: equal bytes, and how a difference is explained."""
+
 import json
 
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Did a change make the model worse?  `make check`, or `python -m tools.gate.check`.
+"""Judge whether a change made the model worse: `make check`, `python -m tools.gate.check`.
 
 Rebuilds the candidate (HEAD with the uncommitted changes) from the raw files in a clean clone.
 Scores its model, and models trained with further seeds, with the baseline's code on the baseline's
