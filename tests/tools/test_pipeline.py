@@ -35,10 +35,11 @@ def read(tmp_path):
 
 
 def test_stages_know_their_order_and_what_they_depend_on(read):
-    pipeline = read(DVC_YAML.replace("  train:", "  zoo:\n    cmd: echo\n    outs: [x]\n  train:"))
+    frozen = "  zoo:\n    foreach: [a]\n    do: {frozen: true, cmd: echo, outs: [x]}\n  train:"
+    pipeline = read(DVC_YAML.replace("  train:", frozen))
     names = [stage.name for stage in pipeline.stages]
-    assert names == ["prepare", "zoo", "train", "evaluate", "plot"]
-    assert [stage.name for stage in pipeline.data_stages] == ["prepare", "zoo"]
+    assert names == ["prepare", "zoo@a", "train", "evaluate", "plot"]
+    assert [stage.name for stage in pipeline.data_stages] == ["prepare", "zoo@a"]
     assert [stage.name for stage in pipeline.scoring_stages] == ["evaluate"]
     assert [stage.name for stage in pipeline.learning_stages] == ["prepare", "train"]
     train = pipeline.model_stage
