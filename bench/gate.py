@@ -16,7 +16,7 @@ from bench.regressions import REGRESSIONS, Regression
 from fashion.core.files import write_csv
 from tools.arguments import at_least, parser_of
 from tools.gate.config import Gate, gate_at
-from tools.gate.judge import find_noise
+from tools.gate.noise import noise_at
 from tools.gate.score import scorer_of
 from tools.gate.sequential import REGRESSION, UNDECIDED, Analysis, compare, decide, plan_analyses
 from tools.git import head
@@ -36,9 +36,7 @@ def main() -> None:
     )
     seeds, commit = parser.parse_args().seeds, head()
     gate = gate_at(commit)
-    baseline, why_not = find_noise(commit, gate)
-    if baseline is None:
-        parser.error(f"{why_not}. `make noise` measures it")
+    baseline = noise_at(commit, gate)
     baseline = baseline[[*gate.rules_by_column(baseline)]]
     analyses = plan_analyses(baseline, gate.interim_runs, gate)
     rows = []
@@ -57,8 +55,7 @@ def train(kind: Regression, seeds: list[int], commit: str) -> pd.DataFrame:
         print(f"{kind.name}: {len(seeds)} runs", flush=True)
         with scorer_of(commit) as scorer, clean_clone("bench", commit) as pipeline:
             kind.apply(pipeline.folder)
-            stages = pipeline.leading_to(pipeline.model_stage)
-            pipeline.run([stage for stage in stages if stage != pipeline.model_stage])
+            pipeline.run(pipeline.data_stages)
             runs = scorer.measure(pipeline, seeds)
         RUNS.mkdir(parents=True, exist_ok=True)
         write_csv(path, runs.reset_index())
@@ -76,12 +73,12 @@ def summary(
         others = shuffled.sample([seed for seed in runs.index if seed != committed], len(runs) - 1)
         for at, analysis in enumerate(analyses):
             chosen = others[: analysis.runs] if at else [committed]
-            finding, row = decide(compare(baseline, runs.loc[chosen], gate, analysis))
+            finding, metric = decide(compare(baseline, runs.loc[chosen], gate, analysis))
             if finding != UNDECIDED:
                 break
         findings.append(finding)
         further.append(analysis.runs if at else 0)
-        deciding += [row.metric] if finding == REGRESSION else []
+        deciding += [metric] if finding == REGRESSION else []
     losses = baseline.mean() - runs[baseline.columns].mean()
     classes = losses[[name for name in losses.index if name.startswith("class_f1/")]]
     return {

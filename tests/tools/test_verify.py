@@ -1,8 +1,12 @@
+"""`make verify`: equal bytes, and how a difference is explained."""
+
 import json
 
+import pandas as pd
 import pytest
 
 from tests.support.repository import Repository
+from tools.gate.verify import beyond_noise
 
 
 def test_a_commit_that_rebuilds_to_the_byte_is_verified_and_nothing_here_changes(committed):
@@ -16,43 +20,34 @@ def test_a_commit_that_rebuilds_to_the_byte_is_verified_and_nothing_here_changes
     assert not list((committed.folder / ".dvc/tmp").glob("verify-*"))
 
 
-def claim(clone: Repository, accuracy: float, environment: str | None) -> None:
-    """Have the last commit claim a lower test accuracy, and maybe another environment."""
-    values = json.loads(clone.read("metrics/test.json"))
-    values["accuracy"] -= accuracy
-    clone.rewrite("metrics/test.json", json.dumps(values))
-    if environment:
-        values = json.loads(clone.read("metrics/train.json")) | {"environment": environment}
-        clone.rewrite("metrics/train.json", json.dumps(values))
+def claim(clone: Repository, path: str, **values) -> None:
+    """Have the last commit claim other metrics."""
+    clone.rewrite(path, json.dumps(json.loads(clone.read(path)) | values))
     clone.commit("Another claim")
 
 
-@pytest.mark.parametrize(
-    ("accuracy", "environment", "status", "said"),
-    [
-        (0.0001, "keras 1, not 2", 3, "The metrics agree within noise."),
-        (0.0001, None, 1, "though both were made with the pinned packages: they should be equal"),
-        (0.3, "keras 1, not 2", 1, "By more than noise explains: accuracy: "),
-        (-0.3, "keras 1, not 2", 1, "By more than noise explains: accuracy: "),
-    ],
-)
-def test_a_result_that_is_different_is_explained_or_an_error(
-    clone, accuracy, environment, status, said
-):
-    claim(clone, accuracy, environment)
-    output = clone.python("tools.gate.verify", status=status)
-    lines = output.splitlines()
-    assert said in output and ("committed: keras 1, not 2" in output) == bool(environment)
-    assert any("metrics/test.json" in line and "✗ different" in line for line in lines)
-    assert sum("✗ different" in line for line in lines) == 1 + bool(environment)
+def test_a_difference_is_an_error_unless_another_environment_and_noise_explain_it(clone):
+    accuracy = json.loads(clone.read("metrics/test.json"))["accuracy"]
+    claim(clone, "metrics/test.json", accuracy=accuracy - 0.0001)
+    path = clone.folder / "metrics/comparisons/experiments.csv"
+    pd.read_csv(path).assign(accuracy=0.5).to_csv(path, index=False)
+    clone.commit("Another table")
+    output = clone.python("tools.gate.verify", status=1)
+    assert "though the pinned packages computed both: they should be equal" in output
+    different = [line for line in output.splitlines() if "✗ different" in line]
+    assert (
+        len(different) == 2 and "metrics/test.json" in different[0] and "of short" in different[1]
+    )
+    claim(clone, "metrics/train.json", environment="keras 1, not 2")
+    output = clone.make("verify", status=2)  # which names the status that it turns into 2
+    assert "committed: keras 1, not 2" in output and "Error 3" in output
+    assert "The metrics agree within noise." in output
 
 
-def test_make_names_the_status_that_it_turns_into_2(clone):
-    claim(clone, 0.0001, "keras 1, not 2")
-    output = clone.make("verify", status=2)
-    assert "The metrics agree within noise" in output and "Error 3" in output
-
-
-def test_a_missing_revision_is_named(committed):
-    output = committed.python("tools.gate.verify", "nowhere", status=1)
-    assert "there is no revision nowhere" in output
+@pytest.mark.parametrize(("change", "found"), [(0.0001, 0), (0.3, 1), (-0.3, 1)])
+def test_noise_explains_small_differences(committed, monkeypatch, change, found):
+    monkeypatch.chdir(committed.folder)
+    metrics = {"accuracy": 0.7, "macro_f1": 0.7, "epoch": 2}
+    other = metrics | {"accuracy": 0.7 + change, "epoch": 3}
+    lines = beyond_noise("HEAD", metrics, other)
+    assert len(lines) == found and all("accuracy: 0.7000 -> " in line for line in lines)

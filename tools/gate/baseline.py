@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from fashion.core.errors import UserError
@@ -16,30 +15,28 @@ ANOTHER = "Name another baseline: --baseline REV"
 FETCH = "is missing in this clone. `git fetch origin` brings it"
 
 
-@dataclass(frozen=True)
-class Baseline:
-    commit: str
-    description: str  # which commit this is and what was not looked at
+def find_baseline(revision: str | None, has_changes: bool) -> tuple[str, str]:
+    """Return the hash of the baseline, and a description that says what was not looked at.
 
-
-def find_baseline(revision: str | None, has_changes: bool) -> Baseline:
-    """Return the named commit, or else the one that HEAD or uncommitted changes started from."""
+    The baseline is the named revision, or else the commit that the change started from. Raises
+    UserError if it can't be found.
+    """
     if revision:
         commit = resolve_revision(revision)
         is_head = commit == head() and not has_changes
-        return Baseline(commit, f"{revision}; this is HEAD itself" if is_head else revision)
+        return commit, f"{revision}; this is HEAD itself" if is_head else revision
     if is_shallow():
         raise UserError(f"the baseline can't be found. {SHALLOW}")
     for commit, description, note in _candidates():
         if commit != head():
-            return Baseline(commit, description + note)
+            return commit, description + note
         if has_changes:  # otherwise HEAD would be compared with itself
-            return Baseline(commit, f"HEAD, without the uncommitted changes{note}")
+            return commit, f"HEAD, without the uncommitted changes{note}"
     raise UserError("HEAD is the first commit and has no baseline. Name one: --baseline REV")
 
 
 def _candidates() -> Iterator[tuple[str, str, str]]:
-    """Yield commits to compare with, the best first, each with a description and a note."""
+    """Yield possible baselines, the best first, each with a description and a note."""
     if target := os.environ.get("GITHUB_BASE_REF"):
         if not _try_git("show-ref", "--verify", f"refs/remotes/origin/{target}"):
             raise UserError(f"origin/{target}, the target of this pull request, {FETCH}")
@@ -70,7 +67,7 @@ def _candidates() -> Iterator[tuple[str, str, str]]:
 
 
 def _before_push() -> str:
-    """Return the hash before a push by GitHub or GitLab; zeros, for a new branch, do not count."""
+    """Return the commit before a push to GitHub or GitLab, or "" if they name none or zeros."""
     sha = os.environ.get("CI_COMMIT_BEFORE_SHA")
     if os.environ.get("GITHUB_EVENT_NAME") == "push":
         with suppress(OSError, ValueError, RecursionError, LookupError, TypeError):
@@ -79,7 +76,7 @@ def _before_push() -> str:
 
 
 def _main_branch() -> str:
-    """Return the full name of the remote's default branch; without a remote, of the local one."""
+    """Return the reference of the remote's default branch; without a remote, of the local one."""
     remotes = git("remote").split()
     remote = remotes[0] if len(remotes) == 1 else "origin"
     folder = f"refs/remotes/{remote}" if remotes else "refs/heads"
@@ -94,13 +91,14 @@ def _main_branch() -> str:
 
 
 def _where_left(reference: str) -> tuple[str, str]:
+    """Return the commit at which HEAD's branch left another one, and a description."""
     if base := _try_git("merge-base", "HEAD", reference):
         return base, f"where this branch left {reference.split('/', 2)[2]}"
     raise UserError(f"this branch has no commit in common with {reference}. {ANOTHER}")
 
 
 def _try_git(*arguments: str) -> str:
-    """Return what a Git command prints, or nothing if it fails."""
+    """Return what a Git command prints, or "" if it fails."""
     try:
         return git(*arguments).strip()
     except UserError:

@@ -1,4 +1,4 @@
-"""Read gate.yaml: which metrics are judged, which losses must be found, how often it may err."""
+"""Read gate.yaml: which metrics are judged, which losses must be found, the error rates."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,9 +14,8 @@ GATE = Path("gate.yaml")
 
 class MetricRule(StrictModel):
     better: Literal["higher", "lower"]
-    # A loss that must be found. Smaller ones pass where chance explains them.
-    margin: Annotated[FiniteFloat, Field(gt=0)]
-    floor: FiniteFloat | None = None  # worse than this is a regression, whatever the baseline
+    margin: Annotated[FiniteFloat, Field(gt=0)]  # a loss that must be found
+    floor: FiniteFloat | None = None  # worse is a regression, whatever the baseline has
 
     @property
     def sign(self) -> int:
@@ -25,15 +24,15 @@ class MetricRule(StrictModel):
 
 
 class Gate(StrictModel):
-    # The probability that an unchanged model is called a regression.
+    # the probability that an unchanged model is called a regression
     false_alarms: Annotated[float, Field(ge=1e-4, le=0.1)]
-    # The probability that a model which is worse by a margin passes as "no loss".
+    # the probability that a model which is worse by a margin passes as "no loss"
     missed: Annotated[float, Field(ge=1e-3, le=0.5)]
-    # The numbers of further seeds after which the test may stop.
+    # the numbers of further seeds after which the test may stop
     interim_runs: Annotated[list[Annotated[int, Field(ge=1, le=100)]], Field(min_length=1)]
-    # A revision that slow decline is measured against, by its metrics/noise.json.
+    # a revision with a metrics/noise.json, to find slow decline
     reference: Name | None = None
-    # By name. "class_f1" stands for the F1 of every class.
+    # by name; "class_f1" stands for the F1 of every class
     metrics: Annotated[dict[Name, MetricRule], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -43,11 +42,11 @@ class Gate(StrictModel):
         return self
 
     def rules_by_column(self, columns: Iterable[str]) -> dict[str, MetricRule]:
-        """Return the rule of each gated column: of "class_f1/Bag", the one of class_f1."""
+        """Return the rule of each gated column; "class_f1/Bag" has the rule of class_f1."""
         rules = {name: self.metrics.get(name.split("/")[0]) for name in columns}
         return {name: rule for name, rule in rules.items() if rule}
 
 
 def gate_at(revision: str) -> Gate:
-    """Read and check gate.yaml of a revision. Raises UserError naming each wrong key."""
+    """Return the checked gate.yaml of a revision. Raises UserError naming each wrong key."""
     return check_config(yaml_at(revision, GATE), f"{GATE} of {revision[:7]}", Gate)

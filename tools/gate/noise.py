@@ -1,7 +1,7 @@
 """Measure how much the metrics vary over seeds while nothing else changes: `make noise`.
 
 Trains HEAD with many seeds in a clean clone, scores each model as `make check` does, and writes all
-numbers into metrics/noise.json. Commit it: the checks of later changes then need not train the
+numbers into metrics/noise.json. Commit that file: checks of later changes then need not train the
 baseline again.
 """
 
@@ -19,22 +19,23 @@ from fashion.core.params import Seed
 from fashion.core.strict_yaml import Name, StrictModel, check_config
 from tools.arguments import at_least, parser_of
 from tools.dvc import pipeline_hashes
-from tools.gate.score import scorer_of
-from tools.git import git, git_bytes, head
-from tools.pipeline import clean_clone
+from tools.gate.config import Gate
+from tools.gate.score import ROUNDING, Scorer, scorer_of
+from tools.git import file_at, git, head
 from tools.process import command_line
 
 NOISE = Path("metrics/noise.json")
 SEEDS = 30  # by default
-MIN_SEEDS = 5  # fewer say too little about how much metrics vary
+MIN_SEEDS = 5  # fewer show too little of how much metrics vary
+OUTLIER = 4  # standard deviations over seeds, which chance hardly explains
 
 
 class Noise(StrictModel):
-    """metrics/noise.json: the numbers of runs that differ in their seed alone."""
+    """The content of metrics/noise.json: the numbers of runs that differ only in their seed."""
 
-    belongs_to: dict[Name, Name]  # what `pipeline_hashes` returned where it was measured
+    belongs_to: dict[Name, Name]  # `pipeline_hashes` of the commit that was measured
     seeds: Annotated[list[Seed], Field(min_length=MIN_SEEDS)]
-    metrics: dict[Name, list[FiniteFloat]]  # of the run with each seed, in this order
+    metrics: dict[Name, list[FiniteFloat]]  # a value per seed, in this order
 
     @model_validator(mode="after")
     def _is_complete(self) -> "Noise":
@@ -47,12 +48,12 @@ class Noise(StrictModel):
 
     @property
     def table(self) -> pd.DataFrame:
-        """Return the metrics, a row a run with its seed as index."""
+        """Return the metrics, a row per seed, which is the index."""
         return pd.DataFrame(self.metrics, index=pd.Index(self.seeds, name="seed"))
 
 
 def parse_noise(text: str | bytes, source: str) -> Noise:
-    """Check the content of a metrics/noise.json. Raises UserError naming `source` and the key."""
+    """Return the checked content of a noise.json. Raises UserError naming `source` and the key."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -60,23 +61,35 @@ def parse_noise(text: str | bytes, source: str) -> Noise:
     return check_config(content, source, Noise)
 
 
-def noise_at(revision: str) -> Noise:
-    """Return the noise of a revision.
+def noise_at(revision: str, gate: Gate | None = None, scorer: Scorer | None = None) -> pd.DataFrame:
+    """Return the runs in a revision's metrics/noise.json, a row per seed, which is the index.
 
-    Raises UserError where there is none, or it belongs to other code, params or data.
+    Raises UserError if there is none; if it belongs to other code, params or data; if a metric of
+    `gate` is missing; or if the run with the revision's own seed differs from the metrics committed
+    there, which the revision's `scorer` knows.
     """
     source = f"{NOISE} of {revision[:7]}"
     if not git("ls-tree", "--name-only", revision, str(NOISE)):
-        raise UserError(f"there is no {source}")
-    noise = parse_noise(git_bytes("show", f"{revision}:{NOISE}"), source)
+        raise UserError(f"there is no {source}, which `make noise` writes")
+    noise = parse_noise(file_at(revision, NOISE), source)
     hashes = pipeline_hashes(revision)
     if other := [name for name in hashes if hashes[name] != noise.belongs_to.get(name)]:
         raise UserError(f"{source} was measured with other {', '.join(other)}")
-    return noise
+    table = noise.table
+    columns = gate.rules_by_column(table) if gate else {}
+    if gate and (lacking := gate.metrics.keys() - {name.split("/")[0] for name in columns}):
+        raise UserError(f"{source} does not have {', '.join(sorted(lacking))}")
+    if scorer and scorer.pipeline.seed in table.index:
+        own = table.loc[scorer.pipeline.seed]
+        for name in [name for name in columns if name in scorer.claims]:
+            # training's validation loss is clipped
+            if name != "val_loss" and not abs(own[name] - scorer.claims[name]) <= ROUNDING:
+                raise UserError(f"{source} contradicts the {name} that is committed there")
+    return table
 
 
 def write_noise(table: pd.DataFrame, belongs_to: dict[str, str]) -> None:
-    """Write metrics/noise.json: the table of runs, a row a seed, with six decimals."""
+    """Write metrics/noise.json with six decimals; `table` has a row per seed, the index."""
     metrics = table.round(6).to_dict("list")
     content = {"belongs_to": belongs_to, "seeds": table.index.tolist(), "metrics": metrics}
     lists_in_a_line = re.sub(r"\n +(?=[-\d\]])", " ", json.dumps(content, indent=2))
@@ -91,19 +104,17 @@ def main() -> None:
         metavar="N",
         type=at_least(MIN_SEEDS),
         default=SEEDS,
-        help=f"how many (default: {SEEDS})",
+        help=f"number of seeds (default: {SEEDS})",
     )
     count, commit = parser.parse_args().seeds, head()
     if git("status", "--porcelain", "--untracked-files=no"):
-        print("Uncommitted changes are not part of it: noise is that of HEAD.", flush=True)
-    with scorer_of(commit) as scorer, clean_clone("noise", commit) as pipeline:
-        stages = pipeline.leading_to(pipeline.model_stage)
-        pipeline.run([stage for stage in stages if stage != pipeline.model_stage])
-        first = pipeline.seed
-        table = scorer.measure(pipeline, list(range(first, first + count)))
+        print("HEAD is measured, without the uncommitted changes.", flush=True)
+    with scorer_of(commit) as scorer:
+        first = scorer.pipeline.seed
+        table = scorer.measure(scorer.pipeline, list(range(first, first + count)))
     write_noise(table, pipeline_hashes(commit))
     summary = table[[name for name in table if "/" not in name]].agg(["mean", "std"]).T
-    print(f"{summary.to_markdown(floatfmt='.4f')}\n\nWritten: {NOISE}, of {count} runs")
+    print(f"{summary.to_markdown(floatfmt='.4f')}\n\nWritten: {NOISE}, with {count} runs")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""The group sequential test that `check` judges by: did the metrics get worse over seeds?
+"""The group sequential test of `make check`: are the metrics worse over seeds?
 
-Each run has another seed. The first interim analysis looks at the committed run alone; the others
-look at 2, 4 and 10 further runs, say, and not at the committed one, whose seed its author chose.
-Each compares the mean of these runs with the mean of the baseline's runs.
+Each run has a different seed. The first interim analysis compares the committed run with the mean
+of the baseline's runs. The later ones compare the mean of further runs, for example of 2, 4 and 10.
+The committed run is not one of these, since its author chose its seed.
 
-- **Worse**: the largest of the metrics' t statistics is above a bound. The metrics move together,
-  so the bound comes from simulated runs with their measured correlation. Unchanged runs exceed it
-  at any of the analyses with the probability `false_alarms` (Lan and DeMets 1983, Discrete
-  sequential boundaries for clinical trials; the spending function is Pocock's).
-- **No loss**: for every metric, a loss of its margin is ruled out. A change that costs just the
-  margin passes so at any of the analyses with the probability `missed` at most. The committed run
-  alone never shows this.
+- **Worse**: the largest t statistic of all metrics is above a bound. Metrics are correlated, so the
+  bound comes from simulated runs with the measured correlation. Over all analyses, unchanged runs
+  exceed it with the probability `false_alarms` (Lan and DeMets 1983, Discrete sequential boundaries
+  for clinical trials; the spending function is Pocock's).
+- **No loss**: for every metric, a loss of its margin is ruled out. Over all analyses, a change that
+  costs exactly the margin passes with the probability `missed` at most. The committed run alone
+  never shows "no loss".
 """
 
 from collections.abc import Sequence
@@ -19,79 +19,20 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tools.gate.config import Gate, MetricRule
+from tools.gate.config import Gate
 
 SIMULATED = 100_000  # pairs of an unchanged candidate and its baseline
-NO_LOSS, REGRESSION, UNDECIDED = "no loss", "regression", "undecided"
+REGRESSION, NO_LOSS, UNDECIDED = "regression", "no loss", "undecided"
+BELOW_FLOOR, WORSE, BETTER = "below floor", "worse", "better"  # findings about one metric
 
 
 @dataclass(frozen=True)
 class Analysis:
     """An interim analysis: how many runs it compares, and the bounds of its statistics."""
 
-    runs: int  # of the candidate; 1 in the first analysis, of the committed run
-    worse: float  # of the largest t
-    not_worse: float | None  # of (margin - loss) / standard error; None in the first analysis
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One metric of the candidate's runs against the baseline's.
-
-    `loss` is how much worse the mean is, below 0 where it is better. `standard_error` is that of
-    the difference of the two means.
-    """
-
-    metric: str
-    baseline: float
-    candidate: float
-    loss: float
-    standard_error: float
-    rule: MetricRule
-    analysis: Analysis
-
-    @property
-    def t(self) -> float:
-        """Return the t statistic; where runs do not vary, any difference is beyond all bounds."""
-        if self.standard_error == 0:
-            return 0.0 if self.loss == 0 else float(np.copysign(np.inf, self.loss))
-        return self.loss / self.standard_error
-
-    @property
-    def is_worse(self) -> bool:
-        """Whether chance does not explain the loss.
-
-        Of a class, the loss has to be its margin at least, over several runs: single seeds lose up
-        to seven points of one class, much more often than a normal distribution has it.
-        """
-        if self.t < self.analysis.worse:
-            return False
-        return not self.is_class or (self.analysis.runs > 1 and self.loss >= self.rule.margin)
-
-    @property
-    def is_class(self) -> bool:
-        return "/" in self.metric
-
-    @property
-    def is_better(self) -> bool:
-        return self.t <= -self.analysis.worse
-
-    @property
-    def chance(self) -> float:
-        """Return how large a loss chance explains."""
-        return self.analysis.worse * self.standard_error
-
-    @property
-    def largest_loss(self) -> float:
-        """Return the largest loss that is not ruled out."""
-        if self.analysis.not_worse is None:
-            return np.inf
-        return max(0.0, self.loss + self.analysis.not_worse * self.standard_error)
-
-    @property
-    def is_below_floor(self) -> bool:
-        rule = self.rule
-        return rule.floor is not None and rule.sign * (self.candidate - rule.floor) > 0
+    runs: int  # of the candidate; in the first analysis 1, the committed run
+    worse: float  # bound of the largest t
+    not_worse: float | None  # bound of (margin - loss) / standard error; None in the first analysis
 
 
 def plan_analyses(
@@ -99,9 +40,9 @@ def plan_analyses(
 ) -> list[Analysis]:
     """Return the interim analyses with their bounds; the same arguments give the same bounds.
 
-    `baseline` has a row a run and a column a gated metric. The first analysis is of the committed
-    run, the others of so many further runs as `counts` says. `comparisons` with the same runs share
-    the probability of a false alarm.
+    `baseline` has a row per run and a column per gated metric. The first analysis is that of the
+    committed run; each of the others has its number of further runs in `counts`. The probability of
+    a false alarm is divided by the number of `comparisons`, which have the same runs.
     """
     sizes = [1, *counts]
     statistics = _simulate(correlation_of(baseline).to_numpy(), len(baseline), sizes)
@@ -113,10 +54,10 @@ def plan_analyses(
 
 
 def correlation_of(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the correlation of metrics over runs, drawn towards none the fewer the runs are.
+    """Return the correlation of metrics over runs, shrunk towards 0 if the runs are few.
 
-    Few runs show too large correlations, which would make the bounds too low. The weight of the
-    measured ones is the share of the runs in runs and metrics together.
+    Few runs show too large correlations, which would make the bounds too low. The measured ones
+    have the weight runs / (runs + metrics).
     """
     weight = len(runs) / (len(runs) + runs.shape[1])
     none = np.eye(runs.shape[1])
@@ -124,7 +65,7 @@ def correlation_of(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _newly_spent(sizes: Sequence[int], baseline_runs: int) -> np.ndarray:
-    """Return the share of a probability that each analysis spends, by Pocock's function."""
+    """Return the share of a probability that each analysis spends by Pocock's function."""
     information = 1 / (1 / np.array(sizes) + 1 / baseline_runs)
     spent = np.log(1 + (np.e - 1) * information / information[-1])
     return np.diff(spent, prepend=0)
@@ -133,7 +74,7 @@ def _newly_spent(sizes: Sequence[int], baseline_runs: int) -> np.ndarray:
 def _simulate(correlation: np.ndarray, baseline_runs: int, sizes: Sequence[int]) -> np.ndarray:
     """Return t statistics of unchanged runs, (SIMULATED, analyses, metrics).
 
-    The first analysis has a run of its own, as the committed one is.
+    As in a check, the run of the first analysis is not among the further runs.
     """
     generator = np.random.default_rng(0)
     values, vectors = np.linalg.eigh(correlation)
@@ -152,7 +93,7 @@ def _simulate(correlation: np.ndarray, baseline_runs: int, sizes: Sequence[int])
     return np.concatenate(blocks)
 
 
-def _standard_error(before: np.ndarray, now: np.ndarray, axis: int = 0) -> np.ndarray:
+def _standard_error(before: np.ndarray, now: np.ndarray, axis: int) -> np.ndarray:
     """Return the standard error of the difference of two means, by the pooled variance."""
     squares = sum(
         ((sample - sample.mean(axis=axis, keepdims=True)) ** 2).sum(axis=axis)
@@ -163,36 +104,59 @@ def _standard_error(before: np.ndarray, now: np.ndarray, axis: int = 0) -> np.nd
 
 
 def _bounds(statistics: np.ndarray, newly: np.ndarray) -> list[float]:
-    """Return the bound of each analysis, above which the share `newly` of all pairs comes first.
+    """Return the bound of each analysis that the share `newly` of all pairs is first to exceed.
 
     `statistics` is (pairs, analyses).
     """
-    bounds, left = [], statistics
+    bounds, remaining = [], statistics
     for number, share in enumerate(newly):
-        ordered = np.sort(left[:, number])
+        ordered = np.sort(remaining[:, number])
         bounds.append(float(ordered[-max(1, round(share * len(statistics)))]))
-        left = left[left[:, number] < bounds[-1]]
+        remaining = remaining[remaining[:, number] < bounds[-1]]
     return bounds
 
 
 def compare(
     baseline: pd.DataFrame, candidate: pd.DataFrame, gate: Gate, analysis: Analysis
-) -> list[Comparison]:
-    """Compare runs with the baseline's by each gated metric; the tables have a row a run."""
-    comparisons = []
-    for metric, rule in gate.rules_by_column(baseline.columns).items():
-        before, now = baseline[metric].to_numpy(), candidate[metric].to_numpy()
-        loss = rule.sign * (now.mean() - before.mean())
-        error = float(_standard_error(before, now))
-        means = float(before.mean()), float(now.mean())
-        comparisons.append(Comparison(metric, *means, float(loss), error, rule, analysis))
-    return comparisons
+) -> pd.DataFrame:
+    """Compare runs with the baseline's; both tables have a row per run.
+
+    Returns a row per gated metric: the means `baseline` and `candidate`; how much worse the
+    candidate's is (`loss`, negative if it is better); the statistic `t`; the largest loss that
+    `chance` explains; the largest loss that is not ruled out (`possible`); `margin` and `floor`;
+    and the `finding`: BELOW_FLOOR, WORSE, BETTER, NO_LOSS or UNDECIDED. A class is worse only if
+    it loses its margin over several runs: single seeds lose up to seven points of one class, much
+    more often than in a normal distribution.
+    """
+    rules = gate.rules_by_column(baseline)
+    before, now = (runs[[*rules]].to_numpy(float) for runs in (baseline, candidate))
+    sign, margin = np.array([(rule.sign, rule.margin) for rule in rules.values()]).T
+    floor = np.array([rule.floor for rule in rules.values()], float)  # NaN if there is none
+    means, error = (before.mean(axis=0), now.mean(axis=0)), _standard_error(before, now, axis=0)
+    loss = sign * (means[1] - means[0])
+    with np.errstate(divide="ignore", invalid="ignore"):  # if runs do not vary, 0 or infinite
+        t = np.where(loss == 0, 0, loss / error)
+    possible = np.full(len(rules), np.inf)
+    if analysis.not_worse is not None:
+        possible = (loss + analysis.not_worse * error).clip(0)
+    is_metric = np.array(["/" not in name for name in rules])
+    is_clear = is_metric | ((analysis.runs > 1) & (loss >= margin))
+    findings = {
+        BELOW_FLOOR: sign * (means[1] - floor) > 0,
+        WORSE: (t >= analysis.worse) & is_clear,
+        BETTER: t <= -analysis.worse,
+        NO_LOSS: possible < margin,
+    }
+    finding = np.select([*findings.values()], [*findings], UNDECIDED)
+    columns = {"baseline": means[0], "candidate": means[1], "loss": loss, "t": t}
+    columns |= {"chance": analysis.worse * error, "possible": possible, "margin": margin}
+    return pd.DataFrame(columns | {"floor": floor, "finding": finding}, index=[*rules])
 
 
-def decide(comparisons: list[Comparison]) -> tuple[str, Comparison]:
-    """Return NO_LOSS, REGRESSION or UNDECIDED, and the metric that decided or is undecided."""
-    worst = max(comparisons, key=lambda row: (row.is_worse or row.is_below_floor, row.t))
-    if worst.is_worse or worst.is_below_floor:
-        return REGRESSION, worst
-    nearest = max(comparisons, key=lambda row: row.largest_loss / row.rule.margin)
-    return (NO_LOSS if nearest.largest_loss < nearest.rule.margin else UNDECIDED), nearest
+def decide(rows: pd.DataFrame) -> tuple[str, str]:
+    """Return REGRESSION, NO_LOSS or UNDECIDED, and the metric that decides or is furthest off."""
+    worse = rows[rows["finding"].isin([BELOW_FLOOR, WORSE])]
+    if len(worse):
+        return REGRESSION, worse["t"].idxmax()
+    shares = rows["possible"] / rows["margin"]
+    return (NO_LOSS if shares.max() < 1 else UNDECIDED), shares.idxmax()

@@ -1,4 +1,4 @@
-"""Toy stage: honest metrics of what the toy model predicts for the test images."""
+"""Score the toy model's predictions for the test images, a toy stage."""
 
 import csv
 import json

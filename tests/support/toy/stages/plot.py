@@ -1,4 +1,4 @@
-"""Toy stage: six pictures of one pixel each, whose grey follows from the predictions."""
+"""Draw six plots of one pixel each, whose grey follows from the predictions, a toy stage."""
 
 import hashlib
 import struct

@@ -1,7 +1,7 @@
-"""What a toy model predicts: the share of images that it has right is its accuracy.
+"""Predict with a toy model, whose accuracy is the share of images that it gets right.
 
-Every image has a difficulty, so that models are mostly wrong on the same ones; the rest is chance,
-by the model's seed.
+Every image has a difficulty, so models are mostly wrong about the same images. The rest is chance
+and follows from the model's seed.
 """
 
 import math
@@ -18,14 +18,14 @@ def read_labels(split: str) -> list[int]:
 
 
 def predict(accuracy: float, seed: int, labels: list[int], classes: int) -> list[tuple]:
-    """Return for each image its label, the predicted one, its confidence and the loss in nats."""
+    """Return a row per image: label, predicted label, confidence, loss in nats."""
     chances = Random(seed)  # noqa: S311  no secrets
     table = []
     for i, label in enumerate(labels):
         difficulty = i * GOLDEN_RATIO % 1  # spread evenly from 0 to 1, whatever the label
         right = 0.9 * difficulty + 0.1 * chances.random() < accuracy
         predicted = label if right else (label + 1) % classes
-        confidence = round(0.5 + 0.4 * (1 - difficulty), 6)  # no less than one half
+        confidence = round(0.5 + 0.4 * (1 - difficulty), 6)  # at least one half
         of_actual = confidence if right else (1 - confidence) / (classes - 1)
         table.append((label, predicted, confidence, -math.log(of_actual)))
     return table

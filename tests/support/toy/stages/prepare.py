@@ -1,4 +1,4 @@
-"""Toy stage: squares of four pixels, all different: label, number of the image, and split."""
+"""Write images of four pixels (label, number in two bytes, split), all different, a toy stage."""
 
 import json
 import sys

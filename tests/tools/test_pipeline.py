@@ -1,0 +1,127 @@
+"""What the gate reads of a pipeline, and the errors that name what it can't use."""
+
+import subprocess
+
+import pytest
+
+from fashion.core.errors import UserError
+from tests.support.repository import IDENTITY, TOY
+from tools.gate.review import edits_of_the_gate, is_unchanged
+from tools.git import git, head
+from tools.pipeline import Pipeline, read_pipeline
+
+DVC_YAML = (TOY / "dvc.yaml").read_text()
+BEFORE = {"gate.yaml": b"missed: 0.1\nmetrics: {old: {margin: 1}}\n", "gone.bin": b"\0"}
+BEFORE |= {"metrics/noise.json": b"{}", "dvc.lock": b"stages: {}"}
+AFTER = {"gate.yaml": b"missed: 0.2\nmetrics: {old: {margin: 1}, new: {margin: 1}}\n"}
+AFTER |= {".ci/run": b"", ".dvc/config": b"", "requirements/dev.txt": b"", "README.md": b""}
+AFTER |= {"tools/gate/judge.py": b"", "weights": b"\0", "module.pyc": b"", "stages/x.py": b""}
+LOCK = b"stages: {a: {cmd: x, outs: [{path: data, md5: x}]}}"
+AFTER |= {"dvc.lock": LOCK, "data/a": b"\0"}
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Return a function that reads the pipeline of a dvc.yaml, alone in a repository."""
+
+    def pipeline(text: str) -> Pipeline:
+        subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+        for path, content in ((".dvc/config", ""), ("dvc.yaml", text), ("params.yaml", "seed: x")):
+            (tmp_path / path).parent.mkdir(exist_ok=True)
+            (tmp_path / path).write_text(content)
+        return read_pipeline(tmp_path)
+
+    return pipeline
+
+
+def test_stages_know_their_order_and_what_they_depend_on(read):
+    frozen = "  zoo:\n    foreach: [a]\n    do: {frozen: true, cmd: echo, outs: [x]}\n  train:"
+    pipeline = read(DVC_YAML.replace("  train:", frozen))
+    names = [stage.name for stage in pipeline.stages]
+    assert names == ["prepare", "zoo@a", "train", "evaluate", "plot"]
+    assert [stage.name for stage in pipeline.data_stages] == ["prepare", "zoo@a"]
+    assert [stage.name for stage in pipeline.scoring_stages] == ["evaluate"]
+    assert [stage.name for stage in pipeline.learning_stages] == ["prepare", "train"]
+    train = pipeline.model_stage
+    assert train.name == "train" and train.params == ["seed", "model", "train"]
+    assert train.reads(["prepare.x", "train.epochs"]) and not train.reads(["trains", "prepare"])
+    with pytest.raises(UserError, match="seed is not a whole number"):
+        assert pipeline.seed
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (DVC_YAML, "", "names 0 artifacts of type model"),
+        (DVC_YAML, "stages:\n  train: 3\n", "dvc.yaml or dvc.lock can't be read"),
+        ("type: model", "type: data", "names 0 artifacts of type model"),
+        ("{path: models/model.keras", "{path: models/x", "no stage of dvc.yaml makes models/x"),
+        ("- models/model.keras", "- ../model.keras", "train writes ../model.keras, outside"),
+    ],
+)
+def test_a_pipeline_that_cannot_be_judged_is_an_error(read, old, new, message):
+    with pytest.raises(UserError, match=message):
+        read(DVC_YAML.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"a": NaN}', "train.json: a is nan, which is not finite"),
+        ('{"a": 1' + "0" * 400 + "}", "train.json: a is 1000"),
+        ("[" * 9999 + "]" * 9999, "train.json is not a metrics file"),
+        ("[1]", "train.json is not a metrics file"),
+        (None, "train.json is not a metrics file: .*No such file"),
+    ],
+)
+def test_metrics_that_cannot_be_compared_are_an_error(read, content, message):
+    pipeline = read(DVC_YAML)
+    (pipeline.folder / "metrics").mkdir()
+    if content:
+        (pipeline.folder / "metrics/train.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        pipeline.metrics([pipeline.model_stage])
+
+
+def test_a_review_lists_what_judges_the_change_and_what_nobody_can_read(tmp_path, monkeypatch):
+    for name, value in IDENTITY.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    git("init", "--quiet")
+    commits = []
+    for files in (BEFORE, AFTER):
+        for path, content in files.items():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_bytes(content)
+        if commits:
+            (tmp_path / "link").symlink_to("/etc")
+            (tmp_path / "metrics/noise.json").unlink()
+            (tmp_path / "gone.bin").unlink()
+            (tmp_path / "sub").mkdir()
+            git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},sub")
+        git("add", "--all")
+        git("commit", "--quiet", "--message", "A commit")
+        commits.append(head())
+    assert edits_of_the_gate(*commits, None) == [
+        "gate.yaml: missed: 0.1 -> 0.2",
+        "gate.yaml: metrics.new.margin: None -> 1",
+        "new is new in gate.yaml: None, judged from the next change on",
+        ".ci/run",
+        ".dvc/config",
+        "link (a link)",
+        f"metrics/noise.json can't be used: there is no metrics/noise.json of {commits[1][:7]},"
+        " which `make noise` writes",
+        "module.pyc (bytecode)",
+        "requirements/dev.txt",
+        "sub (a submodule)",
+        "tools/gate/judge.py",
+        "weights (binary)",
+    ]
+    assert not is_unchanged(*commits)
+    (tmp_path / "README.md").write_text("Another text")
+    (tmp_path / "gate.yaml").write_text("metrics: [")
+    git("commit", "--quiet", "--all", "--message", "Broken")
+    assert "gate.yaml: can't be compared: " in edits_of_the_gate(commits[1], head(), None)[0]
+    git("checkout", "--quiet", commits[1], "gate.yaml")
+    git("commit", "--quiet", "--all", "--message", "Repaired")
+    assert is_unchanged(commits[1], head())
