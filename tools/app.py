@@ -20,7 +20,7 @@ from fashion.core.errors import UserError
 from fashion.preprocessing import preprocess_image, read_picture
 from tools.arguments import parser_of, positive_int
 from tools.dvc import commits_with_experiments, resolve_revision
-from tools.experiments.results import without_trials
+from tools.experiments.results import exclude_sweep_trials
 from tools.git import file_at, head
 from tools.predict import classify, dataset_at, model_file
 from tools.process import command_line
@@ -34,7 +34,7 @@ ONE_AT_A_TIME = Lock()
 def accuracies() -> dict[str, float]:
     """Return the test accuracy of the workspace's model and of the latest experiments, by name."""
     commit = next(iter(commits_with_experiments()), head())
-    models = {name: file_at(at, METRICS) for name, at in without_trials(commit).items()}
+    models = {name: file_at(at, METRICS) for name, at in exclude_sweep_trials(commit).items()}
     models = {WORKSPACE: Path(METRICS).read_bytes()} | models
     return {name: json.loads(content)["accuracy"] for name, content in models.items()}
 
