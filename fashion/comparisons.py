@@ -1,6 +1,6 @@
-"""Pictures that compare experiments and trials, as matplotlib Figures.
+"""Plots that compare experiments and trials, as matplotlib Figures.
 
-They are not in figures.py, on which the plot stage depends.
+They are outside of fashion/plots, so that a change of them does not make the plot stage stale.
 """
 
 import numpy as np
@@ -16,7 +16,8 @@ def compare_losses(histories: dict[str, pd.DataFrame], title: str) -> Figure:
     """Draw training and validation loss of several runs, a panel each, with overfitting shaded.
 
     `histories` has the content of each run's history.csv by the run's name. Panels share the axis
-    of the loss, and that of epochs unless the longest run has over four times as many as another.
+    of the loss. They also share the axis of epochs, unless the longest run has over four times as
+    many epochs as another.
     """
     columns = 2 if len(histories) == 4 else min(len(histories), 3)
     rows = -(-len(histories) // columns)
@@ -53,28 +54,25 @@ def _plot_losses(axes: Axes, history: pd.DataFrame) -> None:
 def parallel_coordinates(
     trials: pd.DataFrame, metric: str, logarithmic: set[str], shares: dict[str, float], title: str
 ) -> Figure:
-    """Draw each trial of a sweep as a line across an axis for each param to the `metric`.
+    """Draw each trial of a sweep as a line that crosses an axis per param and the metric's axis.
 
-    The better a trial, the darker its line; the best is red. `trials` has a row for each trial, the
-    best first, with the columns of `shares`: the params, and the share of the metric's variance
-    that each explains, in [0, 1], written below its axis. `logarithmic` names the params whose
-    axes are logarithmic.
+    Better trials have darker lines; the best is red. `trials` has a row per trial, the best first,
+    with columns for the metric and the params. `shares` has the share of the metric's variance that
+    each param explains, in [0, 1], which is written below its axis. The axes of the params in
+    `logarithmic` are logarithmic.
     """
     columns = [*shares, metric]
     figure = Figure(figsize=(2 * len(columns) + 0.5, 4.2), layout="constrained")
     axes = figure.subplots()
     heights = {column: _heights(trials[column], column in logarithmic) for column in columns}
+    box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+    style = {"textcoords": "offset points", "fontsize": 8, "va": "center", "zorder": 9, "bbox": box}
     for i, column in enumerate(columns):
         axes.axvline(i, color="0.6", linewidth=1)
         for place in dict.fromkeys((heights[column].idxmin(), heights[column].idxmax())):
             value = trials[column][place]
             text = f"{value:.4g}" if isinstance(value, float) else str(value)
-            axes.annotate(
-                text, (i, heights[column][place]), (5, 0), textcoords="offset points",
-                fontsize=8, va="center", zorder=9,
-                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none",
-                      "alpha": 0.8},
-            )  # fmt: skip
+            axes.annotate(text, (i, heights[column][place]), (5, 0), **style)
     for rank in reversed(range(len(trials))):
         line = [heights[column].iloc[rank] for column in columns]
         rest = {"color": TRAINING, "alpha": 0.8 - 0.7 * rank / len(trials)}
