@@ -45,7 +45,7 @@ def running(toy):
         yield command
 
 
-def test_experiments_have_the_same_bytes_as_by_hand(compared, built_comparison):
+def test_experiments_have_the_same_bytes_as_by_hand(compared):
     rows = table(compared, "experiments")
     assert rows["experiment"].tolist() == ["short", "longer"]
     assert rows["steps"].tolist() == [32, 3 * 16]  # 1,000 training images in batches of 32 and 64
@@ -144,7 +144,7 @@ def test_seeds_of_a_group_have_tables_whatever_words_the_names_contain(toy, monk
     assert [result.name for result in report.find_results([])] == names
 
 
-def test_another_arithmetic_runs_them_again_and_is_shown(compared):
+def test_other_arithmetic_runs_experiments_again_and_is_shown(compared):
     compared.set("experiments={short: {train.epochs: 1}}")
     native = call(main, compared.folder, ARITHMETIC="native")
     assert "short: train" in native and "short: up to date" not in native
@@ -181,7 +181,7 @@ def test_a_wrong_configuration_is_refused(values, message):
     assert message in str(error.value)
 
 
-def test_what_does_not_exist_is_refused_before_anything_starts(toy):
+def test_wrong_names_and_values_are_refused_before_anything_starts(toy):
     for experiments, arguments, message in [
         ("run-1: {}, run-2: {}", ["--only", "a"], "in experiments.yaml. There are: run-1, run-2"),
         ("", ["--group", "m"], "no group m in experiments.yaml. There are: models, ablation"),

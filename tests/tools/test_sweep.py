@@ -65,7 +65,7 @@ def test_a_killed_sweep_resumes_and_each_trial_is_an_experiment(swept):
     assert repository.read("plots/sweeps/small.png").startswith(b"\x89PNG")
 
 
-def test_the_report_shows_it_but_not_its_trials_among_the_experiments(swept, tmp_path):
+def test_the_report_shows_the_sweep_but_no_trials_among_the_experiments(swept, tmp_path):
     repository = swept[0].copy(tmp_path / "project")
     assert "this commit has no experiments yet" in refusal(report.main, repository.folder)
     call(report.main, repository.folder, NAMES[0])
