@@ -104,9 +104,11 @@ class RayJob(Job):
         while self.status is None and ray.wait([self.stream], timeout=0)[0]:
             try:
                 item = ray.get(next(self.stream))
-            except ray.exceptions.RayError as error:
+            except StopIteration:  # the task was cancelled
                 item = 1
-                self.log.write(f"{type(error).__name__}: {str(error).splitlines()[0]}\n")
+            except ray.exceptions.RayError as error:
+                item, reason = 1, str(error).partition("\n")[0]
+                self.log.write(f"{type(error).__name__}: {reason}\n")
             if isinstance(item, int):
                 self.status = item
             else:
