@@ -40,9 +40,13 @@ def table(repository) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def swept(built_toy, tmp_path_factory) -> tuple[Repository, str]:
-    """Kill a sweep of three trials in the second and resume it; return the latter's output, too."""
+    """Return a repository whose sweep was killed in the second of three trials and resumed.
+
+    The second value is what the resumed sweep printed.
+    """
     toy = Repository(built_toy).copy(tmp_path_factory.mktemp("swept") / "project")
     toy.slow_training(0.3)  # so that the kill hits an epoch
+    toy.commit("Slow")
     with_sweep(toy)
     with begin(toy, "tools.experiments.sweep") as command:
         command.wait_for_line(f"{NAMES[1]}: epoch")

@@ -39,8 +39,9 @@ def save_seeds(results: dict[str, list[Result]], group: str) -> None:
             first_columns = {"experiment": name, "seed": run.params["seed"]}
             rows.append(first_columns | run.summary() | first_columns)
     write_csv(path, pd.DataFrame(rows))
-    table = seeds_table(read_csv(path)).drop(columns="seeds").replace(" ± ", "±", regex=True)
-    print(f"\nMean ± standard deviation over {len(runs)} seeds:\n")
+    table = seeds_table(read_csv(path))
+    print(f"\nMean ± standard deviation over {table['seeds'][0]} seeds:\n")
+    table = table.drop(columns="seeds").replace(" ± ", "±", regex=True)  # for 80 columns
     print(f"{table.to_string(index=False)}\n\nTable: {path}")
 
 

@@ -1,7 +1,7 @@
 """The trials of a sweep: Optuna proposes them, and a file keeps the outcome of each.
 
-Trials are numbered, and the sampler gets a seed of its own for each number. So proposals depend on
-the sweep's seed and the ended trials alone, even if the sweep was stopped in between.
+Trials are numbered, and the sampler gets another seed for each number. So proposals depend only on
+the sweep's seed and the ended trials, even if the sweep was stopped in between.
 """
 
 import json

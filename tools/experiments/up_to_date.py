@@ -136,7 +136,7 @@ def run_missing(
     backend: Backend | None = None,
     may_replace: bool = False,
 ) -> dict[str, Result]:
-    """Run those of the planned experiments that are not up to date; return the results of all.
+    """Run the planned experiments that are not up to date; return the results of all.
 
     `planned` has the params that each experiment sets, by its name. Raises ReplacementRefused if
     uncommitted changes would replace experiments of the commit, unless `may_replace` allows it.
