@@ -72,7 +72,7 @@ def test_progress_and_a_table_of_80_columns_are_printed(built_comparison):
     assert "longer: train" in output and "longer: prepare" not in output  # the data is shared
     shown = output.split("\n\n")[1]
     assert max(map(len, shown.splitlines())) <= 80
-    assert re.search(r"^ +longer +3 +64 +0\.\d{4} \(ep\. 3\)", shown, re.MULTILINE)
+    assert re.search(r"^ +longer +3 +64 +\d\.\d{4} \(ep\. 3\)", shown, re.MULTILINE)
 
 
 def test_only_stale_experiments_run_and_the_plot_follows_the_table(compared):
