@@ -19,7 +19,7 @@ from fashion.core.errors import UserError
 from fashion.preprocessing import preprocess_image, read_picture
 from tools.arguments import parser_of, positive_int
 from tools.dvc import commits_with_experiments, resolve_revision
-from tools.experiments.results import without_trials
+from tools.experiments.results import exclude_sweep_trials
 from tools.git import file_at, head
 from tools.predict import classify, dataset_at, model_file
 from tools.process import command_line
@@ -32,7 +32,7 @@ MAX_BYTES = 20_000_000  # of a picture
 def list_models() -> dict[str, float | None]:
     """Return the test accuracy, None if unknown, of the workspace's and the experiments' models."""
     accuracies, commit = {}, next(iter(commits_with_experiments()), head())
-    for name, revision in ({WORKSPACE: None} | without_trials(commit)).items():
+    for name, revision in ({WORKSPACE: None} | exclude_sweep_trials(commit)).items():
         accuracies[name] = None
         with suppress(OSError, UserError, ValueError, KeyError):
             content = file_at(revision, METRICS) if revision else Path(METRICS).read_bytes()

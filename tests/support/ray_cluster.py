@@ -1,6 +1,6 @@
 """A real Ray cluster of several nodes on this machine, for tests and for bench/fault_injection.py.
 
-Each node has one CPU and a home folder of its own, and so a cache of its own.
+Each node has one CPU and its own home folder, and so its own cache.
 """
 
 import os
@@ -26,7 +26,7 @@ def free_port() -> int:
 
 
 def end(node: psutil.Popen) -> None:
-    """Kill a node with all that `ray start` has started, at once, as a power cut would."""
+    """Kill a node with all that `ray start` has started, at once, like a power cut."""
     with suppress(psutil.NoSuchProcess):
         for victim in [*node.children(recursive=True), node]:
             with suppress(psutil.NoSuchProcess):
@@ -35,7 +35,7 @@ def end(node: psutil.Popen) -> None:
 
 
 def publish(repository: Repository, folder: Path) -> None:
-    """Commit all and push it to a Git remote and a DVC remote, both made in `folder`."""
+    """Commit all and push it to a new Git remote and a new DVC remote in `folder`."""
     repository.run("git", "init", "--quiet", "--bare", "--initial-branch=main", str(folder / "git"))
     repository.run("git", "remote", "add", "origin", str(folder / "git"))
     repository.dvc("remote", "add", "--default", "team", str(folder / "remote"))
@@ -45,14 +45,14 @@ def publish(repository: Repository, folder: Path) -> None:
 
 @contextmanager
 def ray_node(home: Path, *options: str) -> Iterator[psutil.Popen]:
-    """Run a node of one CPU with a new folder as its home, where `options` of `ray start` say."""
+    """Run a node of one CPU with a new home folder; `options` of `ray start` are its place."""
     home.mkdir()
     log = home.with_name(f"{home.name}.log")
-    alike = ["--block", "--num-cpus=1", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
+    common = ["--block", "--num-cpus=1", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
     environment = os.environ | {"HOME": str(home), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
     environment["RAY_health_check_period_ms"] = "500"  # so that a node's end is noticed sooner
     with log.open("w") as file:
-        words = [RAY, "start", *options, *alike]
+        words = [RAY, "start", *options, *common]
         node = psutil.Popen(words, env=environment, stdout=file, stderr=subprocess.STDOUT)
     try:
         while "Ray runtime started" not in log.read_text():
@@ -65,15 +65,15 @@ def ray_node(home: Path, *options: str) -> Iterator[psutil.Popen]:
 
 @contextmanager
 def ray_cluster(folder: Path, nodes: int, *options: str) -> Iterator[tuple[str, list[Path]]]:
-    """Yield the address of a cluster, and the homes of its nodes, which are folders in `folder`.
+    """Yield the address of a cluster and the home folders of its nodes, which are in `folder`.
 
     The first node is the head, started with these further options.
     """
     port = free_port()
-    head = ["--head", f"--port={port}", "--include-dashboard=false", *options]
     address, homes = f"127.0.0.1:{port}", [folder / f"node-{i}" for i in range(nodes)]
+    head = ["--head", f"--port={port}", "--include-dashboard=false", *options]
     with ExitStack() as stack:
-        for home in homes:
-            others = [f"--address={address}"]
-            stack.enter_context(ray_node(home, *(head if home == homes[0] else others)))
+        stack.enter_context(ray_node(homes[0], *head))
+        for home in homes[1:]:
+            stack.enter_context(ray_node(home, f"--address={address}"))
         yield address, homes

@@ -1,6 +1,8 @@
-"""On a real Ray cluster of several nodes on this machine."""
+"""Experiments on a real Ray cluster of several nodes on this machine."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,9 +21,9 @@ from tools.experiments import sweep
 from tools.experiments.__main__ import main
 from tools.experiments.config import Resources
 from tools.experiments.ray import RayBackend
-from tools.experiments.ray_node import SUPERVISE, remove_stale_folders, run_on_node
+from tools.experiments.ray_node import remove_stale_folders, run_on_node
 
-if not os.environ.get("CI"):  # which must have it
+if not os.environ.get("CI"):  # where Ray must be installed
     pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements/ray.txt")
 
 GROUP = "experiments={a: {seed: 1}, b: {seed: 2}, c: {seed: 3}}"
@@ -30,7 +32,7 @@ SLOW = 0.5  # seconds an epoch, so that a node can be killed in one
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """The address of a cluster of two nodes, which no test ends, and their homes.
+    """Yield the address of a cluster of two nodes, which no test ends, and their homes.
 
     The head claims a GPU.
     """
@@ -41,7 +43,7 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture
 def team(toy, tmp_path) -> Repository:
-    """A project of three experiments with a Git remote and a DVC remote, each a folder."""
+    """Return a project of three experiments with a Git remote and a DVC remote, each a folder."""
     toy.set(GROUP, "ray={cpus: 1, gpus: 0}")
     publish(toy, tmp_path)
     return toy
@@ -53,7 +55,7 @@ def push(team: Repository, message: str) -> None:
 
 
 def experiments(repository: Repository) -> dict[str, str]:
-    """What Git keeps of each."""
+    """Return the files that Git keeps of each experiment."""
     files = ("ls-tree", "-r", "--full-tree")
     return {
         name: repository.run("git", *files, at) for name, at in repository.experiments().items()
@@ -61,13 +63,13 @@ def experiments(repository: Repository) -> dict[str, str]:
 
 
 def has_worked(home: Path, team: Repository) -> bool:
-    """Whether a node has run a trial of the project."""
+    """Return whether a node has run a trial of the project."""
     project = str(team.folder.parent / "git").strip("/").replace("/", "-")
     return any((home / ".cache/dvc-nodes" / project).glob("files/md5/*"))
 
 
 def trainings(homes: list[Path]) -> list[psutil.Process]:
-    """Processes of the nodes that work in a trial's clone."""
+    """Return the processes of the nodes that work in a trial's clone."""
     found = []
     for process in psutil.process_iter(["cwd"]):
         with suppress(psutil.Error):
@@ -76,74 +78,95 @@ def trainings(homes: list[Path]) -> list[psutil.Process]:
     return found
 
 
-def test_trials_land_on_all_nodes_and_one_killed_in_the_middle_costs_only_time(
-    team, tmp_path, cluster
-):
+def assert_no_trainings(homes: list[Path]) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while trainings(homes) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not trainings(homes)
+
+
+def test_a_dying_node_costs_only_time_and_a_failing_trial_is_not_retried(team, tmp_path, cluster):
     address, homes = cluster
     team.slow_training(SLOW)
-    push(team, "Slow")
+    path = team.folder / "stages/train.py"
+    refuse = "\nif params['seed'] == 4:\n    raise SystemExit('train: not this seed')\n"
+    path.write_text(path.read_text() + refuse)
+    team.set(GROUP.replace("}}", "}, d: {seed: 4}}"))
+    push(team, "Slow, and it refuses a seed")
     here, third = team.copy(tmp_path / "here"), tmp_path / "third"
-    call(main, here.folder)
+    call(main, here.folder, "--only", "a", "b", "c")
     with (
         ray_node(third, f"--address={address}") as node,
         begin(team, "tools.experiments", "--ray", address) as command,
     ):
         command.wait_until(lambda: all(has_worked(home, team) for home in (*homes, third)))
         end(node)
-        assert command.wait() == 0, command.output
+        assert command.wait() == 1, command.output
     assert "a: epoch 2/2" in command.output
+    assert "d failed. Its last lines:" in command.output
+    assert command.output.count("| train: not this seed") == 1
     assert experiments(team) == experiments(here)
-    for name in "abc":
-        team.dvc("exp", "apply", "--quiet", name)  # with its model, which has come along
-        assert team.dvc("status").strip() == "Data and pipelines are up to date."
+    team.dvc("exp", "apply", "--quiet", "a")  # with its model, which has come along
+    assert team.dvc("status").strip() == "Data and pipelines are up to date."
 
 
-def test_a_sweep_gives_the_trials_of_a_local_one(team, tmp_path, cluster):
+def test_a_sweep_gives_the_trial_of_a_local_one(team, tmp_path, cluster):
     address, _ = cluster
-    space = "{train.learning_rate: {low: 0.001, high: 0.1, log: true}}"
-    settings = "metric: val_loss, trials: 2, jobs: 1, seed: 1, sampler: tpe, prune: false"
-    team.set(f"sweeps={{small: {{{settings}, space: {space}}}}}")
+    space = {"train.learning_rate": {"low": 0.001, "high": 0.1, "log": True}}
+    small = {"metric": "val_loss", "trials": 1, "jobs": 1, "seed": 1, "sampler": "tpe"}
+    team.set(f"sweeps={json.dumps({'small': small | {'prune': False, 'space': space}})}")
     push(team, "A sweep")
     here = team.copy(tmp_path / "here")
-    native = {"ARITHMETIC": "native"}  # which the nodes' own environment does not say
+    native = {"ARITHMETIC": "native"}  # which is not set on the nodes
     call(sweep.main, here.folder, **native)
     team.python("tools.experiments.sweep", "--ray", address, **native)
     assert "native arithmetic" in team.read("metrics/sweeps.csv").decode()
-    assert set(experiments(team)) == {"sweep-small-000", "sweep-small-001"}
+    assert set(experiments(team)) == {"sweep-small-000"}
     assert experiments(team) == experiments(here)
     assert team.read("metrics/sweeps/small.csv") == here.read("metrics/sweeps/small.csv")
 
 
-def test_the_scarcest_resource_says_how_many_run_at_a_time_and_too_much_is_refused(team, cluster):
-    address, _ = cluster
-    ask = f"""
+def test_the_scarcest_resource_decides_and_a_pruned_trial_ends(team, cluster):
+    address, homes = cluster
+    team.slow_training(SLOW)
+    push(team, "Slow")
+    program = f"""
+from tools.experiments.backend import ExperimentSpec
 from tools.experiments.ray import RayBackend, Resources
-for cpus, gpus in ((1, 0), (0.5, 0), (1, 1), (1, 0.5)):
-    with RayBackend("{address}", Resources(cpus=cpus, gpus=gpus)) as backend:
+from tools.experiments.runner import run_parallel
+with RayBackend("{address}", Resources()) as backend:
+    for cpus, gpus in ((1, 0), (0.5, 0), (1, 1), (1, 0.5)):
+        backend.wanted = {{"CPU": cpus, "GPU": gpus}}
         print("room for", backend.capacity)
+specs = [ExperimentSpec("pruned", {{"train.epochs": 1000}}), ExperimentSpec("short")]
+should_prune = lambda run: run.spec.name == "pruned" and run.history
+run_parallel(specs, RayBackend("{address}", Resources()), should_prune=should_prune)
 """
-    rooms = [line for line in team.run(sys.executable, "-c", ask).splitlines() if "room" in line]
-    assert rooms == [f"room for {n}" for n in (2, 4, 1, 1)]
+    output = team.run(sys.executable, "-c", program)
+    assert re.findall(r"room for (\d)", output) == ["2", "4", "1", "1"]
+    assert "pruned: pruned" in output and set(experiments(team)) == {"short"}
+    assert_no_trainings(homes)
     team.set("ray={cpus: 2, gpus: 1}")
     push(team, "More")
     output = team.python("tools.experiments", "--ray", address, status=1)
     assert "no node of the cluster has the 2 CPUs and 1 GPUs" in output
     nodes = output.partition("The nodes have: ")[2].strip().split("; ")
     assert sorted(nodes) == ["1 CPUs and 0 GPUs", "1 CPUs and 1 GPUs"]
-    assert experiments(team) == {}
 
 
-def test_all_that_a_task_has_started_ends_with_it():
-    words = [sys.executable, "-c", SUPERVISE, "sh", "-c", "sleep 1000 & echo begun; sleep 1000"]
-    task = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert task.stdout.readline() == b"begun\n"
-    task.kill()  # as Ray does, to the children of a worker that it ends, but not to theirs
-    task.stdin.close()
-    assert task.stdout.read() == b""  # when all who could write there are gone
-    task.wait()
+def test_a_killed_command_ends_its_tasks(team, cluster):
+    address, homes = cluster
+    team.slow_training(60)
+    push(team, "Slow")
+    with begin(team, "tools.experiments", "--ray", address) as command:
+        command.wait_for_line("a: train")
+        assert trainings(homes)
+        command.process.send_signal(signal.SIGKILL)
+        command.wait()
+        assert_no_trainings(homes)
 
 
-def test_what_killed_tasks_left_is_removed(tmp_path, monkeypatch):
+def test_folders_of_killed_tasks_are_removed(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     ended = subprocess.Popen(["true"])
     ended.wait()
@@ -153,11 +176,8 @@ def test_what_killed_tasks_left_is_removed(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trial", f"trial-{os.getpid()}-x"]
 
 
-@pytest.mark.parametrize(
-    ("refusals", "status", "retrain"), [(2, 0, []), (3, 1, ["--force", "--downstream", "train"])]
-)
-def test_a_refused_push_is_tried_again(tmp_path, monkeypatch, refusals, status, retrain):
-    """With a DVC whose first pushes end as where Git finds another value than it has just read."""
+def test_a_refused_push_is_retried(tmp_path, monkeypatch):
+    """Put a DVC into the project whose first two pushes fail, as if another run pushed as well."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     pushes = tmp_path / "pushes"
     project = Repository(tmp_path / "project")
@@ -169,56 +189,21 @@ if "push" in sys.argv:
     with open({str(pushes)!r}, "a+") as file:
         print(file=file)
         file.seek(0)
-        sys.exit(len(file.readlines()) <= {refusals})
+        sys.exit(len(file.readlines()) <= 2)
 """)
     project.run("git", "init", "--quiet")
-    project.commit("With a DVC of its own")
-    arguments = ["--name", "a", *retrain]
-    *lines, last = run_on_node("a", str(project.folder), "HEAD", arguments, {})
-    run = f"exp run --pull {' '.join(arguments)}\n"
-    before = ["pull --quiet prepare\n"] if retrain else []
-    assert lines == [*before, run, *3 * ["exp push --force origin a\n"]] and last == status
+    project.commit("A DVC that refuses")
+    lines = list(run_on_node("a", str(project.folder), "HEAD", ["--name", "a"], {}))
+    assert lines == ["exp run --pull --name a\n", *3 * ["exp push --force origin a\n"], 0]
 
 
-def test_a_trial_that_fails_by_itself_is_told_and_not_tried_again(team, cluster):
-    address, _ = cluster
-    path = team.folder / "stages/train.py"
-    path.write_text(
-        path.read_text()
-        + "\nif params['seed'] == 3:\n    raise SystemExit('train: not this seed')\n"
-    )
-    push(team, "It can't stand 3")
-    output = team.python("tools.experiments", "--ray", address, status=1)
-    assert "c failed. Its last lines:" in output and output.count("| train: not this seed") == 1
-    assert set(experiments(team)) == {"a", "b"}
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_ending_the_head_ends_the_tasks(team, cluster, number):
-    address, homes = cluster
-    team.slow_training(60)
-    push(team, "Slow")
-    with begin(team, "tools.experiments", "--ray", address) as command:
-        command.wait_for_line("a: train")
-        assert trainings(homes)
-        command.process.send_signal(number)
-        command.wait()
-        deadline = time.monotonic() + TIMEOUT
-        while trainings(homes) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert not trainings(homes)
-
-
-def test_uncommitted_changes_and_a_wrong_address_are_refused_before_anything_starts(team):
+def test_what_a_cluster_lacks_is_refused_before_anything_starts(team, monkeypatch):
     port = free_port()
     for address in (f"127.0.0.1:{port}", "nonsense"):
         message = refusal(main, team.folder, "--ray", address)
         assert f"no Ray cluster answers at {address}" in message and "ray start --head" in message
-    team.set("seed=7")  # tests/test_remedies.py has what else nodes could not reach
+    team.set("seed=7")  # tests/test_remedies.py tries the other reasons
     assert "uncommitted changes" in refusal(main, team.folder, "--ray", f"127.0.0.1:{port}")
-
-
-def test_that_ray_is_not_installed_is_told_before_anything_starts(monkeypatch):
     monkeypatch.setattr("tools.experiments.ray.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"Ray is not installed.*requirements/ray\.txt"):
-        RayBackend("127.0.0.1:6379", Resources(cpus=1, gpus=0))
+        RayBackend("127.0.0.1:6379", Resources())

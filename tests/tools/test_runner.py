@@ -9,14 +9,10 @@ import psutil
 import pytest
 
 from fashion.core.errors import UserError
-from tests.support.commands import TIMEOUT
-from tools.dvc import list_experiments
 from tools.experiments import runner
 from tools.experiments.backend import LOGS, Backend, ExperimentSpec
 from tools.experiments.local import LocalBackend, LocalJob
 from tools.experiments.runner import run_parallel
-from tools.git import head, yaml_at
-from tools.process import user_env
 
 EPOCH = "epoch 1/9 loss 1.0 accuracy 0.5 val_loss 1.0 val_accuracy 0.5"
 
@@ -47,7 +43,7 @@ class ScriptJob(LocalJob):
 
 @pytest.fixture(autouse=True)
 def in_a_folder(tmp_path, monkeypatch):
-    """Work in a new folder, and handle signals afterwards as before."""
+    """Change into a new folder; restore the signal handlers afterwards."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.chdir(tmp_path)
     yield
@@ -59,8 +55,8 @@ def specs(names: str) -> list[ExperimentSpec]:
     return [ExperimentSpec(name) for name in names]
 
 
-def test_the_epochs_of_a_job_that_starts_again_replace_those_before():
-    """As one does whose node of a cluster has died; else a sweep would see them twice."""
+def test_the_epochs_of_a_job_that_starts_again_replace_the_earlier_ones():
+    """A job starts again if its node of a cluster dies; a sweep must not see an epoch twice."""
     LOGS.mkdir(parents=True)
     (spec,) = specs("a")
     lines = [EPOCH.replace("epoch 1", f"epoch {epoch}") for epoch in (1, 2, 3, 1, 2)]
@@ -70,8 +66,8 @@ def test_the_epochs_of_a_job_that_starts_again_replace_those_before():
     assert [row["epoch"] for row in run.history] == [1, 2]
 
 
-def test_so_many_run_at_a_time_and_the_next_is_asked_for_when_there_is_room():
-    backend, asked, most = ScriptBackend("pass"), [], []
+def test_the_next_experiment_is_asked_for_when_there_is_room():
+    backend, asked, active = ScriptBackend("pass"), [], []
 
     def upcoming():
         for spec in specs("abcdef"):
@@ -79,32 +75,22 @@ def test_so_many_run_at_a_time_and_the_next_is_asked_for_when_there_is_room():
             yield spec
 
     def count(run) -> bool:
-        most.append(len(asked) - len(backend.closed))
+        active.append(len(asked) - len(backend.closed))
         return False
 
     run_parallel(upcoming(), backend, 3, count)
     assert sorted(backend.closed) == [(name, True) for name in "abcdef"]
-    assert max(most) <= 3 and asked == list("abcdef")
+    assert max(active) <= 3 and asked == list("abcdef")
+    # also if the shell had set them to be ignored
+    for number in (signal.SIGINT, signal.SIGTERM):
+        assert signal.getsignal(number) is signal.default_int_handler
 
 
-def test_a_pruned_run_is_stopped_and_reported_and_not_kept(capsys):
-    backend = ScriptBackend(f"import time; print({EPOCH!r}, flush=True); time.sleep(1000)")
-    run_parallel(specs("ab"), backend, should_prune=lambda run: run.history != [])
-    assert all(job.poll() is not None for job in backend.jobs)
-    assert sorted(backend.closed) == [("a", False), ("b", False)]
-    assert sorted(capsys.readouterr().out.splitlines()) == [
-        "a: epoch 1/9, validation accuracy 0.5000",
-        "a: pruned",
-        "b: epoch 1/9, validation accuracy 0.5000",
-        "b: pruned",
-    ]
-
-
-def test_one_that_does_not_heed_an_interrupt_is_killed(monkeypatch):
+def test_a_run_that_ignores_an_interrupt_is_killed_with_its_processes(monkeypatch):
     monkeypatch.setattr(runner, "STOP_TIMEOUT", 0.2)
     backend = ScriptBackend(
         "import signal, subprocess, sys, time\n"
-        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # as does what it starts
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # and so does its child
         "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'])\n"
         f"print({EPOCH!r}, flush=True)\n"
         "time.sleep(1000)"
@@ -121,44 +107,10 @@ def test_one_that_does_not_heed_an_interrupt_is_killed(monkeypatch):
     assert len(started) == 1 and psutil.wait_procs(started, timeout=60)[1] == []
 
 
-def test_failures_are_reported_when_the_others_have_ended(capsys):
-    backend = ScriptBackend("import sys; print('a reason'); sys.exit(3)")
-    with pytest.raises(UserError) as error:
-        run_parallel(specs("abc"), backend)
-    message = str(error.value)
-    assert [line for line in message.splitlines() if "failed" in line] == [
-        f"{name} failed. Its last lines:" for name in "abc"
-    ]
-    assert message.count("  | a reason") == 3
-    assert sorted(backend.closed) == [(name, False) for name in "abc"]
-    printed = [line.split(" after")[0] for line in capsys.readouterr().out.splitlines()]
-    assert sorted(printed) == ["a: failed", "b: failed", "c: failed"]
-
-
-def test_a_clone_that_can_not_be_set_up_is_removed(toy, monkeypatch):
+def test_a_clone_that_cannot_be_set_up_is_removed(toy, monkeypatch):
     monkeypatch.chdir(toy.folder)
     backend = LocalBackend()
     backend.commit = "no commit"
     with pytest.raises(UserError, match="reset"):
         backend.start(ExperimentSpec("a"))
     assert list(Path(".dvc/tmp").glob("experiments-*")) == []
-
-
-def test_experiments_that_start_at_once_are_not_mixed_up(toy, monkeypatch):
-    """In one clone, DVC would pop what another has stashed there, as it starts and as it ends."""
-    monkeypatch.chdir(toy.folder)
-    monkeypatch.setenv("PATH", user_env()["PATH"])
-    backend = LocalBackend()
-    LOGS.mkdir(parents=True)
-    jobs = {
-        spec: backend.start(spec)
-        for spec in (ExperimentSpec(name, {"seed": seed}) for seed, name in enumerate("abc"))
-    }
-    for spec, job in jobs.items():
-        assert job.process.wait(TIMEOUT) == 0, spec.log.read_text()
-        assert spec.log.read_text().count("Running stage 'train'") == 1
-        job.close(keep=True)
-    assert list(Path(".dvc/tmp").glob("experiments-*")) == []
-    experiments = list_experiments(head())
-    seeds = {name: yaml_at(commit, "params.yaml")["seed"] for name, commit in experiments.items()}
-    assert seeds == {"a": 0, "b": 1, "c": 2}

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from optuna.trial import TrialState
 
@@ -5,12 +7,10 @@ from fashion.core.errors import UserError
 from tools.experiments.config import Sweep
 from tools.experiments.study import STUDIES, SweepStudy, trial_params
 
-TRIALS = 16  # beyond the 10 that TPE draws at random
-
-pytestmark = pytest.mark.usefixtures("in_a_folder")
+TRIALS = 16  # more than the 10 that TPE draws at random
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def in_a_folder(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
 
@@ -23,12 +23,12 @@ def make_sweep(**settings) -> Sweep:
 
 
 def opened(name: str, sweep: Sweep, **conditions) -> SweepStudy:
-    """The study as another process would open it."""
-    return SweepStudy(name, sweep, 2, conditions)
+    """Return the study as another process would open it."""
+    return SweepStudy(name, sweep, 9, conditions)
 
 
-def go_on(study: SweepStudy, trials: int) -> None:
-    """Have so many more trials proposed, at most, and end each."""
+def complete(study: SweepStudy, trials: int) -> None:
+    """Ask for up to this many trials and complete each."""
     for _ in range(trials):
         if trial := study.ask():
             value = trial.params["x"] + trial.params["n"] + (trial.params["kind"] == "a")
@@ -41,50 +41,71 @@ def outcomes(study: SweepStudy) -> list[tuple]:
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_stopped_at_any_trial_it_proposes_the_same(sampler):
+def test_a_study_that_is_stopped_at_any_trial_proposes_the_same_trials(sampler):
     sweep = make_sweep(sampler=sampler)
     undisturbed = opened("undisturbed", sweep)
-    go_on(undisturbed, TRIALS)
+    complete(undisturbed, TRIALS)
     study = opened("s", sweep)
     for ended in (0, 3, 8, 2):
-        go_on(study, ended)
+        complete(study, ended)
         interrupted = study.ask()
-        study.report(interrupted, 1, 0.5)  # an epoch that counts no more
+        study.report(interrupted, 1, 0.5)  # which the next process reports again
         study = opened("s", sweep)
         assert not study.is_complete
         assert study.ask().params == interrupted.params
         study = opened("s", sweep)
-    go_on(study, TRIALS)
+    complete(study, TRIALS)
     assert study.ask() is None and study.is_complete
     assert outcomes(study) == outcomes(undisturbed) == outcomes(opened("s", sweep))
     names = [study.experiment(trial) for trial in study.trials]
     assert names == [f"sweep-s-{i:03d}" for i in range(TRIALS)]
 
 
-def test_a_proposal_that_was_not_written_whole_is_made_again():
-    study = opened("s", make_sweep())
-    go_on(study, 3)
-    written = (STUDIES / "s.json").read_bytes()
-    lost = study.ask()
-    (STUDIES / "s.json").write_bytes(written)  # as if the process had been killed before
-    again = opened("s", make_sweep()).ask()
-    assert (again.number, again.params) == (lost.number, lost.params)
-
-
-def test_several_that_were_running_come_first_and_in_their_order():
-    study = opened("s", make_sweep())
+def test_interrupted_trials_come_first_in_their_order_and_the_study_waits_for_them():
+    sweep = make_sweep(trials=3)
+    study = opened("s", sweep)
     before = [study.ask() for _ in range(3)]
     study.end(before[1], TrialState.FAIL)
-    study = opened("s", make_sweep())
+    study = opened("s", sweep)
+    first = study.ask()
+    study = opened("s", sweep)  # stopped again, before the second one was asked for
     again = [study.ask() for _ in range(3)]
-    assert [trial.number for trial in again] == [0, 2, 3]
+    assert [trial and trial.number for trial in again] == [0, 2, None]
     assert [trial.params for trial in again[:2]] == [before[0].params, before[2].params]
+    assert first.params == before[0].params and study.best is None
+    for trial in again[:2]:
+        assert not study.is_complete
+        study.end(trial, TrialState.COMPLETE, trial.params["x"])
+    assert study.is_complete
 
 
-def test_trials_begun_under_other_conditions_are_refused():
-    go_on(opened("s", make_sweep(), code="old", params=1), 1)
-    with pytest.raises(UserError, match="begun with other code, and"):
+@pytest.mark.parametrize(("metric", "sign"), [("val_loss", 1), ("val_accuracy", -1)])
+def test_trials_below_the_median_are_pruned_and_ranked_after_completed_ones(metric, sign):
+    study = opened("s", make_sweep(metric=metric))
+    for value in (3, 1, 2, 5, 4):  # as many as Optuna waits for
+        study.report(trial := study.ask(), 3, sign * value)
+        study.end(trial, TrialState.COMPLETE, sign * value)
+    study.end(study.ask(), TrialState.FAIL)
+    trial = study.ask()
+    for epoch, value, is_bad in ((2, 9, False), (3, 9, True)):  # not before a third of 9 epochs
+        assert study.report(trial, epoch, sign * value)
+        assert trial.should_prune() == is_bad
+    assert not study.report(trial, 3, 0)
+    study.end(trial, TrialState.PRUNED)
+    assert [trial.number for trial in study.ranked] == [1, 2, 0, 4, 3, 6, 5]
+    assert study.best.number == 1
+
+
+def test_trials_under_other_conditions_and_corrupted_files_are_refused():
+    complete(opened("s", make_sweep(), code="old", params=1), 1)
+    with pytest.raises(UserError, match="began with other code, so"):
         opened("s", make_sweep(), code="new", params=1)
+    for content in ("{", "[]", '{"conditions": {}}', '{"conditions": {}, "trials": [{}]}'):
+        (STUDIES / "s.json").write_text(content)
+        with pytest.raises(UserError, match=r"s\.json is corrupted"):
+            opened("s", make_sweep())
+    (STUDIES / "s.json").write_text(json.dumps({"conditions": {}, "trials": []}))
+    assert opened("s", make_sweep()).ask().number == 0
 
 
 def test_fractions_have_four_digits_and_stay_within_their_range():

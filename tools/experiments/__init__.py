@@ -1,7 +1,7 @@
-"""Running DVC experiments side by side, comparing them, and searching for good params.
+"""Run DVC experiments side by side, compare them, and search for good params.
 
-What belongs here: where experiments run (backend.py, local.py, ray.py), running several at a time
-(runner.py), which are up to date (up_to_date.py), their results (results.py, compare.py), and the
-commands on top: `python -m tools.experiments` and `python -m tools.experiments.sweep`.
-The gate and the report build on this; nothing here knows of them.
+This package knows where experiments run (backend.py, local.py, ray.py), runs several at a time
+(runner.py), decides which are up to date (up_to_date.py) and reads their results (results.py,
+compare.py). `python -m tools.experiments` and `python -m tools.experiments.sweep` are its commands.
+The gate and the report build on it, and it imports nothing from them.
 """

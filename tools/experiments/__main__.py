@@ -1,8 +1,8 @@
 """Run the experiments of experiments.yaml side by side and compare them: `make experiments`.
 
-Each becomes a DVC experiment of its name, kept with the current commit. One that is up to date is
-not run again. It ends with a table and a picture, metrics/comparisons/experiments.csv and
-plots/comparisons/experiments.png; those of a group have its name.
+Each becomes a DVC experiment of the same name, kept with the current commit. Up-to-date experiments
+are skipped. The results are a table, metrics/comparisons/experiments.csv, and a plot,
+plots/comparisons/experiments.png; those of a group have the group's name.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from fashion.core.errors import UserError
 from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import read_yaml
 from tools.arguments import parser_of, positive_int
-from tools.experiments.compare import experiments_table, markdown, save_comparison, save_seeds
+from tools.experiments.compare import experiments_table, save_comparison, save_seeds
 from tools.experiments.config import EXPERIMENTS, PLAIN, lookup, read_experiments
 from tools.experiments.ray import RayBackend
 from tools.experiments.up_to_date import run_missing
@@ -32,15 +32,15 @@ def main() -> None:
         lookup(configured, name, "experiment")
     chosen = [name for name in configured if name in (arguments.only or configured)]
     runs = {name: with_seeds(name, configured[name], arguments.seeds) for name in chosen}
-    planned = {run: overrides for of_one in runs.values() for run, overrides in of_one.items()}
+    planned = {run: overrides for seeds in runs.values() for run, overrides in seeds.items()}
     if len(planned) < sum(map(len, runs.values())):
-        raise UserError(f"{EXPERIMENTS}: an experiment is called like another's further seed")
+        raise UserError(f"{EXPERIMENTS}: an experiment has the name of another's further seed")
     backend = RayBackend(arguments.ray, config.ray) if arguments.ray else None
     results = run_missing(planned, arguments.jobs, backend, arguments.replace)
     if len(chosen) < len(configured):
-        print(f"Only {', '.join(chosen)}: the table and the picture are left as they were.\n")
         table = pd.DataFrame([result.summary() for result in results.values()])
-        return print(markdown(experiments_table(table)))
+        print(f"{experiments_table(table).to_string(index=False)}\n")
+        return print(f"Only {', '.join(chosen)}: the table and the plot stay as they were.")
     save_comparison([results[name] for name in chosen], group)
     if arguments.seeds > 1:
         save_seeds({name: [results[run] for run in runs[name]] for name in chosen}, group)
@@ -49,22 +49,22 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = parser_of("experiments", __doc__)
     number = {"metavar": "N", "type": positive_int}
-    parser.add_argument("--group", metavar="NAME", help="of this group, not the plain ones")
-    parser.add_argument("--only", metavar="NAME", nargs="+", help="run these, not all")
-    seeds = "run each with N seeds, from the one in params.yaml"
+    group = "run this group instead of the plain experiments"
+    parser.add_argument("--group", metavar="NAME", help=group)
+    parser.add_argument("--only", metavar="NAME", nargs="+", help="run only these")
+    seeds = "run each with N seeds, starting from the one in params.yaml"
     parser.add_argument("--seeds", **number, default=1, help=seeds)
-    jobs = "how many at a time; by default, as many as there are cores"
-    parser.add_argument("--jobs", **number, help=jobs)
-    replace = "replace the commit's experiments by those of uncommitted changes"
+    parser.add_argument("--jobs", **number, help="how many at a time; by default, one per core")
+    replace = "let uncommitted changes replace the commit's experiments"
     parser.add_argument("--replace", action="store_true", help=replace)
     parser.add_argument("--ray", metavar="ADDRESS", help="run them on this Ray cluster, HOST:PORT")
     return parser.parse_args()
 
 
 def with_seeds(name: str, overrides: dict[str, Any], seeds: int) -> dict[str, dict[str, Any]]:
-    """Return the experiment, and the same with the seeds that follow its own.
+    """Return the experiment with its own seed and with those that follow, by name.
 
-    Their names are run-1, run-1-seed-43, run-1-seed-44 and so on.
+    The names are run-1, run-1-seed-43, run-1-seed-44 and so on.
     """
     first = with_overrides(read_yaml(PARAMS), overrides, f"{EXPERIMENTS}: {name}")["seed"]
     further = range(first + 1, first + seeds)

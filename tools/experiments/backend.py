@@ -1,4 +1,4 @@
-"""Where experiments run: the interface of a backend. local.py and ray.py have one each."""
+"""The interface of the places where experiments run. local.py and ray.py implement it."""
 
 import json
 from abc import ABC, abstractmethod
@@ -7,22 +7,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fashion.core.environment import is_pinned
+
 LOGS = Path(".dvc/tmp/experiments")
 RETRAIN = ["--force", "--downstream", "train"]
 
 
 @dataclass(frozen=True, eq=False)
 class ExperimentSpec:
-    """What to run: an experiment's name, and the params that it sets, as {"train.epochs": 3}."""
+    """What to run: an experiment's name and the params that it sets, like {"train.epochs": 3}."""
 
     name: str
     overrides: dict[str, Any] = field(default_factory=dict)
-    retrain: bool = False  # even if DVC's run cache has the result
-    message: str = "Experiment"  # of its commit
+    # train even if DVC's run cache has a result: it knows no environment
+    retrain: bool = field(default_factory=lambda: not is_pinned())
+    message: str = "Experiment"  # of the experiment's commit
 
     @property
     def log(self) -> Path:
-        """Return the file of its output."""
+        """Return the path of the file that takes the output."""
         return LOGS / f"{self.name}.log"
 
     @property
@@ -42,23 +45,23 @@ class Job(ABC):
 
     @abstractmethod
     def end(self, at_once: bool) -> None:
-        """End the job and all its processes: at once, or so that they tidy up."""
+        """End the job with all its processes; unless `at_once`, they have time to tidy up."""
 
     @abstractmethod
     def close(self, keep: bool) -> None:
-        """Free what the ended job took. If `keep`, fetch its experiment before."""
+        """Free what the ended job used. If `keep`, fetch its experiment first."""
 
 
 class Backend(AbstractContextManager):
-    """A place to run experiments in, while a `with` block lasts. All jobs end before the block."""
+    """A place where experiments run during a `with` block. All jobs end before the block does."""
 
-    commit: str  # that DVC keeps the experiments with
-    workspace: str  # a commit of what they run with: `commit` and the uncommitted changes
-    capacity: int  # experiments at a time
+    commit: str  # with which DVC keeps the experiments
+    workspace: str  # the commit that they run: `commit`, or one with the uncommitted changes
+    capacity: int  # how many experiments can run at a time
 
     def __exit__(self, *exception: object) -> None:
-        """Free what the block took."""
+        """Free what the block used."""
 
     @abstractmethod
     def start(self, spec: ExperimentSpec) -> Job:
-        """Start an experiment; its output goes into its log."""
+        """Start an experiment, with its output in its log."""

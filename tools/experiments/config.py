@@ -1,4 +1,4 @@
-"""experiments.yaml: experiments, groups of them, sweeps, and what a trial on a cluster is given."""
+"""The schema of experiments.yaml: experiments, groups, sweeps, and resources on a cluster."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -10,17 +10,17 @@ from fashion.core.params import Seed
 from fashion.core.strict_yaml import Name, StrictModel, read_config
 
 EXPERIMENTS = Path("experiments.yaml")
-PLAIN = "experiments"  # the name of the tables of those that are in no group
+PLAIN = "experiments"  # names the tables of the experiments that are in no group
 
 ExperimentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-# by name: which params it sets, "train.epochs", to what
+# by an experiment's name, the values of the params that it sets, as "train.epochs"
 ExperimentMap = dict[ExperimentName, dict[Name, Any]]
 
 
 class Range(StrictModel):
-    """The values that a sweep tries for a param.
+    """The values that a sweep tries for a param: `choices`, or those from `low` to `high`.
 
-    Those of `choices`, or all from `low` to `high`; whole numbers where both are.
+    If `low` and `high` are whole numbers, so are the values between them.
     """
 
     choices: list[bool | int | float | str] | None = Field(default=None, min_length=1)
@@ -29,10 +29,10 @@ class Range(StrictModel):
     log: bool = False  # evenly over the logarithms
 
     @model_validator(mode="after")
-    def is_one_of_both(self) -> Self:
+    def _has_choices_or_bounds(self) -> Self:
         bounds = (self.low, self.high)
         if self.choices is None and (None in bounds or not self.low < self.high):
-            raise ValueError("it needs choices, or a low and a higher high")
+            raise ValueError("it needs choices, or low and high with low < high")
         if self.choices is not None and (bounds != (None, None) or self.log):
             raise ValueError("it has choices, so it can't have low, high or log")
         if self.log and self.low <= 0:
@@ -43,16 +43,16 @@ class Range(StrictModel):
 class Sweep(StrictModel):
     metric: Literal["val_accuracy", "val_loss"]
     trials: PositiveInt
-    jobs: PositiveInt | None = None  # trials at a time; by default as many as there are cores
-    seed: Seed  # of what is proposed
+    jobs: PositiveInt | None = None  # trials at a time; by default, one per core
+    seed: Seed  # of the sampler
     sampler: Literal["tpe", "random"]
-    prune: bool  # end a trial early that is worse than the median of the others at the same epoch
+    prune: bool  # end trials early that are worse than the median of the others at the same epoch
     fixed: dict[Name, Any] = Field(default_factory=dict)  # params that all trials set
     space: Annotated[dict[Name, Range], Field(min_length=1)]
 
 
 class Resources(StrictModel):
-    """What a trial on a Ray cluster is given."""
+    """The resources of an experiment on a Ray cluster."""
 
     cpus: Annotated[float, Field(gt=0)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0
@@ -65,17 +65,17 @@ class Experiments(StrictModel):
     ray: Resources = Field(default_factory=Resources)
 
     @model_validator(mode="after")
-    def _tables_are_apart(self) -> Self:
-        """Refuse groups whose tables in metrics/comparisons would have one name."""
+    def _tables_differ(self) -> Self:
+        """Refuse groups whose tables in metrics/comparisons would have the same name."""
         names = [name + end for name in (PLAIN, *self.groups) for end in ("", "-seeds")]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"two groups would share the table {twice[0]}")
         return self
 
 
-def read_experiments(path: Path = EXPERIMENTS) -> Experiments:
+def read_experiments() -> Experiments:
     """Read and check experiments.yaml. Raises UserError naming each wrong key."""
-    return read_config(path, Experiments)
+    return read_config(EXPERIMENTS, Experiments)
 
 
 def lookup(configured: dict[str, Any], name: str, kind: str) -> Any:

@@ -1,9 +1,10 @@
-"""Experiments on this machine: several `dvc exp run` at a time, each in a clone of its own.
+"""Experiments on this machine: several `dvc exp run` at a time, each in its own clone.
 
-In a clone, since DVC changes params.yaml and stashes uncommitted changes: a kill would leave your
-files modified. Each in its own, since a finishing DVC process pops another one's stash. A clone has
-the files that Git tracks and shares the cache and settings of DVC; the result is a Git reference,
-fetched from it. One training thread each is the most work per core.
+DVC changes params.yaml and stashes uncommitted changes, so a kill in the workspace would leave your
+files modified; and in a shared clone, a finishing DVC process pops another one's stash. A clone has
+the files that Git tracks and shares DVC's cache and settings. The result is a Git reference, which
+is fetched from the clone. Each experiment trains with one thread, which gives the most work per
+core.
 """
 
 import os
@@ -22,7 +23,7 @@ from tools.process import start
 
 
 class LocalBackend(Backend):
-    """Clones of the workspace as it is now, uncommitted changes included."""
+    """Clones of the workspace as it is now, with its uncommitted changes."""
 
     capacity = cpu_count()
 
@@ -37,14 +38,14 @@ class LocalBackend(Backend):
             share_cache(clone)
             words, log = command("exp", "run", *spec.arguments), spec.log.open("wb")
             output = {"stdout": stack.enter_context(log), "stderr": subprocess.STDOUT}
-            # a session of its own, so that it can be ended with all its processes
             env = self.env | {"DVC_SITE_CACHE_DIR": str(clone / ".dvc/tmp/site")}
+            # in a new session, so that all its processes can be ended together
             process = start(words, clone, env, start_new_session=True, **output)
             return LocalJob(process, clone, experiment_ref(self.commit, spec.name), stack.pop_all())
 
 
 class LocalJob(Job):
-    """A process that leads a session, and the clone in which it works."""
+    """The leading process of a session, and the clone in which it works."""
 
     def __init__(self, process: subprocess.Popen, clone: Path, reference: str, stack: ExitStack):
         self.process, self.clone, self.reference = process, clone, reference

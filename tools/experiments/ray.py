@@ -1,10 +1,9 @@
-"""Experiments on a Ray cluster, in the place of this machine's cores.
+"""Experiments on a Ray cluster instead of this machine: `--ray ADDRESS` of experiments and sweep.
 
-`--ray ADDRESS` of experiments and sweep asks for it. A job clones the project from its Git remote
-at the commit, works with the shared DVC remote and with a cache of its node's own, runs `dvc exp
-run`, and pushes the experiment; this machine, the head, fetches it. The nodes need the project's
-packages (requirements.txt, requirements/ray.txt), Git, and access to both remotes; they share no
-file system. What runs on a node is in ray_node.py.
+A job clones the project from its Git remote at the commit, uses the shared DVC remote and its
+node's own cache, runs `dvc exp run`, and pushes the experiment; this machine, the head, fetches it.
+The nodes need the project's packages (requirements.txt, requirements/ray.txt), Git, and access to
+both remotes, but no shared file system. ray_node.py is what runs on a node.
 """
 
 import os
@@ -48,8 +47,7 @@ class RayBackend(Backend):
 
         try:
             ray.init(self.address, log_to_driver=False, logging_level="ERROR")
-        # also: another version of Ray or Python there
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:  # another version of Ray or Python too
             raise UserError(f"cannot use the Ray cluster at {self.address}: {error}") from None
         self._check_resources()
         dvc("push")  # for the nodes
@@ -62,35 +60,28 @@ class RayBackend(Backend):
     def __exit__(self, error: type | None, *_: object) -> None:
         import ray
 
-        ray.shutdown()  # which ends the jobs that still run
+        ray.shutdown()  # ends the jobs that still run
         if self.completed and error is None:
-            # all files at once: it takes seconds a call
+            # all together, since each call takes seconds
             dvc("exp", "pull", "--force", "--quiet", REMOTE, *self.completed)
 
     @property
-    def nodes(self) -> list[dict[str, float]]:
-        """Return what each node has, as {"CPU": 8.0, "GPU": 1.0}."""
-        import ray
-
-        return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-    @property
     def capacity(self) -> int:
-        """Return for how many jobs at a time the nodes have room, at least one."""
-        return max(1, sum(map(self._room, self.nodes)))
+        """Return how many jobs fit on the nodes at a time, at least one."""
+        return max(1, sum(map(self._room, nodes())))
 
     def _room(self, node: dict[str, float]) -> int:
         wanted = [(kind, amount) for kind, amount in self.wanted.items() if amount]
         return min(int(node.get(kind, 0) // amount) for kind, amount in wanted)
 
     def _check_resources(self) -> None:
-        if any(map(self._room, self.nodes)):
+        if any(map(self._room, nodes())):
             return
         form = "{CPU:g} CPUs and {GPU:g} GPUs"
-        sizes = [form.format(**{"CPU": 0, "GPU": 0} | node) for node in self.nodes]
+        sizes = [form.format(**{"CPU": 0, "GPU": 0} | node) for node in nodes()]
         raise UserError(
             f"no node of the cluster has the {form.format(**self.wanted)} that {EXPERIMENTS} asks"
-            f" for a trial: ray. The nodes have: {'; '.join(sizes)}"
+            f" for (ray: cpus, gpus). The nodes have: {'; '.join(sizes)}"
         )
 
     def start(self, spec: ExperimentSpec) -> "RayJob":
@@ -100,12 +91,12 @@ class RayBackend(Backend):
 
 
 class RayJob(Job):
-    """A task of the cluster. `stream` has the lines that it prints and then its exit status."""
+    """A task of the cluster. `stream` yields the lines that it prints, then its exit status."""
 
     def __init__(self, backend: RayBackend, spec: ExperimentSpec, stream: Any):
-        self.backend, self.spec, self.stream = backend, spec, stream
+        self.backend, self.name, self.stream = backend, spec.name, stream
         self.status: int | None = None
-        spec.log.write_bytes(b"")
+        self.log = spec.log.open("w", encoding="utf-8", buffering=1)  # a line at a time
 
     def poll(self) -> int | None:
         import ray
@@ -113,18 +104,16 @@ class RayJob(Job):
         while self.status is None and ray.wait([self.stream], timeout=0)[0]:
             try:
                 item = ray.get(next(self.stream))
-            except ray.exceptions.RayError as error:
+            except StopIteration:  # the task was cancelled
                 item = 1
-                self._append(f"{type(error).__name__}: {str(error).splitlines()[0]}\n")
+            except ray.exceptions.RayError as error:
+                item, reason = 1, str(error).partition("\n")[0]
+                self.log.write(f"{type(error).__name__}: {reason}\n")
             if isinstance(item, int):
                 self.status = item
             else:
-                self._append(item)
+                self.log.write(item)
         return self.status
-
-    def _append(self, line: str) -> None:
-        with self.spec.log.open("a", encoding="utf-8") as file:
-            file.write(line)
 
     def end(self, at_once: bool) -> None:
         import ray
@@ -132,16 +121,24 @@ class RayJob(Job):
         ray.cancel(self.stream, force=True)
 
     def close(self, keep: bool) -> None:
-        """If `keep`, fetch what Git keeps of the experiment. DVC's files follow at the end."""
+        """If `keep`, fetch the experiment's Git reference. DVC's files follow at the end."""
+        self.log.close()
         if keep:
-            reference = experiment_ref(self.backend.commit, self.spec.name)
+            reference = experiment_ref(self.backend.commit, self.name)
             git("fetch", "--quiet", "--no-tags", REMOTE, f"+{reference}:{reference}")
-            self.backend.completed.append(self.spec.name)
+            self.backend.completed.append(self.name)
+
+
+def nodes() -> list[dict[str, float]]:
+    """Return the resources of each node of the cluster, like {"CPU": 8.0, "GPU": 1.0}."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def check_address(address: str) -> None:
     """Raise UserError if nothing answers at HOST:PORT."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), CONNECT_TIMEOUT).close()
     except (OSError, ValueError) as error:

@@ -1,6 +1,7 @@
-"""What runs on a node of a Ray cluster, which has nothing of the project yet.
+"""The task that runs an experiment on a node of a Ray cluster.
 
-Ray sends this module there, so it imports nothing of the project.
+Ray sends this module to the node, which has nothing of the project yet. So it imports nothing of
+the project.
 """
 
 import os
@@ -13,11 +14,11 @@ from tempfile import TemporaryDirectory, gettempdir
 
 import psutil
 
-# sent along, as the module is
+# sent with this module
 SUPERVISE = Path(__file__).with_name("supervise.py").read_text(encoding="utf-8")
-# Of a folder, Git would take over the objects of all experiments without --no-local; gc.auto: as in
-# tools/git.py. Begun at training, an experiment does not pull what comes before. Git refuses a push
-# if another run pushes the same experiment at the moment.
+# --no-local: without it, Git would copy the objects of all experiments from a remote that is a
+# folder. gc.auto: see tools/git.py. With --downstream, `exp run` does not pull what comes before.
+# The push is retried, since Git refuses it while another run pushes the same experiment.
 SCRIPT = """
 export DVC_SITE_CACHE_DIR="$PWD/.dvc/tmp/site" DVC_EXP_AUTO_PUSH=false SHELL=/bin/sh
 git clone --quiet --no-local --no-tags --config=gc.auto=0 --config=core.hooksPath=/dev/null "$URL" .
@@ -33,9 +34,9 @@ exit 1
 def run_on_node(
     name: str, url: str, commit: str, experiment: list[str], variables: dict[str, str]
 ) -> Iterator[str | int]:
-    """Clone `url` at `commit`, run the experiment, push it. Yield each line, then the exit status.
+    """Clone `url` at `commit`, run and push the experiment. Yield each line, then the exit status.
 
-    `experiment` are arguments of `dvc exp run`, and `variables` the user's choice of arithmetic.
+    `experiment` are arguments of `dvc exp run`; `variables` are the user's choice of arithmetic.
     """
     remove_stale_folders()
     cache = Path.home() / ".cache/dvc-nodes" / url.strip("/").replace("/", "-").replace(":", "-")
@@ -49,13 +50,13 @@ def run_on_node(
             words, cwd=folder, env=os.environ | variables | inputs, text=True, **pipes
         ) as process,
     ):
-        for line in process.stdout:  # noqa: UP028, as Ray sends values into generators
+        for line in process.stdout:  # noqa: UP028, since Ray sends values into generators
             yield line
     yield process.returncode
 
 
 def remove_stale_folders() -> None:
-    """Delete the clones of jobs that were killed."""
+    """Delete the clones of killed jobs."""
     for folder in Path(gettempdir()).glob("trial-*-*"):
         if not psutil.pid_exists(int(folder.name.split("-")[1])):
             shutil.rmtree(folder, ignore_errors=True)

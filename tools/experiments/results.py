@@ -10,17 +10,14 @@ from fashion.core.files import read_csv
 from tools.dvc import experiment_ref
 from tools.git import file_at, git, yaml_at
 
-TRIAL = "Trial of a sweep"  # what the commit of such an experiment says
+TRIAL = "Trial of a sweep"  # the subject of a trial's commit
 
 
 class Result:
-    """The tracked params, metrics, curves and pictures of one revision.
+    """The tracked params, metrics, curves and plots of one revision."""
 
-    `just_run` says whether it was run by this command, or taken from DVC's run cache.
-    """
-
-    def __init__(self, name: str, revision: str, just_run: bool = False):
-        self.name, self.revision, self.just_run = name, revision, just_run
+    def __init__(self, name: str, revision: str):
+        self.name, self.revision = name, revision
         self.params = yaml_at(revision, "params.yaml")
         self.data, self.train, self.test = (
             json.loads(self.file_bytes(f"metrics/{part}.json"))
@@ -38,7 +35,7 @@ class Result:
 
     @property
     def class_names(self) -> list[str]:
-        """Return the names of the classes, that of label 0 first."""
+        """Return the names of the classes, by label."""
         return self.per_class["class"].tolist()
 
     def file_bytes(self, path: str) -> bytes:
@@ -49,17 +46,18 @@ class Result:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return, as "environment", what computed it if not the pinned packages, portably."""
+        """Return {"environment": DESCRIPTION}, or {} if it is the pinned and portable one."""
         found = [self.train.get(key) or self.test.get(key) for key in ("environment", "device")]
         return {"environment": ", ".join(filter(None, found))} if any(found) else {}
 
     def summary(self) -> dict:
         """Return a row of the tables in metrics/comparisons.
 
-        Losses are cross-entropies in nats; the interval is Wilson's, 95 %.
+        Losses are cross-entropies in nats; the interval of the accuracy is Wilson's, 95 %.
         """
         epochs, batch_size = len(self.history), self.params["train"]["batch_size"]
         best = self.history.loc[self.history["val_loss"].idxmin()]
+        last = self.history.iloc[-1]
         low, high = self.test["accuracy_interval"]
         return {
             "experiment": self.name,
@@ -68,8 +66,8 @@ class Result:
             "steps": epochs * -(-self.data["images"]["train"] // batch_size),
             "best_epoch": int(best["epoch"]),
             "best_val_loss": best["val_loss"],
-            "last_val_loss": self.history["val_loss"].iloc[-1],
-            "last_loss_gap": self.history["val_loss"].iloc[-1] - self.history["loss"].iloc[-1],
+            "last_val_loss": last["val_loss"],
+            "last_loss_gap": last["val_loss"] - last["loss"],
             "val_accuracy": self.train["val_accuracy"],
             "accuracy": self.test["accuracy"],
             "accuracy_low": low,
@@ -78,8 +76,8 @@ class Result:
         } | self.environment
 
 
-def without_trials(commit: str) -> dict[str, str]:
-    """Return the experiments of a commit that are not trials of a sweep: revision by name."""
+def exclude_sweep_trials(commit: str) -> dict[str, str]:
+    """Return the experiments of a commit that are no trials of a sweep: revision by name."""
     fields = "%(refname:lstrip=4)%00%(objectname)%00%(contents:subject)"
     lines = git("for-each-ref", f"--format={fields}", experiment_ref(commit)).splitlines()
     rows = [line.split("\0") for line in lines]

@@ -1,4 +1,4 @@
-"""Run experiments in parallel on a backend, print how far each has come, and clean up."""
+"""Run experiments in parallel on a backend, print their progress, and clean up."""
 
 import re
 import shutil
@@ -34,10 +34,10 @@ class ExperimentRun:
     started_at: float = field(default_factory=time.monotonic)
 
     def poll(self) -> list[str]:
-        """Read what is new in the log, and note the end. Return what happened, in words."""
-        status = self.job.poll()  # first, so that the last lines are read
+        """Read the log's new lines and the job's status. Return what happened, in words."""
+        status = self.job.poll()  # before the log, so that its last lines are read
         text = self.spec.log.read_text(encoding="utf-8", errors="replace")
-        lines = text.split("\n")[: None if status is not None else -1]  # the last may be half
+        lines = text.split("\n")[: None if status is not None else -1]  # the last may be incomplete
         events = [event for line in lines[len(self.lines) :] if (event := self._read(line))]
         self.lines = lines
         if status is not None:
@@ -52,7 +52,7 @@ class ExperimentRun:
         if not (parsed := parse_epoch(line)):
             return None
         row, self.epochs = parsed
-        del self.history[row["epoch"] - 1 :]  # the job started again, on another node
+        del self.history[row["epoch"] - 1 :]  # the job has started again on another node
         self.history.append(row)
         accuracy = f"{row['val_accuracy']:.4f}"
         return f"epoch {row['epoch']}/{self.epochs}, validation accuracy {accuracy}"
@@ -64,11 +64,11 @@ def run_parallel(
     jobs: int | None = None,
     should_prune: Callable[[ExperimentRun], bool] = lambda run: False,
 ) -> None:
-    """Run experiments, `jobs` at a time, by default as many as the backend has room for.
+    """Run experiments, `jobs` at a time; by default, as many as the backend has room for.
 
-    An iterator is asked for the next experiment when there is room. `should_prune` is called after
-    each event of a run, and says whether to end it. Raises UserError if experiments failed, after
-    all have ended. Whatever ends this function, the experiments that still run are stopped.
+    An iterator is asked for the next experiment when there is room for it. `should_prune` is called
+    after the events of a run, and returns whether to end it. Raises UserError if experiments
+    failed, after all have ended. However this function ends, no experiment runs on.
     """
     # both end like Ctrl-C, even if the shell has set them to be ignored
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -85,7 +85,12 @@ def run_parallel(
                 elif not active:
                     break
                 for run in active:
-                    for event in follow(run, should_prune):
+                    events = run.poll()
+                    if events and should_prune(run):
+                        stop([run.job])
+                        run.state = "pruned"
+                        events.append(run.state)
+                    for event in events:
                         print(f"{run.spec.name}: {event}", flush=True)
                 time.sleep(POLL_INTERVAL)
         finally:
@@ -94,21 +99,10 @@ def run_parallel(
         raise UserError("\n".join(failed))
 
 
-def follow(run: ExperimentRun, should_prune: Callable[[ExperimentRun], bool]) -> list[str]:
-    """Return what happened to a run since the last call. End it if it should be pruned."""
-    events = run.poll()
-    if events and should_prune(run):
-        stop([run.job])
-        run.state = "pruned"
-        events.append(run.state)
-    return events
-
-
 def stop(jobs: list[Job]) -> None:
     """End jobs with all their processes.
 
-    An interrupt lets DVC tidy up. When their time is up, or at the next Ctrl-C of someone who does
-    not want to wait, they are killed.
+    An interrupt lets DVC tidy up. After STOP_TIMEOUT, or at another Ctrl-C, jobs are killed.
     """
     try:
         for job in jobs:
@@ -125,7 +119,7 @@ def stop(jobs: list[Job]) -> None:
 
 
 def describe_failure(run: ExperimentRun) -> str:
-    """Return a message with a failed run's last lines and the path of its whole log."""
+    """Return a message with a failed run's last lines and the path of its log."""
     last = [f"\n  | {line}" for line in run.lines[-LAST_LINES:] if line.strip()]
     message = f"{run.spec.name} failed. Its last lines:{''.join(last)}"
     message += f"\n  The whole log: {run.spec.log}"
@@ -136,13 +130,12 @@ def describe_failure(run: ExperimentRun) -> str:
 
 @contextmanager
 def experiments_lock() -> Iterator[None]:
-    """Raise UserError while another process of this project runs experiments."""
+    """Raise UserError if another process of this project runs experiments."""
     LOGS.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(LOGS.with_suffix(".lock")).acquire(timeout=0)
+        with FileLock(LOGS.with_suffix(".lock"), timeout=0):
+            yield
     except Timeout:
         raise UserError(
             "experiments of this project are already running. Wait for them to end, or stop them"
         ) from None
-    with lock:
-        yield

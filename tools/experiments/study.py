@@ -1,7 +1,7 @@
-"""A sweep's trials: what Optuna proposes, and the outcome of each, kept in a file.
+"""The trials of a sweep: Optuna proposes them, and a file keeps the outcome of each.
 
-Trials are numbered; the sampler of each has a seed of its own. So proposals follow from the sweep's
-seed and the trials that have ended, whether or not the sweep was stopped meanwhile.
+Trials are numbered, and the sampler gets another seed for each number. So proposals depend only on
+the sweep's seed and the ended trials, even if the sweep was stopped in between.
 """
 
 import json
@@ -17,13 +17,14 @@ from tools.experiments.config import EXPERIMENTS, Range, Sweep
 
 STUDIES = Path(".dvc/tmp/sweeps")
 PRUNER_WARMUP_FRACTION = 1 / 3  # of the epochs: no trial is pruned before
+STATES = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]  # of ended trials, best first
 
 
 class SweepStudy:
     """Optuna's study of a sweep, with the trials of earlier calls.
 
-    `conditions` is what trials must have in common to be compared. Raises UserError if the sweep
-    was begun under others.
+    `conditions` must be equal for trials to be comparable. Raises UserError if the sweep began
+    under others.
     """
 
     def __init__(self, name: str, sweep: Sweep, epochs: int, conditions: dict[str, Any]):
@@ -35,23 +36,22 @@ class SweepStudy:
             pruner=optuna.pruners.MedianPruner(n_warmup_steps=warmup),
         )
         self.distributions = {param: distribution(sweep.space[param]) for param in sweep.space}
-        self.interrupted: list[optuna.Trial] = []
         if self.path.exists():
             try:
                 saved = json.loads(self.path.read_bytes())
                 self._restore(saved["conditions"], saved["trials"])
             except (ValueError, TypeError, KeyError):
                 raise UserError(
-                    f"{self.path} is damaged, or of another version. Remove it, and the sweep"
-                    " begins anew: DVC has the results of its trials"
+                    f"{self.path} is corrupted, or from another version. Remove it to start the"
+                    " sweep again: DVC has the results of its trials"
                 ) from None
 
     def _restore(self, conditions: dict[str, Any], trials: list[dict]) -> None:
         other = [part for part in self.conditions if conditions.get(part) != self.conditions[part]]
         if other:
             raise UserError(
-                f"the sweep {self.name} was begun with other {' and '.join(other)}, and its trials"
-                f" can't be compared with new ones. Give it another name in {EXPERIMENTS}"
+                f"the sweep {self.name} began with other {' and '.join(other)}, so its trials can't"
+                f" be compared with new ones. Give it another name in {EXPERIMENTS}"
             )
         for trial in trials:
             state, epochs = TrialState[trial["state"]], trial["intermediate_values"]
@@ -61,12 +61,15 @@ class SweepStudy:
                 self.study.add_trial(optuna.trial.create_trial(**trial))
             else:
                 self.study.enqueue_trial(trial["params"])
-                self.interrupted.append(self.study.ask(self.distributions))
 
     def _save(self) -> None:
-        fields = ("params", "value", "intermediate_values")
         trials = [
-            {"state": trial.state.name} | {field: getattr(trial, field) for field in fields}
+            {
+                "state": trial.state.name,
+                "params": trial.system_attrs.get("fixed_params", trial.params),  # if enqueued
+                "value": trial.value,
+                "intermediate_values": trial.intermediate_values,
+            }
             for trial in self.trials
         ]
         with atomic_write(self.path) as path:
@@ -75,23 +78,40 @@ class SweepStudy:
     @property
     def trials(self) -> list[FrozenTrial]:
         """Return all trials by number."""
-        return self.study.get_trials(deepcopy=False)  # to copy a thousand takes long
+        return self.study.get_trials(deepcopy=False)  # copying a thousand takes long
+
+    @property
+    def ranked(self) -> list[FrozenTrial]:
+        """Return the ended trials, the best first: completed, then pruned, then failed ones."""
+        sign = 1 if self.sweep.metric == "val_loss" else -1
+        ended = [trial for trial in self.trials if trial.state in STATES]
+        return sorted(ended, key=lambda t: (STATES.index(t.state), sign * (t.value or 0)))
+
+    @property
+    def best(self) -> FrozenTrial | None:
+        """Return the best trial, or None if none has completed."""
+        return next((trial for trial in self.ranked if trial.state == TrialState.COMPLETE), None)
 
     @property
     def is_complete(self) -> bool:
-        return len(self.trials) >= self.sweep.trials and not self.interrupted
+        return len(self.ranked) >= max(self.sweep.trials, len(self.trials))
 
     def experiment(self, trial: FrozenTrial | optuna.Trial) -> str:
         """Return the name of a trial's experiment."""
         return f"sweep-{self.name}-{trial.number:03d}"
 
-    def ask(self) -> optuna.Trial | None:
-        """Return the next trial, with a value for each param; None if the sweep has all.
+    def overrides(self, trial: FrozenTrial | optuna.Trial) -> dict[str, Any]:
+        """Return the params that a trial's experiment sets."""
+        return self.sweep.fixed | trial_params(trial.params, self.sweep)
 
-        Trials that were running when the sweep was stopped come first.
+    def ask(self) -> optuna.Trial | None:
+        """Return the next trial, with a value for each param, or None if the sweep has all.
+
+        Trials that ran when the sweep was stopped come first.
         """
-        if self.interrupted or self.is_complete:
-            return self.interrupted.pop(0) if self.interrupted else None
+        is_waiting = any(trial.state == TrialState.WAITING for trial in self.trials)
+        if len(self.trials) >= self.sweep.trials and not is_waiting:
+            return None
         self.study.sampler = make_sampler(self.sweep, len(self.trials))
         trial = self.study.ask(self.distributions)
         self._save()
@@ -128,9 +148,10 @@ def distribution(space: Range) -> optuna.distributions.BaseDistribution:
 
 
 def trial_params(proposed: dict, sweep: Sweep) -> dict:
-    """Return params as a trial is run with: fractions with four digits, within their range.
+    """Return proposed params as a trial runs with them: fractions rounded to four digits.
 
-    Their last bits come of logarithms, which NumPy computes otherwise by other instruction sets.
+    Fractions stay within their range. Rounding hides the last bits of the logarithms, in which CPUs
+    with other instruction sets differ.
     """
     rounded = {}
     for name, value in proposed.items():

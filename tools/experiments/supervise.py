@@ -1,8 +1,8 @@
-"""Run a command, and end it with all that it started when standard input closes.
+"""Run a command, and kill it with all that it has started when standard input closes.
 
-Ray kills a worker, and with it its own children but not theirs, without a chance to tidy up. The
-worker holds the other end of standard input, so that closes then. Hence the fork: this process is
-killed with the worker, and the one that watches is not its child any more.
+Ray kills a worker and the worker's children, but not their children, and nothing can tidy up. The
+worker holds the other end of standard input, which closes with it. The fork lets the watching
+process survive: it is no child of the worker.
 """
 
 import os

@@ -1,14 +1,15 @@
 """Search for good params: `make sweep`. Optuna proposes, DVC runs.
 
 Each trial of a sweep in experiments.yaml is a DVC experiment, sweep-NAME-000 and so on, judged on
-the validation split alone. A sweep that was stopped goes on where it was; with one job and the same
-seed it proposes the same trials. It ends with a table, metrics/sweeps/NAME.csv, a picture,
-plots/sweeps/NAME.png, and a row in metrics/sweeps.csv, which compares sweeps.
+the validation split alone. A stopped sweep resumes where it was; with one job, the same seed gives
+the same trials. The results are a table, metrics/sweeps/NAME.csv, a plot, plots/sweeps/NAME.png,
+and a row in metrics/sweeps.csv, which compares sweeps.
 """
 
 import argparse
 import json
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
-from fashion.core.environment import environment, is_pinned
+from fashion.core.environment import environment
 from fashion.core.errors import UserError
 from fashion.core.files import read_csv, write_csv
 from fashion.core.params import PARAMS
@@ -29,18 +30,17 @@ from tools.experiments.local import LocalBackend
 from tools.experiments.ray import RayBackend
 from tools.experiments.results import TRIAL, Result
 from tools.experiments.runner import ExperimentRun, experiments_lock, run_parallel
-from tools.experiments.study import SweepStudy, trial_params
+from tools.experiments.study import STATES, SweepStudy, trial_params
 from tools.experiments.up_to_date import check_workspace, inputs_at, is_up_to_date, prepare_data
 from tools.overrides import with_overrides, write_params
 from tools.process import command_line
 
 SUMMARY = Path("metrics/sweeps.csv")
 SHOWN_TRIALS = 5  # the best
-STATES = {"complete": "completed", "pruned": "pruned", "fail": "failed"}  # the best first
 
 
 class Trials:
-    """Hands Optuna's proposals to the runner, and what becomes of them to Optuna."""
+    """Passes Optuna's proposals to the runner, and their outcomes to Optuna."""
 
     def __init__(self, study: SweepStudy, backend: Backend, raw_params: dict):
         self.study, self.sweep, self.backend = study, study.sweep, backend
@@ -50,18 +50,17 @@ class Trials:
     def specs(self) -> Iterator[ExperimentSpec]:
         """Yield an experiment for each trial, proposed when there is room for it."""
         while trial := self.study.ask():
-            name = self.study.experiment(trial)
-            overrides = self.sweep.fixed | trial_params(trial.params, self.sweep)
+            name, overrides = self.study.experiment(trial), self.study.overrides(trial)
             self.started[name] = trial
             params = with_overrides(self.raw_params, overrides, name)
             inputs = inputs_at(self.backend.workspace, params)
             if is_up_to_date(self.backend.commit, name, inputs):
-                self._complete(name)  # stopped after its end, but before that was noted
+                self._complete(name)  # the sweep was killed before it noted the trial's end
             else:
-                yield ExperimentSpec(name, overrides, not is_pinned(), message=TRIAL)
+                yield ExperimentSpec(name, overrides, message=TRIAL)
 
     def should_prune(self, run: ExperimentRun) -> bool:
-        """Report new epochs and the end to Optuna. Return whether the run is not worth its time."""
+        """Report new epochs and the end of a run to Optuna. Return whether to end the run early."""
         trial = self.started[run.spec.name]
         for row in run.history:
             is_new = self.study.report(trial, row["epoch"], row[self.sweep.metric])
@@ -78,7 +77,7 @@ class Trials:
     def _complete(self, name: str) -> None:
         trial = self.started[name]
         result = Result(name, list_experiments(self.backend.commit)[name])
-        # if DVC had the result in its run cache, there was no log
+        # the log has no epochs if DVC's run cache had the result
         for row in result.history.to_dict("records"):
             self.study.report(trial, row["epoch"], row[self.sweep.metric])
         self.study.end(trial, TrialState.COMPLETE, result.train[self.sweep.metric])
@@ -108,16 +107,15 @@ def main() -> None:
                 with pinned_run_cache():
                     run_parallel(trials.specs(), backend, sweep.jobs, trials.should_prune)
         finally:
-            table = table_of(study)
-            if "complete" in table["state"].values:
-                save_results(study, table)
+            if study.best:
+                save_results(study)
     if arguments.apply:
-        apply_best(study, table)
+        apply_best(study)
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = parser_of("sweep", __doc__)
-    parser.add_argument("--name", help="which sweep of experiments.yaml; by default, the first")
+    parser.add_argument("--name", help="a sweep of experiments.yaml; by default, the first")
     ray = "run the trials on this Ray cluster, HOST:PORT"
     parser.add_argument("--ray", metavar="ADDRESS", help=ray)
     apply = "write the best trial's params into params.yaml"
@@ -128,91 +126,84 @@ def parse_arguments() -> argparse.Namespace:
 def check_space(sweep: Sweep, raw_params: dict, source: str) -> dict:
     """Return the params of a trial at one end of the space.
 
-    Raises UserError if a param at either end, or one of its choices, is wrong.
+    Raises UserError naming `source` if a choice, or either end of a range, is not allowed.
     """
     values = {name: space.choices or [space.low, space.high] for name, space in sweep.space.items()}
     first = sweep.fixed | {name: ends[0] for name, ends in values.items()}
-    for name, value in [(name, value) for name, ends in values.items() for value in ends]:
-        with_overrides(raw_params, first | {name: value}, source)
+    for name, ends in values.items():
+        for value in ends:
+            with_overrides(raw_params, first | {name: value}, source)
     return with_overrides(raw_params, first, source)
 
 
-def apply_best(study: SweepStudy, table: pd.DataFrame) -> None:
+def apply_best(study: SweepStudy) -> None:
     """Write the params of the best trial into the params file."""
-    if "complete" not in table["state"].values:
+    if not study.best:
         raise UserError("no trial has completed, so there is no best one to apply")
-    best = study.sweep.fixed | trial_params(study.study.best_params, study.sweep)
-    write_params(best)
-    print(f"\nWritten to {PARAMS}: {json.dumps(best)}. `dvc repro` makes its results.")
+    params = study.overrides(study.best)
+    write_params(params)
+    print(f"\nWritten to {PARAMS}: {json.dumps(params)}. `dvc repro` makes its results.")
+
+
+def save_results(study: SweepStudy) -> None:
+    """Write the tables and the plot; print the best trials and how much each param matters."""
+    name, metric, table = study.name, study.sweep.metric, table_of(study)
+    path, plot = Path(f"metrics/sweeps/{name}.csv"), Path(f"plots/sweeps/{name}.png")
+    exact = {param: table[param].map(json.dumps) for param in study.sweep.space}  # all digits
+    write_csv(path, table.assign(**exact))
+    print(f"\n{table.iloc[:SHOWN_TRIALS, :4].to_string(index=False)}\n")
+    print(f"Params of the best: {json.dumps(study.overrides(study.best))}")
+    counts = Counter(trial.state for trial in study.ranked)
+    print("{} completed, {} pruned, {} failed".format(*(counts[state] for state in STATES)))
+    shares = param_importances(study)
+    if any(shares.values()):
+        explained = ", ".join(f"{param} {share:.0%}" for param, share in shares.items())
+        print(f"Share of the differences in {metric} that each param explains: {explained}")
+    from fashion.comparisons import parallel_coordinates  # slow
+    from fashion.plots.figures import save_figure
+
+    trial = study.experiment(study.best)
+    best = Result(trial, resolve_revision(trial))
+    completed = table[table["state"] == "complete"]
+    logarithmic = {param for param, space in study.sweep.space.items() if space.log}
+    # two lines, since a single param makes a narrow plot
+    title = f"{best.data['name']}: sweep {name}\n{len(completed)} completed trials"
+    save_figure(parallel_coordinates(completed, metric, logarithmic, shares, title), plot)
+    if study.is_complete:
+        save_summary(best, table, name)
+    print(f"Table: {path}, plot: {plot}")
 
 
 def table_of(study: SweepStudy) -> pd.DataFrame:
-    """Return a row for each trial that has ended, the best first.
-
-    A pruned trial has its last epoch's value.
-    """
-    sweep, states = study.sweep, list(STATES)
-    columns = ["trial", "state", "epochs", sweep.metric, *sweep.space]
-    rows = [
+    """Return a row for each ended trial, the best first. A pruned trial has its last value."""
+    return pd.DataFrame(
         {
             "trial": study.experiment(trial),
             "state": trial.state.name.lower(),
             "epochs": max(trial.intermediate_values, default=0),
-            sweep.metric: trial.value,
+            study.sweep.metric: trial.value,
         }
-        | trial_params(trial.params, sweep)
-        for trial in study.trials
-        if trial.state.is_finished()
-    ]
-    sign = 1 if sweep.metric == "val_loss" else -1
-    rows.sort(key=lambda row: (states.index(row["state"]), sign * (row[sweep.metric] or 0)))
-    return pd.DataFrame(rows, columns=columns)
+        | trial_params(trial.params, study.sweep)
+        for trial in study.ranked
+    )
 
 
-def save_results(study: SweepStudy, table: pd.DataFrame) -> None:
-    """Write the tables and the picture; show the best trials and how much each param mattered."""
-    name, sweep = study.name, study.sweep
-    path, picture = Path(f"metrics/sweeps/{name}.csv"), Path(f"plots/sweeps/{name}.png")
-    # with all digits
-    write_csv(path, table.assign(**{param: table[param].map(json.dumps) for param in sweep.space}))
-    print(f"\n{table.head(SHOWN_TRIALS).to_markdown(index=False)}\n")
-    counts = table["state"].value_counts()
-    print(", ".join(f"{counts.get(state, 0)} {word}" for state, word in STATES.items()))
-    shares = param_importances(study, table)
-    if any(shares.values()):
-        explained = ", ".join(f"{param} {share:.0%}" for param, share in shares.items())
-        print(f"Each param explains of the differences in {sweep.metric}: {explained}")
-    from fashion.comparisons import parallel_coordinates  # slow
-    from fashion.plots.figures import save_figure
-
-    completed = table[table["state"] == "complete"]
-    logarithmic = {param for param, space in sweep.space.items() if space.log}
-    best = Result(completed["trial"].iloc[0], resolve_revision(completed["trial"].iloc[0]))
-    # two lines: a single param makes a narrow picture
-    title = f"{best.data['name']}: sweep {name}\n{len(completed)} completed trials"
-    figure = parallel_coordinates(completed, sweep.metric, logarithmic, shares, title)
-    save_figure(figure, picture)
-    if study.is_complete:
-        save_summary(best, table, name)
-    print(f"Table: {path}, picture: {picture}")
-
-
-def param_importances(study: SweepStudy, table: pd.DataFrame) -> dict[str, float]:
+def param_importances(study: SweepStudy) -> dict[str, float]:
     """Return the share of the metric's variance that each param explains, in [0, 1].
 
-    By functional analysis of variance (Hutter et al. 2014); 0 where trials do not differ.
+    By functional analysis of variance (Hutter et al. 2014); 0 if trials do not differ.
     """
     shares = dict.fromkeys(study.sweep.space, 0.0)
-    if table.loc[table["state"] == "complete", study.sweep.metric].nunique() > 1:
+    if len({trial.value for trial in study.ranked if trial.state == TrialState.COMPLETE}) > 1:
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         shares |= optuna.importance.get_param_importances(study.study, evaluator=evaluator)
     return shares
 
 
 def save_summary(best: Result, table: pd.DataFrame, name: str) -> None:
-    """Put a row for this sweep into the table of all sweeps.
+    """Write the row of this sweep into the table of all sweeps.
 
-    The test images were looked at for the best trial alone.
+    Of its trials, the best alone opens the test images.
     """
     row = {
         "sweep": name,

@@ -1,4 +1,4 @@
-"""Which experiments are up to date; and running those that are not."""
+"""Find out which experiments are up to date, and run the others."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 from flatten_dict import flatten
 
-from fashion.core.environment import environment, is_pinned, is_x86_64
+from fashion.core.environment import environment, is_x86_64
 from fashion.core.errors import UserError
 from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import read_yaml
@@ -41,7 +41,7 @@ class ReplacementRefused(UserError):
 
 
 def inputs_at(commit: str, params: dict | None = None) -> dict[str, dict[str, Any]]:
-    """Return what results depend on: the code and files that dvc.yaml declares, and params.
+    """Return what results depend on at a commit: declared code and files, and params.
 
     "code" has Git's mode and hash by path, "params" the values by dotted name. `params` is the
     content of the params file, by default as committed.
@@ -52,7 +52,7 @@ def inputs_at(commit: str, params: dict | None = None) -> dict[str, dict[str, An
 
 
 def declared_files() -> list[str]:
-    """Return dvc.yaml and what it declares that no stage makes, without the params file."""
+    """Return dvc.yaml and the dependencies that no stage writes, without the params file."""
     return _declared_files(Path.cwd(), DVC_YAML.read_bytes())
 
 
@@ -63,30 +63,27 @@ def _declared_files(project: Path, _content: bytes) -> list[str]:
 
     try:
         with Repo(str(project)) as repo:
-            stages, made = repo.index.stages, {out.fs_path for out in repo.index.outs}
+            stages, outputs = repo.index.stages, {out.fs_path for out in repo.index.outs}
     except DvcException as error:
         if DVC_LOCK.exists():
-            read_lock()  # if it is not whole, this says what to do
+            read_lock()  # if it is incomplete, this says what to do
         raise UserError(f"{DVC_YAML}: {error}") from None
     definitions = {stage.path for stage in stages}  # dvc.yaml and others
-    paths = definitions.union(*([dep.fs_path for dep in stage.deps] for stage in stages)) - made
+    paths = definitions.union(*([dep.fs_path for dep in stage.deps] for stage in stages)) - outputs
     return sorted({os.path.relpath(path, project) for path in paths} - {str(PARAMS)})
 
 
 def describe_changes(commit: str) -> list[str]:
-    """Return how the workspace's inputs differ from a commit's: params with both values, files."""
-    old, new = inputs_at(commit), inputs_at(commit_workspace())
-    changes = []
-    for kind in ("params", "code"):
-        for name in sorted(old[kind] | new[kind]):
-            before, after = old[kind].get(name), new[kind].get(name)
-            if before != after:
-                changes.append(f"{name}: {before} -> {after}" if kind == "params" else name)
-    return changes
+    """Return how the workspace's inputs differ from a commit's: params with both values, paths."""
+    before, after = inputs_at(commit), inputs_at(commit_workspace())
+    old, new = before["params"], after["params"]
+    names = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
+    paths = sorted({path for path, _ in before["code"].items() ^ after["code"].items()})
+    return [f"{name}: {old.get(name)} -> {new.get(name)}" for name in names] + paths
 
 
 def check_workspace() -> None:
-    """Raise UserError in a shallow clone, and where declared files are deleted or not tracked."""
+    """Raise UserError if the clone is shallow, or declared files are deleted or untracked."""
     if is_shallow():
         raise UserError(
             "this clone is shallow, and DVC keeps no experiments in one."
@@ -96,8 +93,8 @@ def check_workspace() -> None:
         raise UserError(
             f"{', '.join(deleted)}: no such file. `git checkout {deleted[0]}` restores it"
         )
-    untracked = git("ls-files", "--others", "--exclude-standard", "--", *declared_files()).split()
-    if untracked:
+    listing = ("--others", "--exclude-standard", "-z", "--", *declared_files())
+    if untracked := git("ls-files", *listing).split("\0")[:-1]:
         raise UserError(
             f"Git does not track {', '.join(untracked)}, so experiments would run without."
             " `git add` it, or remove it"
@@ -105,9 +102,9 @@ def check_workspace() -> None:
 
 
 def is_up_to_date(commit: str, name: str, inputs: dict[str, dict[str, Any]]) -> bool:
-    """Whether an experiment of the commit was made from these inputs.
+    """Return whether an experiment of the commit is the result of these inputs.
 
-    Its arithmetic and packages must be those of now, and DVC's cache must have its files.
+    It must come from the current packages and arithmetic, and DVC's cache must have its files.
     """
     revision = list_experiments(commit).get(name)
     if not revision or inputs_at(revision) != inputs:
@@ -115,16 +112,16 @@ def is_up_to_date(commit: str, name: str, inputs: dict[str, dict[str, Any]]) -> 
     in_git = git("ls-tree", "-r", "--name-only", "-z", revision).split("\0")
     for path, md5 in output_hashes(lock_at(revision)).items():
         if path not in in_git and not cached_file(md5).exists():
-            print(f"{name}: {path} is not in DVC's cache any more, so it is run again")
+            print(f"{name}: {path} is not in DVC's cache any more, so the experiment runs again")
             return False
     return has_our_environment(file_at(revision, TRAIN_METRICS))
 
 
 def has_our_environment(train_metrics: bytes) -> bool:
-    """Whether a training used the packages and the arithmetic of this process.
+    """Return whether a training used the packages and the arithmetic of this process.
 
     `train_metrics` is the content of its metrics/train.json. Machines other than x86-64 have no
-    portable arithmetic, and take over what others made.
+    portable arithmetic, and accept the results of others.
     """
     try:
         metrics = json.loads(train_metrics)
@@ -139,7 +136,7 @@ def run_missing(
     backend: Backend | None = None,
     may_replace: bool = False,
 ) -> dict[str, Result]:
-    """Run those of the planned experiments that are not up to date; return the results of all.
+    """Run the planned experiments that are not up to date; return the results of all.
 
     `planned` has the params that each experiment sets, by its name. Raises ReplacementRefused if
     uncommitted changes would replace experiments of the commit, unless `may_replace` allows it.
@@ -148,46 +145,48 @@ def run_missing(
     params = {name: with_overrides(raw_params, planned[name], name) for name in planned}
     with experiments_lock():
         check_workspace()
-        backend = backend or LocalBackend()
-        pending, retrain = [], not is_pinned()
+        backend, pending = backend or LocalBackend(), []
         for name in planned:
             if is_up_to_date(backend.commit, name, inputs_at(backend.workspace, params[name])):
                 print(f"{name}: up to date")
             else:
-                pending.append(ExperimentSpec(name, planned[name], retrain))
+                pending.append(ExperimentSpec(name, planned[name]))
         if pending:
             announce_changes(backend.commit, [] if may_replace else pending)
             prepare_data()
             # the longest first, so that none is left alone at the end
             pending.sort(key=lambda spec: -params[spec.name]["train"]["epochs"])
-            with pinned_run_cache():
-                run_all(pending, backend, jobs)
-    revisions, ran = list_experiments(backend.commit), {spec.name for spec in pending}
-    return {name: Result(name, revisions[name], just_run=name in ran) for name in planned}
+            run_all(pending, backend, jobs)
+    revisions = list_experiments(backend.commit)
+    return {name: Result(name, revisions[name]) for name in planned}
 
 
 def run_all(specs: list[ExperimentSpec], backend: Backend, jobs: int | None) -> None:
-    """Run experiments; again, if DVC's run cache had results of another environment."""
-    run_parallel(specs, backend, jobs)
-    revisions = list_experiments(backend.commit)
-    trained = {spec: file_at(revisions[spec.name], TRAIN_METRICS) for spec in specs}
-    cached = [spec for spec in specs if not has_our_environment(trained[spec])]
-    if cached:
-        run_parallel([replace(spec, retrain=True) for spec in cached], backend, jobs)
+    """Run experiments, and train again those that DVC's run cache had of another environment.
+
+    The run cache knows no environment: ARITHMETIC=native with a plain `dvc repro` fills it, too.
+    """
+    with pinned_run_cache():
+        run_parallel(specs, backend, jobs)
+        revisions = list_experiments(backend.commit)
+        metrics = {spec: file_at(revisions[spec.name], TRAIN_METRICS) for spec in specs}
+        cached = [spec for spec in specs if not has_our_environment(metrics[spec])]
+        if cached:
+            run_parallel([replace(spec, retrain=True) for spec in cached], backend, jobs)
 
 
 def prepare_data() -> None:
-    """Make raw and prepared data once; experiments share them through DVC's cache."""
+    """Write raw and prepared data once; experiments share them through DVC's cache."""
     repair_cache()
     if status("prepare"):
         dvc("repro", "prepare")
 
 
 def announce_changes(commit: str, pending: list[ExperimentSpec]) -> None:
-    """Report uncommitted changes of the inputs.
+    """Print which inputs have uncommitted changes.
 
-    Raises ReplacementRefused if a pending experiment exists as the commit makes it: it would be
-    lost, under its name and commit, to one that the commit does not make.
+    Raises ReplacementRefused if a pending experiment exists with the committed inputs: the new
+    result would take its name and commit, and it would be lost.
     """
     if not (changes := "; ".join(describe_changes(commit))):
         return
@@ -199,11 +198,12 @@ def announce_changes(commit: str, pending: list[ExperimentSpec]) -> None:
             lost.append(f"{spec.name} (test accuracy {accuracy:.4f})")
     if lost:
         raise ReplacementRefused(
-            f"what is not committed ({changes}) would replace {', '.join(lost)}."
-            " Commit it to keep both; `git stash` puts it aside;"
-            ' `make experiments ARGS="--replace"` replaces them'
+            f"uncommitted changes ({changes}) would replace {', '.join(lost)}."
+            " Commit them to keep both; `git stash` puts them aside;"
+            ' `make experiments ARGS="--replace"` replaces'
         )
     print(
-        f"Not committed: {changes}. The experiments run with this; DVC keeps them with commit"
-        f" {commit[:7]} all the same. Commit first if others are to find them with what made them."
+        f"Not committed: {changes}. The experiments run with these changes, but DVC keeps them with"
+        f" commit {commit[:7]}. Commit first if others should find them with the code that made"
+        " them."
     )

@@ -6,7 +6,7 @@ from fashion.core.errors import UserError
 from fashion.core.files import atomic_write
 from tools.arguments import parser_of
 from tools.dvc import commits_with_experiments, resolve_revision
-from tools.experiments.results import Result, without_trials
+from tools.experiments.results import Result, exclude_sweep_trials
 from tools.experiments.up_to_date import inputs_at
 from tools.git import head
 from tools.process import command_line
@@ -53,7 +53,7 @@ def find_experiments() -> dict[str, str]:
     is the same.
     """
     for commit in commits_with_experiments():
-        if experiments := without_trials(commit):
+        if experiments := exclude_sweep_trials(commit):
             if commit == head():
                 return experiments
             if inputs_at(commit) != inputs_at("HEAD"):
