@@ -1,4 +1,4 @@
-"""Small copies of this project, built once: with its own stages, and with a toy pipeline.
+"""Build small copies of this project once: with its own stages, and with a toy pipeline.
 
 Each test that needs a repository gets a copy of one.
 """
@@ -20,14 +20,14 @@ from tests.support.repository import PROJECT, Repository, small_project, toy_pro
 from tools.demo import write_synthetic_data
 
 MEMORY = Path("/dev/shm")
-if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:  # four times what they take
-    # a disk would be waited for: Git's many small files are made and removed all the time
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:  # four times what tests need
+    # faster than a disk, as tests create and remove many small files of Git
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Use all cores if pytest-xdist is installed, a file to a process, unless options differ."""
+    """Use all cores and one process per test file if pytest-xdist is installed."""
     if config.pluginmanager.hasplugin("xdist") and "PYTEST_XDIST_WORKER" not in os.environ:
         options = config.option
         options.numprocesses = "auto" if options.numprocesses is None else options.numprocesses
@@ -36,13 +36,13 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True, wrapper=True)
 def pytest_xdist_auto_num_workers() -> Iterator[None]:
-    """Have one worker more than cores, as one or another waits for Ray or a server."""
+    """Return one worker more than there are cores, as some wait for Ray or a server."""
     return 1 + (yield)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
-    """Skip the tests of a file that imports a package which is not installed, except in CI."""
+    """Skip a test file that imports a missing package, except in CI."""
     report = yield
     text = str(report.longrepr) if report.failed and not os.environ.get("CI") else ""
     missing = re.search("ModuleNotFoundError: No module named '([^'.]+)", text)
@@ -54,14 +54,14 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def dvc_databases(tmp_path_factory) -> Iterator[None]:
-    """Keep what DVC remembers of each repository with the repositories, not in /var/tmp."""
+    """Put DVC's databases into the temporary folder instead of /var/tmp."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "dvc"))
         yield
 
 
 def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
-    """Return a folder that the first test process fills by `make`, while others wait."""
+    """Return a folder that the first test process fills by calling `make`, while others wait."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with FileLock(f"{folder}.lock"):
@@ -75,7 +75,7 @@ def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path
 
 @pytest.fixture(scope="session")
 def synthetic_data(tmp_path_factory) -> Path:
-    """A folder with the four files of a small synthetic data set."""
+    """Return a folder with the four files of a small synthetic data set."""
     files = read_dataset(PROJECT / "dataset.yaml").files
 
     def write(folder: Path) -> None:
@@ -86,11 +86,11 @@ def synthetic_data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory, synthetic_data) -> Path:
-    """Build a small project. Its pipeline has run, and all of it is committed."""
+    """Return a small project whose pipeline has run, with everything committed."""
 
     def build(folder: Path) -> None:
         repository = small_project(folder, synthetic_data)
-        # in one process; tests/stages/test_reproduction.py shows that `dvc repro` makes the same
+        # in one process; tests/stages/test_reproduction.py shows that `dvc repro` writes the same
         repository.stages("validate", "fetch", "prepare", "train", "evaluate", "plot")
         repository.dvc("commit", "--force", "--quiet")
         repository.commit("Its results")
@@ -100,7 +100,7 @@ def built(tmp_path_factory, synthetic_data) -> Path:
 
 @pytest.fixture(scope="session")
 def built_toy(tmp_path_factory) -> Path:
-    """Build the project with the toy pipeline. It has run, and all of it is committed."""
+    """Return a project with the toy pipeline, which has run, with everything committed."""
 
     def build(folder: Path) -> None:
         toy = toy_project(folder)
@@ -113,7 +113,7 @@ def built_toy(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def built_comparison(built_toy, tmp_path_factory) -> Path:
-    """A folder with a toy `project` in which two experiments have run, and their `output`."""
+    """Return a folder with a toy `project` that has run two experiments, and their `output`."""
 
     def compare(folder: Path) -> None:
         toy = Repository(built_toy).copy(folder / "project")
@@ -129,7 +129,7 @@ def built_comparison(built_toy, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def built_record(built_toy, tmp_path_factory) -> Path:
-    """Build a toy project with one experiment and the noise of five seeds, all committed."""
+    """Return a toy project with one experiment and the noise of five seeds, all committed."""
 
     def record(folder: Path) -> None:
         toy = Repository(built_toy).copy(folder / "project")
@@ -137,39 +137,39 @@ def built_record(built_toy, tmp_path_factory) -> Path:
         toy.python("tools.experiments")
         toy.python("tools.gate.noise", "--seeds", "5")
         toy.commit("The table, and noise")
-        toy.python("tools.experiments")  # kept with this commit too
+        toy.python("tools.experiments")  # for this commit, too
 
     return made_once(tmp_path_factory, "built_record", record) / "project"
 
 
 @pytest.fixture
 def repository(built, tmp_path) -> Repository:
-    """A built repository of the test's own."""
+    """Return a copy of a built project."""
     return Repository(built).copy(tmp_path / "project")
 
 
 @pytest.fixture
 def toy(built_toy, tmp_path) -> Repository:
-    """A built repository of the test's own, with the toy pipeline."""
+    """Return a copy of a built project with the toy pipeline."""
     return Repository(built_toy).copy(tmp_path / "project")
 
 
 @pytest.fixture
 def compared(built_comparison, tmp_path) -> Repository:
-    """A toy repository of the test's own in which two small experiments have run."""
+    """Return a copy of a toy project that has run two small experiments."""
     shutil.copytree(built_comparison, tmp_path, symlinks=True, dirs_exist_ok=True)
     return Repository(tmp_path / "project")
 
 
 @pytest.fixture
 def committed(built_record) -> Repository:
-    """A toy repository with its results and noise committed, to be read and cloned alone."""
+    """Return a toy project with committed results and noise. Tests only read and clone it."""
     return Repository(built_record)
 
 
 @pytest.fixture
 def memory_below() -> Callable[[int], AbstractContextManager[None]]:
-    """A block in which Python and NumPy may take so many bytes at most."""
+    """Return a context manager that fails if Python and NumPy take more than a number of bytes."""
 
     @contextmanager
     def below(limit: int) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""The real data and its results against what is published about them."""
+"""The real data and its results agree with published figures."""
 
 import json
 import os
@@ -18,7 +18,7 @@ PROJECT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory) -> dict[str, Path]:
-    """Return the four files, from wherever the fetch stage finds them."""
+    """Return the four files, from where the fetch stage finds them."""
     dataset, folder = read_dataset(PROJECT / "dataset.yaml"), tmp_path_factory.mktemp("raw")
     sources = [str(PROJECT / "data/raw"), os.environ.get(DATA_DIR_ENV) or "", *dataset.sources]
     try:
@@ -42,13 +42,13 @@ def test_counts_and_pixel_statistics_are_the_published_ones(raw, split, items, f
     assert found == pytest.approx((mean, std), abs=5e-6)
 
 
-def test_the_committed_description_is_that_of_the_real_data():
+def test_the_committed_description_belongs_to_the_real_data():
     described = json.loads((PROJECT / "metrics/data.json").read_text())
     assert described["images"] == {"train": 54_000, "validation": 6_000, "test": 10_000}
     assert set(described["images_per_class"]["validation"].values()) == {600}
     assert (described["pixel_mean"], described["pixel_std"]) == (0.286041, 0.353024)
 
 
-def test_the_committed_accuracy_is_where_published_networks_of_this_kind_are():
+def test_the_committed_accuracy_is_in_the_range_of_published_networks_of_this_kind():
     scores = json.loads((PROJECT / "metrics/test.json").read_text())
     assert 0.86 <= scores["accuracy"] <= 0.89

@@ -1,6 +1,6 @@
-"""What a user's variables, home folder and Git settings say changes no result.
+"""A user's variables, home folder and Git settings change no result.
 
-docs/reliability.md lists what is tried here.
+docs/reliability.md lists what these tests try.
 """
 
 import os
@@ -13,7 +13,7 @@ from fashion.core.strict_yaml import read_yaml
 from tests.support.repository import PROJECT
 from tools.process import clean_env, user_env
 
-LIBRARIES = {  # of which set_environment leaves nothing
+LIBRARIES = {  # set_environment removes them
     "CUDA_VISIBLE_DEVICES": "0",
     "DNNL_DEFAULT_FPMATH_MODE": "BF16",
     "HDF5_USE_FILE_LOCKING": "BEST_EFFORT",
@@ -40,7 +40,7 @@ LIBRARIES = {  # of which set_environment leaves nothing
     "TF_XLA_FLAGS": "--tf_xla_auto_jit=2",
     "XLA_FLAGS": "--xla_cpu_enable_fast_math=true",
 }
-PYTHON = {  # of which `python -Es` heeds none
+PYTHON = {  # `python -Es` ignores them
     "PYTHONHASHSEED": "1",
     "PYTHONOPTIMIZE": "2",
     "PYTHONPATH": "{home}/packages",
@@ -48,6 +48,7 @@ PYTHON = {  # of which `python -Es` heeds none
     "PYTHONWARNINGS": "error",
 }
 OTHERS = {"COLUMNS": "20", "LC_ALL": "C", "SOURCE_DATE_EPOCH": "1", "TZ": "Pacific/Auckland"}
+GIT = {"GIT_DIR": "{home}/elsewhere", "GIT_INDEX_FILE": "{home}/index", "GIT_WORK_TREE": "{home}"}
 FAILS = "raise SystemExit('a package of the user')\n"
 HOME = {  # files in the home folder
     ".keras/keras.json": '{"floatx": "float16", "epsilon": 0.1, "backend": "torch",'
@@ -72,7 +73,7 @@ HOME = {  # files in the home folder
 
 @pytest.fixture
 def home(tmp_path) -> Path:
-    """A home folder with all of these files."""
+    """Return a home folder with all of these files."""
     folder = tmp_path / "home"
     version = ".".join(os.sys.version.split(".")[:2])
     for name, content in HOME.items():
@@ -83,15 +84,14 @@ def home(tmp_path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", LIBRARIES)
-def test_a_variable_is_gone_before_a_library_reads_it(name):
-    plain, foreign = {}, {name: LIBRARIES[name]}
+def test_variables_of_libraries_are_removed_before_the_libraries_read_them():
+    plain, foreign = {}, dict(LIBRARIES)
     set_environment(plain)
     set_environment(foreign)
     assert foreign == plain
 
 
-def test_stages_as_plain_dvc_runs_them_make_the_same_bytes_in_spite_of_all(repository, home):
+def test_stages_run_by_plain_dvc_write_the_same_bytes(repository, home):
     before = repository.results()
     for path in ("models/model.keras", "metrics/test.json", "plots/samples.png", "plots/loss.png"):
         (repository.folder / path).unlink()
@@ -104,11 +104,8 @@ def test_stages_as_plain_dvc_runs_them_make_the_same_bytes_in_spite_of_all(repos
     assert repository.results() == before
 
 
-GIT = {"GIT_DIR": "{home}/elsewhere", "GIT_INDEX_FILE": "{home}/index", "GIT_WORK_TREE": "{home}"}
-
-
 def test_commands_work_in_a_hook_with_hostile_settings_of_git_and_dvc(compared, home):
-    """Experiments, a check and its clones; HEAD and the index stay as they are."""
+    """They leave HEAD and the index as they are."""
     compared.commit("The comparison")
     compared.set("experiments={short: {train.epochs: 2}}")
     compared.commit("Another experiment")
@@ -130,21 +127,19 @@ def test_commands_work_in_a_hook_with_hostile_settings_of_git_and_dvc(compared, 
     assert not list(remote.glob("refs/exps/**/*"))  # nothing was pushed
 
 
-def test_the_page_on_reliability_lists_what_was_tried():
+def test_the_page_on_reliability_lists_every_setting():
     page = (PROJECT / "docs/reliability.md").read_text(encoding="utf-8")
     names = [*LIBRARIES, *PYTHON, *OTHERS, *GIT, *(name for name in HOME if name[0] == ".")]
     missing = [name for name in names if name.replace("{python}", "3.X") not in page]
     assert len(names) >= 40 and missing == []
 
 
-@pytest.mark.parametrize("name", [*LIBRARIES, *PYTHON, *GIT])
-def test_a_variable_does_not_reach_what_a_command_starts(name, monkeypatch):
-    monkeypatch.setenv(name, (LIBRARIES | PYTHON | GIT)[name])
-    assert name not in user_env() and clean_env().get(name) is None
-
-
-def test_a_clean_clone_has_no_choice_of_arithmetic_and_no_access_to_remotes(monkeypatch):
-    for name in ("ARITHMETIC", "DVC_STUDIO_TOKEN", "GIT_SSH_COMMAND"):
-        monkeypatch.setenv(name, "native")
-        assert name in user_env() and name not in clean_env()
-    assert clean_env()["HOME"] == os.environ["HOME"]
+def test_only_variables_for_access_and_arithmetic_reach_child_processes(monkeypatch):
+    foreign, own = LIBRARIES | PYTHON | GIT, {"ARITHMETIC", "DVC_STUDIO_TOKEN", "GIT_SSH_COMMAND"}
+    for name in foreign.keys() | own:
+        monkeypatch.setenv(name, foreign.get(name, "native"))
+    monkeypatch.setattr("getpass.getuser", lambda: {}["this user id has no name"])
+    assert user_env().keys() & (foreign.keys() | own) == own
+    assert clean_env().keys() & (foreign.keys() | own) == set()
+    assert clean_env()["HOME"] == user_env()["HOME"] == os.environ["HOME"]
+    assert user_env()["LOGNAME"].startswith("user-")

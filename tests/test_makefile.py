@@ -1,4 +1,4 @@
-"""The set-up, and what goes through make."""
+"""Make sets up the environment and refuses what it would change."""
 
 import platform
 import runpy
@@ -15,7 +15,7 @@ MAKE = ("make", "--no-print-directory")
 
 @pytest.fixture
 def folder(tmp_path) -> Repository:
-    """A folder with the Makefile and an environment that was made in another folder."""
+    """Return a folder with the Makefile and an environment that another folder made."""
     (tmp_path / "Makefile").write_text((PROJECT / "Makefile").read_text())
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/bin/python").symlink_to(sys.executable)
@@ -24,7 +24,7 @@ def folder(tmp_path) -> Repository:
     return Repository(tmp_path)
 
 
-def test_an_environment_is_made_anew_where_its_folder_has_moved_or_its_python_has_gone(folder):
+def test_the_environment_is_rebuilt_if_the_folder_has_moved_or_its_python_is_gone(folder):
     installed = folder.folder / ".venv/bin/installed"
     assert "-m venv --clear" in folder.run(*MAKE, "--dry-run", "fsck")
     installed.write_text(f"{folder.folder}\n")
@@ -34,7 +34,7 @@ def test_an_environment_is_made_anew_where_its_folder_has_moved_or_its_python_ha
     assert "-m venv --clear" in folder.run(*MAKE, "--dry-run", "fsck")
 
 
-def test_settings_of_pip_that_put_packages_elsewhere_have_no_effect(folder):
+def test_pip_settings_that_install_elsewhere_have_no_effect(folder):
     shutil.rmtree(folder.folder / ".venv")
     (folder.folder / ".venv").symlink_to(sys.prefix)
     (folder.folder / "pip.conf").write_text("[install]\nuser = true\nconstraint = /gone\n")
@@ -45,13 +45,13 @@ def test_settings_of_pip_that_put_packages_elsewhere_have_no_effect(folder):
     assert "ERROR" not in output
 
 
-def test_arguments_with_a_dollar_are_refused_as_make_and_the_shell_would_change_them(folder):
+def test_arguments_with_a_dollar_are_refused(folder):
     output = folder.run(*MAKE, "predict", "ARGS=a$b.png", status=2)
     assert "ARGS has a $" in output and "tools.predict" not in output
 
 
 @pytest.mark.parametrize(
-    ("system", "machine", "library", "version", "said"),
+    ("system", "machine", "library", "version", "message"),
     [
         ("Linux", "x86_64", "glibc", (3, 11, 0), None),
         ("Darwin", "arm64", "", (3, 13, 5), None),
@@ -61,8 +61,8 @@ def test_arguments_with_a_dollar_are_refused_as_make_and_the_shell_would_change_
         ("Linux", "x86_64", "glibc", (3, 14, 0), "needs Python 3.11, 3.12 or 3.13"),
     ],
 )
-def test_what_can_not_run_it_is_said_before_anything_is_downloaded(
-    monkeypatch, system, machine, library, version, said
+def test_an_unsupported_python_or_machine_is_reported_before_any_download(
+    monkeypatch, system, machine, library, version, message
 ):
     monkeypatch.setattr(platform, "system", lambda: system)
     monkeypatch.setattr(platform, "machine", lambda: machine)
@@ -70,6 +70,6 @@ def test_what_can_not_run_it_is_said_before_anything_is_downloaded(
     monkeypatch.setattr(sys, "version_info", version)
     try:
         runpy.run_path(str(Path(PROJECT, "tools/supported.py")))
-        assert not said
+        assert not message
     except SystemExit as end:
-        assert said and said in str(end.code)
+        assert message and message in str(end.code)

@@ -1,11 +1,11 @@
-"""Command line arguments that several commands share."""
+"""Parse the command line arguments that several commands share."""
 
 import argparse
 from collections.abc import Callable
 
 
 def at_least(minimum: int) -> Callable[[str], int]:
-    """Return the argparse type of a whole number of at least `minimum`."""
+    """Return an argparse type for whole numbers of at least `minimum`."""
 
     def whole_number(text: str) -> int:
         if not text.isdecimal() or int(text) < minimum:
@@ -19,11 +19,11 @@ positive_int = at_least(1)
 
 
 def parser_of(command: str, documentation: str) -> argparse.ArgumentParser:
-    """Return a parser that takes no abbreviated options, with the documentation's first line."""
+    """Return a parser that shows `documentation`'s first line and refuses abbreviated options."""
     description = documentation.split("\n")[0]
     return argparse.ArgumentParser(prog=command, description=description, allow_abbrev=False)
 
 
 def expect_no_arguments(command: str, documentation: str) -> None:
-    """End the program with its usage if it has any argument; --help shows its documentation."""
+    """Parse the command line of a command that takes no arguments but --help."""
     parser_of(command, documentation).parse_args()

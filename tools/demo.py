@@ -1,8 +1,8 @@
-"""Run the whole pipeline on synthetic data, where the real data is out of reach: `make demo`.
+"""Run the whole pipeline on synthetic data, without the real data: `make demo`.
 
-70,000 images of ten shapes are written as the four IDX files; then the project's last commit runs
-on them, as a DVC experiment in a clone in .dvc/tmp/demo. Nothing tracked changes, and every result
-names its data.
+It writes 70,000 images of ten shapes as the four IDX files, then runs the last commit on them, as a
+DVC experiment in a clone in .dvc/tmp/demo. Tracked files stay as they are, and every result names
+its data.
 """
 
 import shutil
@@ -21,13 +21,19 @@ from tools.synthetic import SHAPES, synthetic_images
 WORKSPACE = Path(".dvc/tmp/demo")
 DATA = WORKSPACE / ".dvc/tmp/synthetic"
 NAME = "synthetic shapes (not Fashion-MNIST)"
-TRAINING, TEST = 60_000, 10_000  # images, as many as the real data has
+TRAINING, TEST = 60_000, 10_000  # as many images as the real data has
 
 
-def main(training: int = TRAINING, test: int = TEST) -> None:
+def main() -> None:
+    expect_no_arguments("demo", __doc__)
+    run_demo(TRAINING, TEST)
+
+
+def run_demo(training: int, test: int) -> None:
+    """Run the last commit on `training` and `test` synthetic images, and show its metrics."""
     shutil.rmtree(WORKSPACE, ignore_errors=True)
     local_clone(WORKSPACE)
-    if not (WORKSPACE / DVC_YAML).exists():  # DVC would take the project around the clone for it
+    if not (WORKSPACE / DVC_YAML).exists():  # DVC would run the project around the clone
         raise UserError("the last commit has no dvc.yaml. Commit the project first")
     print(f"Writing {training + test:,} synthetic images into {DATA} ...", flush=True)
     write_synthetic_data(read_dataset().files, DATA, training, test)
@@ -36,13 +42,13 @@ def main(training: int = TRAINING, test: int = TEST) -> None:
     dvc("exp", "run", "--name", "demo", folder=WORKSPACE, **variables)
     dvc("metrics", "show", folder=WORKSPACE)
     print(
-        f"\nThe numbers above are of {NAME}. Its pictures: {WORKSPACE / 'plots'}/*.png."
-        " Nothing tracked has changed."
+        f"\nThese are the results of {NAME}. The plots are {WORKSPACE / 'plots'}/*.png."
+        " No tracked file has changed."
     )
 
 
 def write_synthetic_data(files: DataFiles, folder: Path, training: int, test: int) -> None:
-    """Write the four files of a synthetic data set, with so many images, into `folder`."""
+    """Write a synthetic data set of `training` and `test` images into `folder`, as four files."""
     for split, count, seed in (("train", training, 0), ("test", test, 1)):
         images, labels = synthetic_images(count, seed)
         write_idx(folder / getattr(files, f"{split}_images").name, images)
@@ -51,5 +57,4 @@ def write_synthetic_data(files: DataFiles, folder: Path, training: int, test: in
 
 if __name__ == "__main__":
     with command_line("demo"):
-        expect_no_arguments("demo", __doc__)
         main()

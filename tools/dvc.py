@@ -1,7 +1,7 @@
-"""DVC's commands, and where DVC keeps what: its cache, dvc.lock, experiments.
+"""Run DVC's commands, and read its cache, dvc.lock and experiments.
 
-DVC writes dvc.lock in place, so another process may find it empty or cut off, and a killed DVC
-leaves it like that.
+DVC writes dvc.lock in place, so another process may read an empty or truncated file, and a killed
+DVC leaves one behind.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,27 +27,27 @@ DVC_YAML, DVC_LOCK = Path("dvc.yaml"), Path("dvc.lock")
 
 
 def command(*arguments: str) -> list[str]:
-    """Return the words of a DVC command, run by the Python and the packages of this process.
+    """Return the words of a DVC command that runs with the Python and packages of this process.
 
-    It waits for another DVC process of the project, such as an editor's.
+    It waits for other DVC processes of the project, such as an editor's.
     """
     return [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
 
 
 def dvc(*arguments: str, folder: Path = Path(), **variables: str) -> None:
-    """Run a DVC command in `folder`, with its output on the terminal. Raises UserError if it fails.
+    """Run a DVC command in `folder` and show its output. Raises UserError if it fails.
 
-    `variables` are further environment variables.
+    `variables` are additional environment variables.
     """
     if start(command(*arguments), folder, os.environ | variables).wait():
         place, words = folder.resolve(), " ".join(arguments)
-        raise UserError(f"`dvc {words}` failed in {place}; its last lines above say why")
+        raise UserError(f"`dvc {words}` failed in {place}; the last lines above say why")
 
 
 def status(stage: str | None = None) -> dict[str, list]:
-    """Return what `dvc status` finds in the workspace, by stage; nothing if all is up to date.
+    """Return what `dvc status` reports, by stage; an empty dictionary if all is up to date.
 
-    For one stage and its ancestors, or for all stages. Raises UserError if DVC can't tell.
+    Covers one stage and its ancestors, or all stages. Raises UserError if DVC fails.
     """
     from dvc.exceptions import DvcException  # slow, so only where it is needed
     from dvc.repo import Repo
@@ -55,52 +56,59 @@ def status(stage: str | None = None) -> dict[str, list]:
     try:
         with Repo(_wait_for_lock=True) as repo:
             return repo.status(targets=stage, with_deps=True)
-    except RWLockFileCorruptedError:  # cut off as a DVC process was killed; each later one fails
+    except RWLockFileCorruptedError:  # a killed DVC truncated it, and every later one fails
         Path(repo.tmp_dir, RWLOCK_FILE).unlink(missing_ok=True)
         return status(stage)
     except DvcException as error:
         raise UserError(f"`dvc status` fails: {error}") from None
     except FileNotFoundError as error:
         raise UserError(
-            f"{error.filename} has gone while it was read: another DVC process is at work."
+            f"{error.filename} disappeared while DVC read it: another DVC process is running."
             " Run this again when it has ended"
         ) from None
 
 
 def cache_folder() -> Path:
     """Return the folder of DVC's cache, which may be outside of the project."""
+    return _cache_folder(Path(".dvc").resolve())
+
+
+@cache  # as DVC takes milliseconds to read its settings
+def _cache_folder(dvc_folder: Path) -> Path:
     from dvc.config import Config, ConfigError  # slow, so only where it is needed
 
     try:
-        cache = Config(str(Path(".dvc").resolve()))["cache"]
+        settings = Config(str(dvc_folder))["cache"]
     except ConfigError as error:
         raise UserError(f"DVC's settings can't be read: {error}") from None
-    return Path(cache.get("dir", ".dvc/cache")).resolve()
+    return (dvc_folder.parent / settings.get("dir", ".dvc/cache")).resolve()
 
 
 def cached_file(md5: str) -> Path:
-    """Return where DVC's cache has, or would have, the file or folder listing with an MD5."""
+    """Return the path in DVC's cache of the file or folder listing with an MD5."""
     return cache_folder() / "files/md5" / md5[:2] / md5[2:]
 
 
 @contextmanager
 def pinned_run_cache() -> Iterator[None]:
-    """Keep runs of the block out of DVC's run cache, which knows neither packages nor arithmetic.
+    """Keep results of other packages and of native arithmetic out of DVC's run cache.
 
-    With the pinned packages and portable arithmetic, they stay in it.
+    The run cache does not record the environment, so DVC would restore them in any other.
     """
     runs = cache_folder() / "runs"
     before = set(runs.glob("*/*/*"))
     try:
         yield
     finally:
-        for path in set() if is_pinned() else set(runs.glob("*/*/*")) - before:
-            path.unlink(missing_ok=True)
+        new = set(runs.glob("*/*/*")) - before
+        if new and not is_pinned():
+            for path in new:
+                path.unlink(missing_ok=True)
 
 
 def share_cache(clone: Path) -> None:
-    """Give a clone this project's local settings of DVC, and its cache."""
-    from configobj import ConfigObj  # which, unlike `dvc cache dir`, writes paths in UTF-8
+    """Give a clone this project's cache and local settings of DVC."""
+    from configobj import ConfigObj  # unlike `dvc cache dir`, it writes paths in UTF-8
 
     settings = ConfigObj(".dvc/config.local", encoding="utf-8")
     settings.setdefault("cache", {})["dir"] = str(cache_folder())
@@ -125,60 +133,60 @@ class _Lock(BaseModel):
 
 
 def read_lock(path: Path = DVC_LOCK) -> dict[str, dict[str, Any]]:
-    """Return the stages of the dvc.lock at `path`, by name. Raises UserError if it is none."""
+    """Return the stages of a dvc.lock, by name. Raises UserError if it is missing or corrupted."""
     try:
         return parse_lock(path.read_bytes(), str(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. `git checkout {path}` restores it") from None
     except UserError as error:
         raise UserError(
-            f"{error}. Run this again, as another DVC process may be writing it. If one was killed"
-            f" as it did, `git checkout {path}` restores the committed file"
+            f"{error}. Run this again, as another DVC process may be writing it. If DVC was killed"
+            f" while it wrote, `git checkout {path}` restores the committed file"
         ) from None
 
 
 def lock_at(revision: str) -> dict[str, dict[str, Any]]:
-    """Return the stages of a revision's dvc.lock. Raises UserError if it is none."""
+    """Return the stages of a revision's dvc.lock, by name, with errors as in `parse_lock`."""
     return parse_lock(file_at(revision, DVC_LOCK), f"{DVC_LOCK} of {revision}")
 
 
 def parse_lock(text: bytes, source: str) -> dict[str, dict[str, Any]]:
-    """Return the stages in the text of a dvc.lock. Raises UserError naming `source`."""
+    """Return the stages in the text of a dvc.lock. Raises UserError naming `source` if invalid."""
     lock = parse_yaml(text, source)
     try:
         _Lock.model_validate(lock)
     except ValidationError:
-        raise UserError(f"{source}: not whole") from None
+        raise UserError(f"{source}: not complete") from None
     return lock["stages"]
 
 
 def output_hashes(stages: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """Return the MD5 of every output of dvc.lock's stages, by path."""
+    """Return the MD5 of every output of the stages, by path."""
     return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
 
 
 def model_artifacts(dvc_yaml: dict[str, Any]) -> list[str]:
-    """Return the paths of the artifacts of type model that the content of a dvc.yaml names."""
+    """Return the paths of the artifacts of type model in the content of a dvc.yaml."""
     artifacts = dvc_yaml.get("artifacts", {}).values()
     return [artifact["path"] for artifact in artifacts if artifact.get("type") == "model"]
 
 
 def pipeline_hashes(revision: str) -> dict[str, str]:
-    """Return SHA-256 of what a revision's scores depend on besides the seed, by kind.
+    """Return a SHA-256 of each kind of input that a revision's scores depend on.
 
-    The kinds are code with the packages pinned in it, params and data, as dvc.lock has them for the
-    stages that make or read the model.
+    The kinds are "code" (with the pinned packages), "params" (without the seed) and "data", as
+    dvc.lock has them for the stages that write or read the model.
     """
     models, lock = model_artifacts(yaml_at(revision, DVC_YAML)), lock_at(revision)
-    stages, made = [lock[name] for name in sorted(lock)], output_hashes(lock)
+    stages, outputs = [lock[name] for name in sorted(lock)], output_hashes(lock)
     stages = [one for one in stages if any(path in models for path in _paths(one))]
     deps = [dep for stage in stages for dep in stage.get("deps", []) if dep["path"] not in models]
     params = [values for stage in stages for values in stage.get("params", {}).values()]
     commands = [stage["cmd"] for stage in stages]
     content = {
-        "code": [commands, [dep for dep in deps if dep["path"] not in made]],
+        "code": [commands, [dep for dep in deps if dep["path"] not in outputs]],
         "params": [{name: one[name] for name in one if name != "seed"} for one in params],
-        "data": [dep for dep in deps if dep["path"] in made],
+        "data": [dep for dep in deps if dep["path"] in outputs],
     }
     return {
         kind: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
@@ -191,12 +199,12 @@ def _paths(stage: dict[str, Any]) -> list[str]:
 
 
 def experiment_ref(commit: str, name: str = "") -> str:
-    """Return the Git reference of an experiment of a commit; without a name, their prefix."""
+    """Return the Git reference of a commit's experiment; without a name, the common prefix."""
     return f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
 
 
 def list_experiments(commit: str) -> dict[str, str]:
-    """Return the experiments that DVC keeps with a commit: revision by name."""
+    """Return the revisions of a commit's experiments, by name."""
     prefix = experiment_ref(commit)
     lines = git("for-each-ref", "--format=%(objectname) %(refname)", prefix).splitlines()
     pairs = (line.split(" ", 1) for line in lines)
@@ -204,20 +212,20 @@ def list_experiments(commit: str) -> dict[str, str]:
 
 
 def commits_with_experiments() -> list[str]:
-    """Return the commits with experiments: HEAD and its ancestors first, then the newest."""
+    """Return the commits with experiments: HEAD and its ancestors first, then newest first."""
     references = git("for-each-ref", "--sort=-creatordate", "--format=%(refname)", "refs/exps")
     parts = (reference.split("/") for reference in references.splitlines())
-    # refs/exps/AB/CDEF.../NAME; DVC keeps others, as refs/exps/stash, for itself
+    # refs/exps/AB/CDEF.../NAME; DVC has shorter ones for itself, such as refs/exps/stash
     commits = dict.fromkeys(part[2] + part[3] for part in parts if len(part) >= 5)
-    before = [commit for commit in git("rev-list", "HEAD").splitlines() if commit in commits]
-    return list(dict.fromkeys([*before, *commits]))
+    ours = [commit for commit in git("rev-list", "HEAD").splitlines() if commit in commits]
+    return list(dict.fromkeys([*ours, *commits]))
 
 
 def resolve_revision(revision: str) -> str:
-    """Return the commit of a hash, or of a branch, else a tag, else an experiment of that name.
+    """Return the commit of a branch, tag, hash or experiment, tried in this order.
 
-    Of several experiments, the first in `commits_with_experiments` counts. Raises UserError if
-    there is no such revision.
+    If several commits have an experiment of this name, the first of `commits_with_experiments`
+    counts. Raises UserError if the revision is unknown.
     """
     is_head = re.match(r"HEAD([~^@]|$)", revision)
     for prefix in [""] if is_head else ["refs/heads/", "refs/remotes/", "refs/tags/", ""]:
@@ -229,6 +237,6 @@ def resolve_revision(revision: str) -> str:
             return found[revision]
     raise UserError(
         f"there is no revision {revision} here."
-        " `git log` and `dvc exp list --all-commits` show what there is"
+        " `git log` and `dvc exp list --all-commits` list the known ones"
         + (f". {SHALLOW}" if is_shallow() else "")
     )

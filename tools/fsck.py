@@ -1,14 +1,17 @@
-"""Verify the files that DVC keeps, and have DVC bring back the corrupted ones: `make fsck`.
+"""Find corrupted files in DVC's cache and in the workspace: `make fsck`.
 
-DVC trusts read-only files in its cache: it does not read them again, and hands a corrupted one on
-to the workspace. Every file that dvc.lock names is compared with its MD5, in the cache and in the
-workspace; with `--all`, every file in the cache. A corrupted file in the cache is removed, and one
-in the workspace touched, so that DVC reads it again. Then `dvc repro` or `dvc pull` bring it back.
+DVC trusts read-only files in its cache: it does not read them again, and copies a corrupted one
+into the workspace. This compares every file that dvc.lock names with its MD5, in the cache and in
+the workspace; with `--all`, every file in the cache. It removes corrupted files from the cache and
+touches those in the workspace, so that DVC reads them again. Then `dvc repro` or `dvc pull`
+restores them.
 """
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import compress
 from pathlib import Path
 
 from fashion.core.files import md5
@@ -20,7 +23,7 @@ from tools.process import command_line
 
 def main() -> None:
     parser = parser_of("fsck", __doc__)
-    whole = "the whole cache, not only what dvc.lock names"
+    whole = "verify the whole cache, not only what dvc.lock names"
     parser.add_argument("--all", action="store_true", help=whole)
     whole_cache = parser.parse_args().all
     head()  # outside of a Git repository there is no project to verify
@@ -28,7 +31,7 @@ def main() -> None:
 
 
 def repair_cache(whole_cache: bool = False) -> None:
-    """Remove corrupted files from the cache, and have DVC read those in the workspace again.
+    """Remove corrupted files from the cache, and make DVC read those in the workspace again.
 
     Prints a line for each.
     """
@@ -40,32 +43,35 @@ def repair_cache(whole_cache: bool = False) -> None:
     for path in corrupted(cached):
         path.unlink(missing_ok=True)
         print(
-            f"{path}: corrupted, so it is removed from the cache;"
+            f"{path}: corrupted, so it was removed from the cache."
             " `dvc repro` makes it again, `dvc pull` fetches it"
         )
     for path in corrupted(outputs):
         with suppress(FileNotFoundError):
             os.utime(path)
-        print(f"{path}: not what {DVC_LOCK} says; `dvc repro` makes it again")
+        print(f"{path}: differs from {DVC_LOCK}. `dvc repro` makes it again")
 
 
 def corrupted(files: dict[Path, str]) -> list[Path]:
-    """Return those of the existing files that do not have the given MD5."""
-    found = []
-    for path, digest in files.items():
-        # a folder, or a file that is not there, perhaps since another DVC process runs
+    """Return the existing files whose content does not match their MD5."""
+
+    def is_corrupted(path: Path, digest: str) -> bool:
+        # a folder, or a file that another DVC process may just have removed
         with suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            found += [path] if md5(path) != digest.removesuffix(".dir") else []
-    return found
+            return md5(path) != digest.removesuffix(".dir")
+        return False
+
+    with ThreadPoolExecutor() as pool:
+        return list(compress(files, pool.map(is_corrupted, files, files.values())))
 
 
 def lock_outputs() -> dict[Path, str]:
-    """Return the MD5 of every file and folder in dvc.lock, and of the files that folders list."""
+    """Return the MD5 of every file and folder in dvc.lock, and of the files in those folders."""
     outputs = output_hashes(read_lock()) if DVC_LOCK.exists() else {}
     found = {Path(path): digest for path, digest in outputs.items()}
     for folder, digest in [pair for pair in found.items() if pair[1].endswith(".dir")]:
         listing = cached_file(digest)
-        with suppress(FileNotFoundError):  # not in the cache
+        with suppress(FileNotFoundError):  # the cache does not have the listing
             if not corrupted({listing: digest}):
                 entries = json.loads(listing.read_bytes())
                 found |= {folder / entry["relpath"]: entry["md5"] for entry in entries}

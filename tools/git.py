@@ -1,4 +1,4 @@
-"""Git's commands, files and commits, and temporary clones."""
+"""Run Git's commands, read files of commits, and make temporary clones."""
 
 import os
 import re
@@ -14,27 +14,27 @@ import psutil
 
 from fashion.core.errors import UserError
 from fashion.core.strict_yaml import parse_yaml
-from tools.process import clean_env, start
+from tools.process import start
 
 TMP = Path(".dvc/tmp")
-CLONE_SETTINGS = {  # of clones, so that the user's own take no effect
+CLONE_SETTINGS = {  # of clones, so that the user's own have no effect
     "core.hooksPath": os.devnull,
     "core.attributesFile": os.devnull,
     "core.autocrlf": "false",
     "core.fsmonitor": "false",
-    "core.splitIndex": "false",  # DVC's Git library reads neither this nor the next ones
+    "core.splitIndex": "false",  # DVC's Git library can't read an index with this or the next two
     "feature.manyFiles": "false",
     "index.skipHash": "false",
-    # Where there are more than 50 packs, and every experiment that is fetched or pushed may be one,
-    # DVC's Git library would tidy up at each of its commits, which takes seconds.
+    # Each fetched or pushed experiment may add a pack. With more than 50 packs, DVC's Git library
+    # would spend seconds on garbage collection at each commit.
     "gc.auto": "0",
 }
-SHALLOW = "This clone is shallow: `git fetch --unshallow` brings the rest"
+SHALLOW = "This clone is shallow: `git fetch --unshallow` fetches the rest"
 NO_REPOSITORY = (
     "this folder is no Git repository with a commit, and DVC keeps experiments in one. Either"
-    " `git clone` the project, or `git init && git add -A && git commit -m first` here"
+    " `git clone` the project, or run `git init && git add -A && git commit -m first` here"
 )
-SOMEBODY = {  # so that the same changes always give the same commit
+FIXED_IDENTITY = {  # so that the same changes always give the same commit
     f"GIT_{role}_{part}": value
     for role in ("AUTHOR", "COMMITTER")
     for part, value in (("NAME", "gate"), ("EMAIL", "gate@localhost"), ("DATE", "@0 +0000"))
@@ -42,15 +42,15 @@ SOMEBODY = {  # so that the same changes always give the same commit
 
 
 def git(*arguments: str, env: Mapping[str, str] = os.environ) -> str:
-    """Return what a Git command prints. Raises UserError with Git's own words if it fails.
+    """Return the output of a Git command. Raises UserError with Git's message if it fails.
 
-    `env` is the command's environment, by default the user's, with the settings of remotes.
+    `env` is the command's environment. The default has the user's settings, for example of remotes.
     """
     return git_bytes(*arguments, env=env).decode(errors="surrogateescape")
 
 
 def git_bytes(*arguments: str, env: Mapping[str, str] = os.environ) -> bytes:
-    """Return the output of a Git command, which may be binary; otherwise like `git`."""
+    """Return the output of a Git command as bytes, otherwise like `git`."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = start(["git", *arguments], env=env, **pipes)
     output, errors = process.communicate()
@@ -63,37 +63,37 @@ def git_bytes(*arguments: str, env: Mapping[str, str] = os.environ) -> bytes:
 
 
 def file_at(revision: str, path: Path | str) -> bytes:
-    """Return the content of a file at a revision. Raises UserError if it is not there."""
+    """Return the content of a file at a revision. Raises UserError if it is missing."""
     return git_bytes("show", f"{revision}:{path}")
 
 
 def yaml_at(revision: str, path: Path | str) -> Any:
-    """Return the content of a YAML file at a revision. Raises UserError if there is none."""
+    """Return the content of a YAML file at a revision. Raises UserError if missing or invalid."""
     return parse_yaml(file_at(revision, path), f"{path} of {revision}")
 
 
 def head() -> str:
-    """Return the full hash of the commit that HEAD stands for.
+    """Return the full hash of HEAD.
 
-    Raises UserError without one, and if the project is not the root of its Git repository.
+    Raises UserError without a commit, or if the project is not the root of its Git repository.
     """
     *inside, commit = git("rev-parse", "--show-prefix", "--verify", "HEAD").split("\n")[:-1]
     if inside != [""]:
         raise UserError(
-            f"this folder is {inside[0]} in a larger Git repository, and DVC's experiments need one"
-            " of their own. Here `git init && git add -A && git commit -m first` makes one"
+            f"this folder is {inside[0]} in a larger Git repository, but DVC's experiments need a"
+            " separate one. `git init && git add -A && git commit -m first` makes one here"
         )
     return commit
 
 
 def is_shallow() -> bool:
-    """Whether this clone has only the last commits of its history."""
+    """Return whether this clone lacks the older commits of its history."""
     return git("rev-parse", "--is-shallow-repository").strip() == "true"
 
 
 def identity() -> dict[str, str]:
-    """Return the environment variables that name the user as author of commits, if known."""
-    with suppress(UserError):  # without a configured name, nor one of the operating system
+    """Return the environment variables that name the user as the author of commits, if known."""
+    with suppress(UserError):  # neither Git's settings nor the operating system has a name
         name, email = re.match(r"(.*) <(.*)> ", git("var", "GIT_AUTHOR_IDENT")).groups()
         parts = {"NAME": name, "EMAIL": email}
         roles = ("AUTHOR", "COMMITTER")
@@ -102,13 +102,13 @@ def identity() -> dict[str, str]:
 
 
 def commit_workspace() -> str:
-    """Return HEAD, or a commit of HEAD with the uncommitted changes of tracked and added files.
+    """Return a commit of HEAD and the uncommitted changes; without changes, HEAD.
 
-    The commit is in no branch, and the user's index stays as it is.
+    Untracked files are left out. The commit is on no branch, and the index stays as it is.
     """
     with TemporaryDirectory() as folder:
         index = shutil.copy(git("rev-parse", "--git-path", "index").strip(), folder)
-        env = {**os.environ, **SOMEBODY, "GIT_INDEX_FILE": index}
+        env = {**os.environ, **FIXED_IDENTITY, "GIT_INDEX_FILE": index}
         git("add", "--update", ":/", env=env)
         tree = git("write-tree", env=env).strip()
         if tree == git("rev-parse", "HEAD^{tree}").strip():
@@ -117,47 +117,35 @@ def commit_workspace() -> str:
 
 
 def local_clone(folder: Path, commit: str | None = None) -> None:
-    """Clone this repository into `folder`, which is empty or new, at a commit, by default HEAD.
+    """Clone this repository into an empty or new folder, at a commit, by default HEAD.
 
-    The user's hooks, templates, filters and attributes take no effect.
+    The user's hooks, templates, filters and attributes have no effect.
     """
-    env, inside = clean_env(), ("-C", str(folder))
     settings = [f"--config={name}={value}" for name, value in CLONE_SETTINGS.items()]
-    words = ("clone", "--quiet", "--no-tags", "--no-checkout", *settings)
-    git(*words, ".", str(folder), env=env)
-    git(*inside, "checkout", "--quiet", "--detach", commit or head(), env=env)
-
-
-@contextmanager
-def temporary_folder(kind: str) -> Iterator[Path]:
-    """Yield a new folder that is removed when the block ends, and stale ones of this kind now.
-
-    It is inside the project, so that clones in it find relative data sources. Its name has the
-    number of this process.
-    """
-    remove_stale_folders(kind)
-    TMP.mkdir(parents=True, exist_ok=True)
-    prefix = f"{kind}-{os.getpid()}-"
-    with TemporaryDirectory(prefix=prefix, dir=TMP, ignore_cleanup_errors=True) as folder:
-        yield Path(folder).resolve()
+    words = ("clone", "--quiet", "--no-tags", "--no-checkout", "--template=", *settings)
+    git(*words, ".", str(folder))
+    git("-C", str(folder), "checkout", "--quiet", "--detach", commit or head())
 
 
 @contextmanager
 def temporary_clone(kind: str, commit: str) -> Iterator[Path]:
-    """Yield a clone of this repository at a commit that is removed when the block ends."""
-    with temporary_folder(kind) as folder:
+    """Yield a clone of this repository at a commit, removed after the block.
+
+    It is inside the project, so that it finds relative data sources, and its name has the ID of
+    this process. Clones of this kind that killed processes left are removed first.
+    """
+    for folder in TMP.glob(f"{kind}-*-*"):
+        if not psutil.pid_exists(int(folder.name.split("-")[1])) and not is_in_use(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+    TMP.mkdir(parents=True, exist_ok=True)
+    prefix = f"{kind}-{os.getpid()}-"
+    with TemporaryDirectory(prefix=prefix, dir=TMP, ignore_cleanup_errors=True) as name:
+        folder = Path(name).resolve()
         local_clone(folder, commit)
         yield folder
 
 
-def remove_stale_folders(kind: str) -> None:
-    """Delete the temporary folders of killed processes in which no other process works."""
-    for folder in TMP.glob(f"{kind}-*-*"):
-        if not psutil.pid_exists(int(folder.name.split("-")[1])) and not is_in_use(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def is_in_use(folder: Path) -> bool:
-    """Whether a process has its working directory in a folder."""
+    """Return whether a process has its working directory in a folder."""
     places = [process.info["cwd"] for process in psutil.process_iter(["cwd"])]
     return any(Path(place).is_relative_to(folder.resolve()) for place in places if place)

@@ -16,7 +16,7 @@ from fashion.core.strict_yaml import check_config
 
 
 def set_dotted(mapping: MutableMapping, name: str, value: Any, source: str = "") -> None:
-    """Set an existing value in nested mappings. Raises UserError, with `source`, if it is none."""
+    """Set a value in nested mappings. Raises UserError naming `source` if the name is unknown."""
     *sections, last = name.split(".")
     try:
         section = reduce(getitem, sections, mapping)
@@ -30,9 +30,9 @@ def set_dotted(mapping: MutableMapping, name: str, value: Any, source: str = "")
 
 
 def with_overrides(raw_params: dict, overrides: dict[str, Any], source: str) -> dict:
-    """Return a copy of the content of a params file with other values for some params.
+    """Return a copy of the content of a params file with some params replaced.
 
-    Raises UserError naming `source`, where the values come from, if one is not allowed.
+    Raises UserError naming `source`, where the new values come from, if one is not allowed.
     """
     changed = deepcopy(raw_params)
     for name, value in overrides.items():
@@ -42,7 +42,7 @@ def with_overrides(raw_params: dict, overrides: dict[str, Any], source: str) -> 
 
 
 def write_params(overrides: dict[str, Any], path: Path = PARAMS) -> None:
-    """Set params in a params file and keep the rest of it, comments included."""
+    """Set params in a params file; keep the rest of the file, comments included."""
     yaml = YAML()
     yaml.width = 1000
     content = yaml.load(path)

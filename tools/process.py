@@ -1,4 +1,4 @@
-"""The environment of commands and their child processes, which changes no result; starting them."""
+"""Start child processes in an environment that changes no result."""
 
 import getpass
 import os
@@ -12,21 +12,11 @@ from typing import Any
 from fashion.core.environment import ARITHMETIC, FOREIGN, THREADS
 from fashion.core.errors import UserError, exit_on_user_error
 
-# Of Git, only this machine's own repositories count: no hook, filter, attribute or template.
-NO_GIT_SETTINGS = {
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_CONFIG_SYSTEM": os.devnull,
-    "GIT_ATTR_NOSYSTEM": "1",
-    "GIT_TEMPLATE_DIR": "",
-    "GIT_CONFIG_COUNT": "1",
-    "GIT_CONFIG_KEY_0": "safe.directory",
-    "GIT_CONFIG_VALUE_0": "*",
-}
-LAST_LINES = 8  # of a command that failed
+LAST_LINES = 8  # of a failed command, for its error message
 
 
 class CommandFailed(UserError):
-    """A command that exited with an error. `lines` are the last ones that it printed."""
+    """A command that exited with an error. `lines` are its last lines of output."""
 
     def __init__(self, message: str, lines: Sequence[str]):
         super().__init__("\n  | ".join([f"{message}. Its last lines:", *lines]))
@@ -35,7 +25,7 @@ class CommandFailed(UserError):
 
 @contextmanager
 def command_line(command: str, status: int = 1) -> Iterator[None]:
-    """Run a command's block in `user_env`, with errors for the user as in `exit_on_user_error`."""
+    """Run a command in `user_env`, and end it on an error as `exit_on_user_error` does."""
     with exit_on_user_error(command, status):
         cleaned = user_env()
         os.environ.clear()
@@ -44,20 +34,20 @@ def command_line(command: str, status: int = 1) -> Iterator[None]:
 
 
 def user_env() -> dict[str, str]:
-    """Return this process's environment without what could change a result.
+    """Return this process's environment without variables that could change a result.
 
-    Dropped are settings of Python and of numerical libraries, and what Git sets for hooks: it names
-    another index or repository. The user's settings of Git and DVC stay, as remotes may need them.
-    `python` is this Python, and the shell plain. Raises UserError if Git is not installed.
+    It drops settings of Python and numerical libraries, and the variables that Git sets for hooks,
+    which name another index or repository. It keeps the user's settings of Git and DVC, which
+    remotes may need. `python` means this Python. Raises UserError if Git is not installed.
     """
     words = ["git", "rev-parse", "--local-env-vars"]
-    of_hooks = start(words, env=os.environ, stdout=subprocess.PIPE).communicate()[0].decode()
-    kept = _without(("PYTHON", *FOREIGN), of_hooks.split())
-    return kept | _own() | {"DVC_EXP_AUTO_PUSH": "false", "LOGNAME": _user_name()}
+    hook_names = start(words, env=os.environ, stdout=subprocess.PIPE).communicate()[0].decode()
+    kept = _without(("PYTHON", *FOREIGN), hook_names.split())
+    return kept | _fixed() | {"DVC_EXP_AUTO_PUSH": "false", "LOGNAME": _user_name()}
 
 
 def _user_name() -> str:
-    """Return the user's name, for which DVC asks; in a container, one may have but a number."""
+    """Return the user's name, which DVC needs; in a container, a user may have only a number."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -65,28 +55,28 @@ def _user_name() -> str:
 
 
 def clean_env() -> dict[str, str]:
-    """Return the environment of clean clones: without settings of Git, DVC and the arithmetic."""
+    """Return the environment of clean clones, without settings of Git, DVC and arithmetic."""
     dropped = ("PYTHON", "GIT_", "DVC_", *FOREIGN)
-    return _without(dropped, (ARITHMETIC, THREADS)) | NO_GIT_SETTINGS | _own()
+    return _without(dropped, (ARITHMETIC, THREADS)) | _fixed()
 
 
-def _own() -> dict[str, str]:
+def _fixed() -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return {"PATH": path, "SHELL": "/bin/sh", "PYTHONNOUSERSITE": "1"}
 
 
 def _without(prefixes: tuple[str, ...], names: Sequence[str]) -> dict[str, str]:
-    """Return the variables of this process but those with these prefixes or names."""
-    variables = os.environ.items()
-    return {x: value for x, value in variables if not x.startswith(prefixes) and x not in names}
+    """Return the variables of this process except those with these prefixes or names."""
+    dropped = [name for name in os.environ if name.startswith(prefixes) or name in names]
+    return {name: value for name, value in os.environ.items() if name not in dropped}
 
 
 def start(
     words: Sequence[str], folder: Path = Path(), env: Mapping[str, str] | None = None, **pipes: Any
 ) -> subprocess.Popen:
-    """Start a command in `folder`, without input and by default in a clean environment.
+    """Start a command in `folder`, without input and by default in `clean_env`.
 
-    `pipes` are further arguments of subprocess.Popen. Raises UserError if it is not installed.
+    `pipes` are further arguments of subprocess.Popen. Raises UserError if the command is missing.
     """
     env = clean_env() if env is None else env
     try:
@@ -96,13 +86,13 @@ def start(
 
 
 def run(words: Sequence[str], folder: Path, failure: str) -> None:
-    """Run a command quietly in a clean environment.
+    """Run a command in `clean_env` without showing its output.
 
     Raises CommandFailed with the message `failure` if its exit status is not 0.
     """
     process = start(words, folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     lines = process.communicate()[0].decode(errors="replace").strip().splitlines()
     if process.returncode:
-        # of a traceback, what it says at its end
+        # only the last line of a traceback, which is the error
         shown = [line for line in lines if not line.startswith(("Traceback (most", "  "))]
         raise CommandFailed(failure, shown[-LAST_LINES:])

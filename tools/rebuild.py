@@ -1,9 +1,8 @@
 """Rebuild whatever changed, then run and compare the experiments: `make`.
 
-First, corrupted files are removed from DVC's cache (tools/fsck.py). In a merge, conflicts in the
-files that are made here need no decision: they are made again. If this machine computes other bytes
-than the committed ones from the same code, params and data, the last line says so, and how to go
-back.
+It removes corrupted files from DVC's cache first. In a merge, it settles conflicts in results by
+rebuilding them. If this machine computes other bytes than the committed ones from the same code,
+params and data, the last line says so, and how to restore the committed ones.
 """
 
 import json
@@ -24,12 +23,11 @@ from tools.experiments.up_to_date import (
     run_missing,
 )
 from tools.fsck import repair_cache
-from tools.gate.verify import describe_difference
 from tools.git import file_at, git, head
 from tools.process import command_line
 
-# files that are made here; noise and sweeps are in the same folders
-MADE = re.compile(r"dvc\.lock|(metrics|plots)/(?!noise|sweeps)")
+# The files that `make` writes; noise and sweeps are in the same folders, but take too long.
+RESULTS = re.compile(r"dvc\.lock|(metrics|plots)/(?!noise|sweeps)")
 
 
 def main() -> None:
@@ -40,7 +38,7 @@ def main() -> None:
     if changes := describe_changes(commit):
         print(f"Not committed: {'; '.join(changes)}.", flush=True)
     repair_cache()
-    # before the workspace, which may then take its model from one of them, all trained side by side
+    # experiments first: they run side by side, and the workspace may then reuse one of their models
     try:
         results, refusal = run_missing(config.experiments), None
     except ReplacementRefused as error:
@@ -49,28 +47,28 @@ def main() -> None:
         if status():
             dvc("repro")
         if not has_our_environment(TRAIN_METRICS.read_bytes()):
-            dvc("repro", *RETRAIN)  # the workspace had the result of another environment
+            dvc("repro", *RETRAIN)  # as another environment computed the workspace's results
     if settled:
         add = f"`git add {DVC_LOCK} metrics plots`"
-        return print(f"\nThe conflicts are settled: {add}, commit the merge, and `make` again.")
+        return print(f"\nConflicts settled. Run {add}, commit the merge, then `make` again.")
     if refusal:
-        return print(f"\nThe experiments are left as they are: {refusal}")
+        return print(f"\nThe experiments stay as they are: {refusal}")
     save_comparison(list(results.values()))
     if note := machine_note(commit):
         print(f"\n{note}")
 
 
 def settle_conflicts() -> list[str]:
-    """Take this branch's version of the files in conflict that are made again; return them.
+    """Settle a merge's conflicts in results with this branch's version; return their paths.
 
-    Raises UserError if a merge left conflicts in other files, which somebody has to decide.
+    Raises UserError for conflicts in other files.
     """
     unmerged = git("diff", "--name-only", "--diff-filter=U", "-z").split("\0")[:-1]
-    by_hand = [path for path in unmerged if not MADE.match(path)]
+    by_hand = [path for path in unmerged if not RESULTS.match(path)]
     if by_hand:
         raise UserError(
-            f"the merge left conflicts in {', '.join(by_hand)}. Settle those by hand, `git add`"
-            f" them, and run this again: it makes {DVC_LOCK}, metrics and pictures itself"
+            f"the merge left conflicts in {', '.join(by_hand)}. Settle them by hand, `git add`"
+            f" the files, and run this again: it rebuilds {DVC_LOCK}, metrics and plots"
         )
     if unmerged:
         git("checkout", "--ours", "--", *unmerged)
@@ -78,7 +76,10 @@ def settle_conflicts() -> list[str]:
 
 
 def machine_note(commit: str) -> str | None:
-    """Return a line if results differ from a commit's though code, params and data do not."""
+    """Return a line to print if results differ from a commit's, but code, params and data do not.
+
+    Otherwise, return None.
+    """
     try:
         before = lock_at(commit)
     except UserError:  # nothing is committed yet
@@ -88,20 +89,21 @@ def machine_note(commit: str) -> str | None:
     different = sum(now.get(path) != md5 for path, md5 in committed.items())
     if not different or inputs(before) != inputs(after):
         return None
-    back = f"`git checkout {DVC_LOCK} metrics plots` brings the committed ones back."
+    from tools.gate.verify import describe_difference  # slow, so only where it is needed
+
+    back = f"`git checkout {DVC_LOCK} metrics plots` restores the committed ones."
     metrics = json.loads(file_at(commit, TRAIN_METRICS)), json.loads(TRAIN_METRICS.read_bytes())
     why, _ = describe_difference(*metrics, different, len(committed))
     return f"{why} `make verify` rebuilds them in a clean clone. {back}"
 
 
 def inputs(stages: dict[str, dict]) -> dict[str, tuple]:
-    """Return the commands, params and code of dvc.lock's stages, by name."""
-    made = output_hashes(stages)
-    code = {
-        name: [dep for dep in stage.get("deps", []) if dep["path"] not in made]
-        for name, stage in stages.items()
-    }
-    return {name: (one["cmd"], one.get("params"), code[name]) for name, one in stages.items()}
+    """Return the command, params and code of each of dvc.lock's stages, by name."""
+    outputs, found = output_hashes(stages), {}
+    for name, stage in stages.items():
+        code = [dep for dep in stage.get("deps", []) if dep["path"] not in outputs]
+        found[name] = (stage["cmd"], stage.get("params"), code)
+    return found
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""Synthetic images of ten shapes, in the form of Fashion-MNIST.
+"""Generate images of ten shapes in the format of Fashion-MNIST.
 
-They are for tests and for machines that can't reach the real data. A network tells the shapes apart
-after a few epochs; what it scores on them says nothing about Fashion-MNIST.
+They serve tests and machines that can't reach the real data. A network learns to tell the shapes
+apart in a few epochs; its scores say nothing about Fashion-MNIST.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-SIZE = 28  # pixels of a side
+SIZE = 28  # width and height in pixels
 
-# By class, a function of arrays x, to the right, and y, down, from -1 to 1; positive in the shape
+# A function for each class: x grows to the right and y down, from -1 to 1; positive is inside
 SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "disc": lambda x, y: 0.65 - np.hypot(x, y),
     "ring": lambda x, y: 0.15 - abs(np.hypot(x, y) - 0.6),
@@ -26,9 +26,9 @@ SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def synthetic_images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Generate `count` images, all classes equally often, in random order.
+    """Return `count` images, with all classes equally often, in random order.
 
-    Returns images (count, 28, 28) and labels (count,), both uint8. Equal arguments give equal
+    The images are (count, 28, 28) and the labels (count,), both uint8. Equal arguments give equal
     pixels.
     """
     random = np.random.default_rng(seed)
@@ -37,9 +37,9 @@ def synthetic_images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def synthetic_image(label: int, random: np.random.Generator) -> np.ndarray:
-    """Generate an image of the class `label`, 0 to 9, as (28, 28) uint8, light on dark.
+    """Return an image of the class `label`, 0 to 9, as (28, 28) uint8, light on dark.
 
-    Place, size, proportions, angle and brightness are random, and so is each pixel's noise.
+    Place, size, proportions, angle, brightness and the noise of each pixel are random.
     """
     shape = list(SHAPES.values())[label]
     angle, stretch = random.normal(0, 0.1), random.uniform(0.9, 1.3, (2, 1, 1))
@@ -47,7 +47,7 @@ def synthetic_image(label: int, random: np.random.Generator) -> np.ndarray:
     grid = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j] + random.uniform(-0.15, 0.15, (2, 1, 1))
     y, x = stretch * np.tensordot(rotation, grid, axes=1)
     brightness = random.uniform(70, 255) * random.normal(1, 0.15, (SIZE, SIZE))
-    edge = (10 * shape(x, y)).clip(0, 1)  # from dark to light in a tenth
+    edge = (10 * shape(x, y)).clip(0, 1)  # from dark to light within 0.1
     return (edge * brightness).clip(0, 255).astype(np.uint8)
 
 

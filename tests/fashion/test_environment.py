@@ -17,7 +17,7 @@ from fashion.core.environment import (
 from fashion.core.errors import UserError
 from fashion.core.strict_yaml import read_yaml
 from tests.support.repository import PROJECT
-from tests.test_floors import imports
+from tests.test_layers import imports
 
 THREE = {"TF_NUM_INTRAOP_THREADS": "3", "TF_NUM_INTEROP_THREADS": "3", "OMP_NUM_THREADS": "3"}
 

@@ -1,4 +1,4 @@
-"""Commands of the project, called in the test's process, or begun beside it."""
+"""Run commands of the project in the test's process or in the background."""
 
 import io
 import signal
@@ -15,12 +15,12 @@ import pytest
 from fashion.core.errors import UserError
 from tests.support.repository import Repository
 
-TIMEOUT = 180  # seconds; what is waited for comes much sooner
+TIMEOUT = 180  # seconds, much longer than any test waits
 
 
 @contextmanager
 def typed(folder: Path, *words: str, **variables: str) -> Iterator[None]:
-    """Run a block as `python -m` with these words would run in a folder, but in this process."""
+    """Run a block with the arguments, folder and environment of `python -m` with these words."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with chdir(folder), pytest.MonkeyPatch.context() as patch:
@@ -34,7 +34,7 @@ def typed(folder: Path, *words: str, **variables: str) -> Iterator[None]:
 
 
 def call(main: Callable[[], None], folder: Path, *arguments: str, **variables: str) -> str:
-    """Call a command's `main` with these arguments; return what it printed itself."""
+    """Call a command's `main` with these arguments; return what this process printed."""
     output = io.StringIO()
     with typed(folder, main.__module__, *arguments, **variables), redirect_stdout(output):
         main()
@@ -42,14 +42,14 @@ def call(main: Callable[[], None], folder: Path, *arguments: str, **variables: s
 
 
 def refusal(main: Callable[[], None], folder: Path, *arguments: str) -> str:
-    """Return the message with which a command refuses to begin."""
+    """Return the message of the UserError that a command raises."""
     with pytest.raises(UserError) as error:
         call(main, folder, *arguments)
     return str(error.value)
 
 
 class BackgroundCommand:
-    """A command that runs in a repository beside the test, its output in a file."""
+    """A command that runs in a repository in the background and writes its output to a file."""
 
     def __init__(self, repository: Repository, module: str, *arguments: str):
         self.repository = repository
@@ -68,7 +68,7 @@ class BackgroundCommand:
         return self.log.read_text()
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait for something to happen while the command runs."""
+        """Wait until a condition holds. Fails if the command ends before."""
         deadline = time.monotonic() + TIMEOUT
         while not condition():
             assert self.process.poll() is None and time.monotonic() < deadline, self.output
@@ -78,14 +78,14 @@ class BackgroundCommand:
         self.wait_until(lambda: text in self.output)
 
     def wait(self) -> int:
-        """Return the exit status."""
+        """Wait for the end of the command and return its exit status."""
         return self.process.wait(TIMEOUT)
 
     def kill(self) -> None:
-        """End the command at once, and then all that it has started, as a power cut would."""
+        """Kill the command and all processes in its repository, as a power cut would."""
         self.process.kill()
         self.process.wait()
-        while left := processes_in(self.repository.folder):  # or just begun by one of them
+        while left := processes_in(self.repository.folder):  # they may start others meanwhile
             for process in left:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
@@ -94,7 +94,7 @@ class BackgroundCommand:
 
 @contextmanager
 def begin(repository: Repository, module: str, *arguments: str) -> Iterator[BackgroundCommand]:
-    """Begin `python -m module` in a repository; nothing of it runs on after the block."""
+    """Run `python -m module` in a repository in the background; kill it after the block."""
     command = BackgroundCommand(repository, module, *arguments)
     try:
         yield command
@@ -103,6 +103,6 @@ def begin(repository: Repository, module: str, *arguments: str) -> Iterator[Back
 
 
 def processes_in(folder: Path) -> list[psutil.Process]:
-    """All processes that work in a folder or below."""
+    """Return the processes whose working directory is in a folder."""
     everyone = psutil.process_iter(["cwd"])
     return [one for one in everyone if Path(one.info["cwd"] or "/").is_relative_to(folder)]

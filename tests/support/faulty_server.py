@@ -1,4 +1,4 @@
-"""A web server on loopback that misbehaves as an address says: http://127.0.0.1:PORT/KIND/FILE."""
+"""Run a web server on loopback that misbehaves by address: http://127.0.0.1:PORT/KIND/FILE."""
 
 import http.server
 import threading
@@ -6,13 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-# besides "good", the one that behaves
+# the kinds of misbehaviour; "good" serves the file
 KINDS = ["missing", "altered", "page", "cut", "loop", "endless", "drip", "stall"]
 
 
 @contextmanager
 def faulty_server(contents: dict[str, bytes]) -> Iterator[str]:
-    """Yield its address. `contents` are the files that it has, by name."""
+    """Yield the address of a server with the files `contents`, by name."""
     stopped = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):

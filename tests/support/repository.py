@@ -1,4 +1,4 @@
-"""Small copies of this project, used by commands as a person would."""
+"""Small copies of this project, in which tests run commands as a user would."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from fashion.core.dataset import DATASET, read_dataset
 from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import parse_yaml, read_yaml
-from tests.support.fork_server import fork_server, starts_alike
+from tests.support.fork_server import run_forked, starts_alike
 from tools.dataset import describe_dataset, write_dataset
 from tools.demo import NAME
 from tools.experiments.config import EXPERIMENTS, Experiments
@@ -30,20 +30,20 @@ IDENTITY = {
 }
 
 SMALL = ("prepare.validation_size=200", "train.epochs=2", "train.batch_size=32")
-# variables of the machine, and of a `make test ARGS=...` that runs these tests
+# set by CI or by the `make test` that runs the tests; commands must not see them
 NOT_OURS = ("FASHION_MNIST_DIR", "CI", "GITHUB_BASE_REF", "GITHUB_EVENT_NAME", "MAKEFLAGS", "ARGS")
 NOT_OURS += ("CI_COMMIT_BEFORE_SHA", "CI_MERGE_REQUEST_DIFF_BASE_SHA")
 
 
 def write_yaml(path: Path, content: dict) -> None:
-    """Write a YAML file, its keys in the order given."""
+    """Write a YAML file with its keys in the given order."""
     yaml = YAML(typ="safe")
     yaml.sort_base_mapping_type_on_output = False
     yaml.dump(content, path)
 
 
 def file_of(key: str) -> Path:
-    """Return the configuration file in which a key stands."""
+    """Return the configuration file that has a key."""
     files = {EXPERIMENTS: Experiments.model_fields, GATE: Gate.model_fields}
     files[DATASET] = ["name", "image_shape", "class_names", "ground", "sources", "files"]
     return next((path for path, keys in files.items() if key in keys), PARAMS)
@@ -58,14 +58,14 @@ class Repository:
     def run(
         self, *words: str, status: int | None = 0, traceback: bool = False, **variables: str
     ) -> str:
-        """Run a command; return what it printed, standard error included.
+        """Run a command; return its output, errors included.
 
-        `status` is what it must exit with. Only with `traceback` may it print one. `python -m` is
-        forked, so that it starts sooner.
+        Fails unless it exits with `status`, where None allows any, or if it prints a traceback
+        although `traceback` is false. `python -m` runs in a fork, which starts sooner.
         """
         env = self.env(**variables)
         if words[:2] == (sys.executable, "-m") and starts_alike(env):
-            found, output = fork_server().run(list(words[2:]), self.folder, env)
+            found, output = run_forked(list(words[2:]), self.folder, env)
         else:
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
             result = subprocess.run(words, cwd=self.folder, env=env, check=False, **pipes)
@@ -81,7 +81,7 @@ class Repository:
     def env(self, **variables: str) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         env = os.environ | IDENTITY | dict.fromkeys(NOT_OURS, "") | {"PATH": path} | variables
-        env.pop("TF_CPP_MIN_LOG_LEVEL", None)  # which fashion/model/backend.py may have set here
+        env.pop("TF_CPP_MIN_LOG_LEVEL", None)  # fashion/model/backend.py may have set it
         return env
 
     def make(self, *arguments: str, status: int | None = 0) -> str:
@@ -96,7 +96,7 @@ class Repository:
     def stages(self, *stages: str, cores: str = "", **keywords) -> str:
         """Run stages one after the other in one process, so that TensorFlow is imported once.
 
-        `cores` are those that it may use, "0,1" for the first two; by default all.
+        `cores` limits it to these cores, "0,1" for the first two.
         """
         program = "import runpy, sys\nfor stage in sys.argv[1:]:\n"
         program += "    runpy.run_module(f'stages.{stage}', run_name='__main__')"
@@ -108,18 +108,18 @@ class Repository:
         self.run("git", "commit", "--quiet", "--message", message)
 
     def experiments(self) -> dict[str, str]:
-        """Return the experiments that DVC keeps, with whatever commit: revision by name."""
+        """Return the revisions of the experiments of all commits, by name."""
         fields = "--format=%(objectname) %(refname:lstrip=4)"
         lines = self.run("git", "for-each-ref", fields, "refs/exps/*/*/*").splitlines()
         return {name: revision for revision, name in map(str.split, lines)}
 
     def output_md5(self, path: str) -> str:
-        """Return the MD5 that dvc.lock has for an output."""
+        """Return the MD5 of an output in dvc.lock."""
         stages = read_yaml(self.folder / "dvc.lock")["stages"].values()
         return next(out["md5"] for one in stages for out in one["outs"] if out["path"] == path)
 
     def cached(self, path: str) -> Path:
-        """Return the file in DVC's cache that dvc.lock names for an output."""
+        """Return the path of an output in DVC's cache."""
         md5 = self.output_md5(path)
         return self.folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
 
@@ -140,9 +140,9 @@ class Repository:
             write_yaml(path, values)
 
     def rewrite(self, path: str, content: str) -> None:
-        """Change a file outside of DVC's cache as if its stage had written it.
+        """Change a file that is not in DVC's cache as if its stage had written it.
 
-        dvc.lock has its new MD5 and size, wherever it names the file.
+        dvc.lock gets the new MD5 and size, wherever it names the file.
         """
         (self.folder / path).write_text(content)
         lock_file = self.folder / "dvc.lock"
@@ -155,14 +155,14 @@ class Repository:
         write_yaml(lock_file, lock)
 
     def slow_training(self, seconds: float) -> None:
-        """Have an epoch of the toy pipeline's training take so many seconds."""
+        """Make each epoch of the toy pipeline's training take a number of seconds."""
         path = self.folder / "stages/train.py"
         text = path.read_text()
         assert "SECONDS = 0.0" in text
         path.write_text(text.replace("SECONDS = 0.0", f"SECONDS = {seconds}"))
 
     def results(self) -> dict[str, bytes]:
-        """Return every file that the pipeline's outputs consist of, and dvc.lock, by path."""
+        """Return the content of every output file and of dvc.lock, by path."""
         folders = [self.folder / name for name in ("data", "models", "metrics", "plots")]
         files = [self.folder / "dvc.lock", *(path for one in folders for path in one.rglob("*"))]
         return {
@@ -171,9 +171,9 @@ class Repository:
 
 
 def small_project(folder: Path, data: Path) -> Repository:
-    """Set up the project as it is in the workspace, without results, and commit it.
+    """Copy the workspace without results into a new repository, and commit it.
 
-    It has small params for the four files of synthetic data in `data`.
+    Its data is the synthetic data in the folder `data`, and its params are small.
     """
     repository = copy_project(folder)
     class_names = read_dataset(PROJECT / DATASET).class_names
@@ -184,10 +184,9 @@ def small_project(folder: Path, data: Path) -> Repository:
 
 
 def toy_project(folder: Path) -> Repository:
-    """Set up this project with the stages of the toy pipeline, without results, and commit it.
+    """Copy the workspace with the toy pipeline's stages into a new repository, and commit it.
 
-    Those write the same kinds of files, in a tenth of a second each and without TensorFlow: what
-    the tools need of a pipeline is what DVC tracks.
+    The stages write the same kinds of files in a tenth of a second each, without TensorFlow.
     """
     repository = copy_project(folder, leave_out=("tests/", "bench/", "docs/", "requirements/"))
     for stage in (folder / "stages").glob("*.py"):
@@ -202,13 +201,13 @@ def toy_project(folder: Path) -> Repository:
 
 
 def copy_toy_stages(folder: Path, *stages: str) -> None:
-    """Put stages of the toy pipeline in the place of a project's own."""
+    """Replace stages of a project with those of the toy pipeline."""
     for stage in ("predictions", *stages):
         shutil.copy(TOY / f"stages/{stage}.py", folder / "stages")
 
 
 def copy_project(folder: Path, leave_out: tuple[str, ...] = ()) -> Repository:
-    """Copy the workspace, without results and paths that begin so, into a new Git repository."""
+    """Copy the workspace without results and `leave_out` paths into a new Git repository."""
     results = ("metrics/", "plots/", "dvc.lock")
     repository = Repository(folder)
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]

@@ -1,4 +1,4 @@
-"""What tests of several tools share."""
+"""Fixtures for the tests of several tools."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from tests.support.repository import Repository
 
 @pytest.fixture
 def clone(committed, tmp_path) -> Repository:
-    """A clone of `committed`, of the test's own and without a cache."""
+    """Return a clone of `committed` without a cache."""
     folder = tmp_path / "clone"
     committed.run("git", "clone", "--quiet", ".", str(folder))
     return Repository(folder)
@@ -23,10 +23,10 @@ def clone(committed, tmp_path) -> Repository:
 
 @pytest.fixture
 def call(capfd) -> Callable[..., str]:
-    """Run a command in this process, as Repository.python does in one of its own."""
+    """Return a function that runs a command in this process and returns its output."""
 
     def run(repository, module, *arguments: str, status: int = 0, **variables: str) -> str:
-        capfd.readouterr()  # of whatever ran before
+        capfd.readouterr()  # discards earlier output
         words, command = [module.__name__, *arguments], module.__name__.rpartition(".")[2]
         typing = typed(repository.folder, *words, **variables)
         with typing, pytest.raises(SystemExit) as end, exit_on_user_error(command):
@@ -41,7 +41,7 @@ def call(capfd) -> Callable[..., str]:
 
 @pytest.fixture(scope="module")
 def browser():
-    """Chromium, which can reach no network."""
+    """Yield Chromium, without access to a network."""
     binary = shutil.which("chromium") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
     if not (binary and driver):

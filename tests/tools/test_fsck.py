@@ -1,6 +1,6 @@
-import errno
 import os
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -29,37 +29,37 @@ def is_up_to_date(repository: Repository) -> bool:
     return repository.dvc("status").strip() == "Data and pipelines are up to date."
 
 
-def test_where_all_is_whole_it_says_nothing_and_changes_nothing(toy):
+def test_fsck_prints_and_changes_nothing_if_all_files_are_whole(toy):
     before = toy.results()
     assert toy.python("tools.fsck", "--all") == "" and toy.results() == before
     assert is_up_to_date(toy)
 
 
-def test_a_corrupted_file_that_dvc_hands_on_unseen_is_found_and_repaired(toy):
+def test_a_corrupted_file_that_dvc_has_copied_is_found_and_repaired(toy):
     before, cached = toy.results(), toy.cached(MODEL)
     flip(cached)
     (toy.folder / MODEL).unlink()
     toy.dvc("repro")
     assert toy.read(MODEL) != before[MODEL] and is_up_to_date(toy)
     output = toy.python("tools.fsck")
-    assert f"{cached}: corrupted" in output and f"{MODEL}: not what dvc.lock says" in output
+    assert f"{cached}: corrupted" in output and f"{MODEL}: differs from dvc.lock" in output
     toy.dvc("repro")
     assert toy.results() == before and toy.python("tools.fsck", "--all") == ""
 
 
-def test_a_file_in_a_folder_is_verified_even_if_its_time_has_not_changed(toy):
+def test_a_file_in_a_folder_is_verified_even_with_an_unchanged_time(toy):
     before, path = toy.results(), toy.folder / "data/prepared/train_images.npy"
     toy.dvc("status")  # DVC remembers what it has read, by time and size
     times = path.stat()
     flip(path)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert is_up_to_date(toy)
-    assert "data/prepared/train_images.npy: not what dvc.lock says" in toy.python("tools.fsck")
+    assert "data/prepared/train_images.npy: differs from dvc.lock" in toy.python("tools.fsck")
     toy.dvc("repro")
     assert toy.results() == before
 
 
-def test_what_only_the_cache_holds_is_read_with_all(toy):
+def test_files_that_only_the_cache_has_are_verified_with_all(toy):
     old = toy.cached(MODEL)
     toy.set("seed=43")
     toy.dvc("repro", "train")
@@ -68,17 +68,22 @@ def test_what_only_the_cache_holds_is_read_with_all(toy):
     assert f"{old}: corrupted" in toy.python("tools.fsck", "--all") and not old.exists()
 
 
+@pytest.mark.parametrize("module", ["tools.fsck", "tools.rebuild"])
+def test_a_truncated_dvc_lock_is_reported(toy, call, module):
+    """Another process finds it while DVC writes it, and a killed DVC leaves it behind."""
+    (toy.folder / "dvc.lock").write_text("schema: '2.0'")
+    output = call(toy, import_module(module), status=1)
+    assert "dvc.lock: not complete" in output and "`git checkout dvc.lock`" in output
+
+
 @pytest.mark.parametrize("content", ["", "{", "a word", "[1, 2]", "schema: '2.0'", "stages: {a: }"])
-def test_a_dvc_lock_that_is_not_whole_is_reported(toy, content):
-    """As another process finds it while DVC writes it, or as a killed DVC leaves it."""
-    (toy.folder / "dvc.lock").write_text(content)
-    assert "dvc.lock" in toy.python("tools.gate.check", status=2)
-    for module in ("tools.fsck", "tools.rebuild"):
-        output = toy.python(module, status=1)
-        assert "dvc.lock: not" in output and "`git checkout dvc.lock`" in output
+def test_a_dvc_lock_without_complete_stages_is_invalid(tmp_path, content):
+    (tmp_path / "dvc.lock").write_text(content)
+    with pytest.raises(UserError, match=r"dvc.lock: not .*`git checkout .*dvc.lock` restores"):
+        read_lock(tmp_path / "dvc.lock")
 
 
-def test_a_dvc_lock_cut_off_anywhere_is_read_or_reported(toy, tmp_path):
+def test_a_dvc_lock_truncated_anywhere_is_read_or_invalid(toy, tmp_path):
     lock, whole = tmp_path / "dvc.lock", toy.read("dvc.lock")
     for length in np.linspace(0, len(whole), 60, dtype=int):
         lock.write_bytes(whole[:length])
@@ -88,33 +93,28 @@ def test_a_dvc_lock_cut_off_anywhere_is_read_or_reported(toy, tmp_path):
     assert read_lock(lock).keys() == {"prepare", "train", "evaluate", "plot"}
 
 
-def test_files_that_go_while_they_are_read_are_not_corrupted(toy, monkeypatch, capsys):
+def test_files_that_disappear_during_fsck_are_not_corrupted(toy, monkeypatch, capsys):
     """Another DVC process removes a stage's outputs before it runs."""
 
-    def removed_before_it_is_read(path: Path) -> str:
+    def md5_of_a_removed_file(path: Path) -> str:
         path.unlink(missing_ok=True)
         return md5(path)
 
     monkeypatch.chdir(toy.folder)
-    monkeypatch.setattr("tools.fsck.md5", removed_before_it_is_read)
+    monkeypatch.setattr("tools.fsck.md5", md5_of_a_removed_file)
     fsck.repair_cache()
     assert capsys.readouterr().out == "" and not (toy.folder / MODEL).exists()
 
 
-def test_a_file_that_goes_while_dvc_reads_it_is_reported(toy, call, monkeypatch):
-    from tools import rebuild
-
-    def status(*_, **__):
-        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "plots/history.csv")
-
-    monkeypatch.setattr("dvc.repo.Repo.status", status)
-    output = call(toy, rebuild, status=1)
-    assert "plots/history.csv has gone while it was read: another DVC process" in output
+def test_a_file_that_disappears_while_dvc_reads_it_is_reported(toy, call):
+    (toy.folder / "data/prepared/train_images.npy").unlink()
+    (toy.folder / "data/prepared/train_images.npy").symlink_to("nowhere")  # DVC lists it
+    output = call(toy, import_module("tools.rebuild"), status=1)
+    assert "train_images.npy disappeared while DVC read it: another DVC process" in output
 
 
-@pytest.mark.parametrize("content", [b"", b'{"write": {"/a', bytes(9)], ids=repr)
-def test_a_rwlock_that_a_killed_dvc_has_cut_off_is_removed(toy, content):
-    (toy.folder / ".dvc/tmp/rwlock").write_bytes(content)
-    assert "corrupted" in toy.dvc("status", status=1)
-    assert "corrupted" not in toy.python("tools.rebuild")
-    assert is_up_to_date(toy)
+def test_make_removes_an_rwlock_that_a_killed_dvc_truncated(compared):
+    (compared.folder / ".dvc/tmp/rwlock").write_text('{"write": {"/a')
+    assert "corrupted" in compared.dvc("status", status=1)
+    assert "corrupted" not in compared.python("tools.rebuild")
+    assert is_up_to_date(compared)

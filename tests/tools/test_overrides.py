@@ -11,14 +11,14 @@ PARAMS = (PROJECT / "params.yaml").read_text()
 @pytest.mark.parametrize(
     "name", ["sede", "train", "seed.x", "model.epoch", "model.units.0", "", "."]
 )
-def test_a_name_that_is_not_there_is_an_error_and_changes_nothing(name):
+def test_an_unknown_name_is_an_error_and_changes_nothing(name):
     values = {"seed": 1, "model": {"epochs": 5, "units": [1]}}
     with pytest.raises(UserError, match=r"^here: .* is not a known param"):
         set_dotted(values, name, 2, "here")
     assert values == {"seed": 1, "model": {"epochs": 5, "units": [1]}}
 
 
-def test_overrides_change_a_copy_in_the_named_params_alone():
+def test_overrides_change_only_the_named_params_of_a_copy():
     before = parse_yaml(PARAMS, "here")
     changed = with_overrides(before, {"train.epochs": 9, "seed": 1}, "here")
     assert (changed["train"]["epochs"], changed["seed"]) == (9, 1)
@@ -28,12 +28,12 @@ def test_overrides_change_a_copy_in_the_named_params_alone():
 
 
 @pytest.mark.parametrize(("name", "value"), [("train.epochs", 0), ("train", 3)])
-def test_what_params_do_not_allow_is_refused(name, value):
+def test_values_that_params_do_not_allow_are_refused(name, value):
     with pytest.raises(UserError, match=f"^here: {name} is {value}"):
         with_overrides(parse_yaml(PARAMS, "here"), {name: value}, "here")
 
 
-def test_in_the_file_only_the_values_change(tmp_path):
+def test_writing_changes_only_the_values_in_the_file(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text(PARAMS)
     write_params({"train.epochs": 97, "model.dropout": 0.25}, path)

@@ -1,4 +1,4 @@
-"""Arrows go only downwards: from tools and stages to fashion, from fashion nowhere."""
+"""Imports go only downwards: tools and stages import fashion, and fashion imports neither."""
 
 import ast
 from pathlib import Path
@@ -23,7 +23,7 @@ FIXED = ("data/", "models/", "metrics/", "plots/", "params.yaml", "dataset.yaml"
 
 
 def imports(source: str) -> list[str]:
-    """Return the full names of what a source imports, anywhere in it."""
+    """Return the full names of everything that a source imports, also inside of functions."""
     nodes = list(ast.walk(ast.parse(source)))
     names = [one.name for node in nodes if isinstance(node, ast.Import) for one in node.names]
     return names + [
@@ -35,6 +35,7 @@ def imports(source: str) -> list[str]:
 
 
 def forbidden(folder: str, source: str) -> list[str]:
+    """Return what a source in a folder imports although it must not."""
     ours = [name for name in imports(source) if name.split(".")[0] in LAYERS]
     return [name for name in ours if not f"{name}.".startswith(tuple(ALLOWED[folder]))]
 
@@ -59,11 +60,11 @@ def test_imports_go_downwards(folder):
         ("bench", "from tests.conftest import built"),
     ],
 )
-def test_an_import_upwards_or_across_is_caught(folder, source):
+def test_a_forbidden_import_is_found(folder, source):
     assert forbidden(folder, source)
 
 
-def test_the_library_knows_no_dvc_and_no_path_but_those_of_its_configuration():
+def test_the_library_names_no_dvc_command_and_only_the_paths_of_its_configuration():
     for path in (PROJECT / "fashion").rglob("*.py"):
         nodes = [node for node in ast.walk(ast.parse(path.read_text())) if hasattr(node, "value")]
         texts = [node.value for node in nodes if isinstance(node.value, str)]
