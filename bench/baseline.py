@@ -1,12 +1,11 @@
-"""Do what people would write instead: one script, `model.fit` for one run after the other.
+"""Run the experiments one after the other with `model.fit`: `python -m bench.baseline FOLDER`.
 
-`python -m bench.baseline FOLDER` does what `make` does from the four raw files on: it keeps back
-the same validation images, and has the same model, epochs and batch sizes, validation after every
-epoch, the test metrics and the same kinds of pictures, into FOLDER. It is the rival of
-bench/speed.py, written to be quick: pixels are scaled once, and Keras holds the arrays in memory.
+This is what people would write instead of the pipeline, and the rival of bench/speed.py. From the
+four raw files on, it does what `make` does: the same validation images, model, epochs and batch
+sizes, validation after every epoch, test metrics, and the same kinds of plots, written into FOLDER.
+It is written to be fast: pixels are scaled once, and Keras holds the arrays in memory.
 """
 
-import gzip
 import json
 import sys
 from pathlib import Path
@@ -17,29 +16,31 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from fashion.comparisons import compare_losses
+from fashion.data.idx import read_idx
 from fashion.data.splits import stratified_split
 from fashion.metrics import classification_metrics, per_class, predictions
 from fashion.plots import figures
 
 RAW = Path("data/raw")
-HEADER = {"images": 16, "labels": 8}  # bytes before the values in an IDX file
-Split = tuple[np.ndarray, np.ndarray]  # pixels from 0 to 255 and labels, both uint8
+DIMENSIONS = {"images": (None, 28, 28), "labels": (None,)}
+Split = tuple[np.ndarray, ...]  # pixels from 0 to 255 and labels, both uint8
 
 
 def load(files: dict, params: dict) -> dict[str, Split]:
-    """Return the splits train, validation and test, as dataset.yaml and params.yaml say."""
-    raw = {}
-    for split in ("train", "test"):
-        for part, header in HEADER.items():
-            with gzip.open(RAW / files[f"{split}_{part}"]["name"]) as file:
-                raw[split, part] = np.frombuffer(file.read(), np.uint8, offset=header)
-        raw[split, "images"] = raw[split, "images"].reshape(-1, 28, 28)
-    images, labels = raw["train", "images"], raw["train", "labels"]
+    """Return the splits train, validation and test, as dataset.yaml and params.yaml define them."""
+    raw = {
+        split: tuple(
+            read_idx(RAW / files[f"{split}_{part}"]["name"], DIMENSIONS[part])
+            for part in DIMENSIONS
+        )
+        for split in ("train", "test")
+    }
+    images, labels = raw["train"]
     held_out = stratified_split(labels, params["validation_size"], params["split_seed"])
     return {
         "train": (images[~held_out], labels[~held_out]),
         "validation": (images[held_out], labels[held_out]),
-        "test": (raw["test", "images"], raw["test", "labels"]),
+        "test": raw["test"],
     }
 
 
@@ -53,7 +54,7 @@ def build() -> keras.Sequential:
 
 
 def train(run: dict, splits: dict[str, Split]) -> tuple[keras.Model, pd.DataFrame]:
-    """Return a trained model and its history, a row an epoch. Images are from 0 to 1."""
+    """Return a trained model and its history, a row for each epoch. Images are from 0 to 1."""
     model, size, epochs = build(), run["train.batch_size"], run["train.epochs"]
     settings = {"batch_size": size, "epochs": epochs, "validation_data": splits["validation"]}
     history = pd.DataFrame(model.fit(*splits["train"], verbose=2, **settings).history)
@@ -64,7 +65,7 @@ def train(run: dict, splits: dict[str, Split]) -> tuple[keras.Model, pd.DataFram
 def score(
     labels: np.ndarray, probabilities: np.ndarray, class_names: list[str], folder: Path
 ) -> pd.DataFrame:
-    """Write metrics and predictions of the test images into a folder, and return the latter."""
+    """Write the metrics and the predictions of the test images, and return the predictions."""
     table = predictions(labels, probabilities, class_names)
     (folder / "test.json").write_text(json.dumps(classification_metrics(table)))
     per_class(table).to_csv(folder / "per_class.csv", index=False)
@@ -75,7 +76,7 @@ def score(
 def draw(
     history: pd.DataFrame, table: pd.DataFrame, class_names: list[str], splits: dict[str, Split]
 ) -> dict:
-    """Return the pictures of a run by name."""
+    """Return the plots of a run by name."""
     images, _ = splits["test"]
     wrong = table[table["actual"] != table["predicted"]]
     wrong = wrong.sort_values("confidence", ascending=False).head(24)
@@ -89,7 +90,7 @@ def draw(
 
 
 def main(out: Path) -> None:
-    """Train, score and draw each experiment of experiments.yaml, and compare them."""
+    """Train, score and plot each experiment of experiments.yaml, and compare their losses."""
     names = ("params", "dataset", "experiments")
     params, dataset, runs = (YAML(typ="safe").load(Path(f"{name}.yaml")) for name in names)
     splits, class_names = load(dataset["files"], params["prepare"]), dataset["class_names"]
@@ -103,8 +104,8 @@ def main(out: Path) -> None:
         model.save(out / name / "model.keras")
         histories[name].to_csv(out / name / "history.csv", index=False)
         table = score(test_labels, model.predict(test_images, verbose=0), class_names, out / name)
-        for picture, figure in draw(histories[name], table, class_names, splits).items():
-            figure.savefig(out / name / f"{picture}.png", dpi=150)
+        for plot, figure in draw(histories[name], table, class_names, splits).items():
+            figure.savefig(out / name / f"{plot}.png", dpi=150)
     compare_losses(histories, "loss").savefig(out / "experiments.png", dpi=150)
 
 

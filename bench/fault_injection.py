@@ -1,15 +1,15 @@
-"""What does it survive?  `python -m bench.fault_injection`
+"""Measure what the project survives: `python -m bench.fault_injection`.
 
-Does to small copies of the project what happens to real ones: kills, full disks, folders that can't
-be written to, damaged files, two runs at once, web servers that lie; each many times, at random, on
-the commands that people use. After each the plain command must complete, and leave what an
-undisturbed run leaves, byte for byte. It takes about an hour, and root, to mount small disks.
-`--only SECTION` leaves the other sections in bench/results/fault_injection.json as they were.
-`--smoke` is for kills, damages and two at once: stages of the toy pipeline do not explain errors.
+Puts faults into small copies of the project, many times, at random moments: kills, full disks,
+read-only folders, corrupted files, two runs at once. Then it runs the same command again, which
+must complete with the same bytes as an undisturbed run. Writes bench/results/fault_injection.json.
 Exit status 1 if anything was lost.
+
+It takes about an hour, and needs root to mount small disks. `--only SECTION` runs some sections and
+keeps the results of the others. Faults of web servers are in tests/stages/test_fetch.py.
 """
 
-import json
+import math
 import re
 import shutil
 import subprocess
@@ -32,7 +32,6 @@ from bench.portable import STAGES
 from fashion.core.dataset import read_dataset
 from fashion.core.errors import UserError
 from fashion.core.strict_yaml import read_yaml
-from tests.support.faulty_server import KINDS, faulty_server
 from tests.support.ray_cluster import publish, ray_cluster
 from tests.support.repository import Repository, small_project, toy_project
 from tools.arguments import parser_of, positive_int
@@ -53,13 +52,12 @@ SWEEP = """sweeps={small: {
 METRICS = "metrics={accuracy: {better: higher, margin: 0.015, floor: 0.1}}"
 A_BIT_WORSE = "train.learning_rate=0.0013"  # which needs further seeds
 EPOCH = 0.3  # seconds an epoch of the toy pipeline, so that a kill hits some
-LONGEST = 150  # seconds that a web address may waste: 20 a file and 1 for 50 kB, stages/fetch.py
 TEMPORARY = ["**/*.part*", ".dvc/tmp/experiments/clones-*", ".dvc/tmp/*-[0-9]*-*"]
-NOT_COMPARED = ": .dvc/config"  # the clone's cache
+NOT_COMPARED = ": .dvc/config"  # has the path of the clone's cache
 
 
 class Trial(NamedTuple):
-    """One fault: what was done, how it ended, and what was lost, if anything."""
+    """One fault, how the run after it ended, and what was lost ("" for nothing)."""
 
     fault: str
     ending: str
@@ -67,75 +65,70 @@ class Trial(NamedTuple):
 
 
 class Command:
-    """A command in a project, with what it says and leaves there undisturbed."""
+    """A command in a project, and the result and duration of an undisturbed run."""
 
     def __init__(self, name: str, project: Repository, *words: str):
         self.name, self.project, self.words = name, project, words
         with copied(project) as undisturbed:
             begun = time.monotonic()
-            self.verdict = self.run(undisturbed)
+            output = undisturbed.run(*words)
             self.seconds = time.monotonic() - begun
-            self.expected = remains(undisturbed)
-
-    def run(self, repository: Repository) -> str:
-        """Run it, and return the headline of what it says, if it judges."""
-        output = repository.run(*self.words)
-        return "".join(line for line in output.splitlines() if line.startswith("### "))
+            self.expected = remains(undisturbed, output)
 
     def losses(self, repository: Repository) -> str:
-        """Run it after a fault; return what differs from an undisturbed run."""
+        """Run the command after a fault and return what differs from an undisturbed run."""
         try:
-            verdict = self.run(repository)
+            found = remains(repository, repository.run(*self.words))
         except AssertionError as error:
             return str(error)
-        found = remains(repository)
-        paths = self.expected.keys() | found.keys()
-        different = sorted(path for path in paths if self.expected.get(path) != found.get(path))
-        return ", ".join(different + [verdict] * (verdict != self.verdict))
+        names = sorted(self.expected.keys() | found.keys())
+        return ", ".join(name for name in names if self.expected.get(name) != found.get(name))
 
 
-def remains(repository: Repository) -> dict[str, bytes]:
-    """Return results, the files of each experiment, and what should not be there, by name.
+def remains(repository: Repository, output: str) -> dict[str, bytes]:
+    """Return what a command left, by name.
 
-    The latter are temporary files and corrupted ones.
+    These are results, experiments, temporary files, corrupted files and the verdict of a check.
     """
     found = repository.results()
     listing = "git", "for-each-ref", "--format=%(objectname) %(refname:lstrip=4)", "refs/exps"
     for line in repository.run(*listing).splitlines():
-        revision, experiment = line.split(" ")
+        revision, experiment = line.split(" ")  # not `split()`: DVC's own references have no name
         for entry in repository.run("git", "ls-tree", "-r", revision).splitlines():
             content, path = entry.split("\t")
             found[f"{experiment}: {path}"] = content.encode()
     bad = [str(path) for pattern in TEMPORARY for path in repository.folder.glob(pattern)]
     bad += repository.python("tools.fsck", "--all").splitlines()
-    found |= dict.fromkeys(bad, b"")
+    found |= dict.fromkeys([*bad, *re.findall("^### .*", output, re.MULTILINE)], b"")
     return {name: content for name, content in found.items() if not name.endswith(NOT_COMPARED)}
 
 
 @contextmanager
 def copied(project: Repository, disk: Path | None = None) -> Iterator[Repository]:
-    """Yield a copy of a project, beside it or on another disk, that is removed at the end."""
+    """Yield a temporary copy of a project, in the same folder or on another disk."""
     folder = disk or project.folder.parent
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as name:
         yield project.copy(Path(name) / "project")
 
 
 def complaint(output: str, *expected: str) -> str:
-    """Return what is wrong with the message of a command that failed, if anything."""
+    """Return what is unclear about the message of a failed command, "" for nothing."""
     is_clear = "Traceback" not in output and any(text in output for text in expected)
     return "" if is_clear else f"no clear message: {output}"
 
 
 class Bench:
-    """The projects that faults are done to, with two experiments each, and their commands."""
+    """The projects that get the faults, with two experiments each.
 
-    def __init__(self, folder: Path, pool: ThreadPoolExecutor, toy: bool):
+    `built` has results, and `bare`, a clone without DVC's cache, has those that Git keeps.
+    """
+
+    def __init__(self, folder: Path, pool: ThreadPoolExecutor):
         self.folder, self.pool, self.chance = folder, pool, np.random.default_rng(0)
-        self.drawings = folder / "drawings"
-        self.drawings.mkdir()
-        write_synthetic_data(read_dataset().files, self.drawings, training=1200, test=400)
-        path = folder / "built"
-        self.built = toy_project(path) if toy else small_project(path, self.drawings)
+        self.data = folder / "data"
+        self.data.mkdir()
+        write_synthetic_data(read_dataset().files, self.data, training=1200, test=400)
+        self.built = small_project(folder / "built", self.data)
         self.built.set(TWO)
         self.built.dvc("repro")
         self.built.commit("Its results")
@@ -145,15 +138,14 @@ class Bench:
             (repository.folder / ".venv").symlink_to(sys.prefix)
         self.outs = {
             stage: {out["path"]: out["size"] for out in entry["outs"]}
-            for stage, entry in read_yaml(path / "dvc.lock")["stages"].items()
+            for stage, entry in read_yaml(self.built.folder / "dvc.lock")["stages"].items()
         }
-        self.stages = [stage for stage in STAGES if stage in self.outs]  # the toy has no fetch
         self.repro = Command("dvc repro", self.bare, *REPRO)
 
     def try_all(self, fault: Callable[..., Trial], cases: Iterable[tuple]) -> list[Trial]:
-        """Do a fault to each case, several at a time."""
+        """Run one kind of fault on each case, several at a time."""
         trials = []
-        for trial in self.pool.map(lambda case: fault(self, *case), cases):
+        for trial in self.pool.map(lambda case: fault(*case), cases):
             lost = f", LOST {trial.losses}" if trial.losses else ""
             print(f"{trial.fault}: {trial.ending}{lost}", flush=True)
             trials.append(trial)
@@ -161,17 +153,17 @@ class Bench:
 
     @contextmanager
     def before(self, stage: str, disk: Path | None = None) -> Iterator[Repository]:
-        """Yield a copy without results, in which the stages before this one have run."""
+        """Yield a copy in which the stages before this one have run, and this one has not."""
         with copied(self.bare, disk) as repository:
-            for earlier in self.stages[: self.stages.index(stage)][-1:]:
+            for earlier in STAGES[: STAGES.index(stage)][-1:]:
                 repository.dvc("repro", "--quiet", earlier)
-            for path in self.outs[stage]:  # Git has brought some
+            for path in self.outs[stage]:  # Git has some
                 repository.run("rm", "-rf", path)
             yield repository
 
 
 def kills(bench: Bench, times: int) -> list[Trial]:
-    """Kill a command with all that it has started, at a random moment."""
+    """Kill a command and its child processes at a random moment."""
     with ray_cluster(bench.folder, nodes=2) as (address, _):
         commands = [
             Command("make", bench.bare, *MAKE),
@@ -183,7 +175,7 @@ def kills(bench: Bench, times: int) -> list[Trial]:
 
 
 def long_commands(folder: Path, address: str) -> list[Command]:
-    """Return a sweep, a check that runs further seeds, and experiments on a Ray cluster."""
+    """Return a sweep, a check that trains further seeds, and experiments on a Ray cluster."""
     sweep, check, cluster = (slow_toy(folder / name / "project") for name in ("a", "b", "c"))
     sweep.set(SWEEP)
     sweep.commit("A sweep")
@@ -204,6 +196,7 @@ def long_commands(folder: Path, address: str) -> list[Command]:
 
 
 def slow_toy(folder: Path) -> Repository:
+    """Return a project with the toy pipeline, whose epochs take EPOCH seconds, and its results."""
     project = toy_project(folder)
     project.slow_training(EPOCH)
     project.dvc("repro", "--quiet")
@@ -211,7 +204,7 @@ def slow_toy(folder: Path) -> Repository:
     return project
 
 
-def kill(_: Bench, command: Command, moment: float) -> Trial:
+def kill(command: Command, moment: float) -> Trial:
     with copied(command.project) as repository:
         silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         place = {"cwd": repository.folder, "env": repository.env()}
@@ -224,7 +217,7 @@ def kill(_: Bench, command: Command, moment: float) -> Trial:
 
 
 def kill_all(process: psutil.Popen, folder: Path) -> None:
-    """Kill a process and its descendants, then whatever still works in the folder."""
+    """Kill a process, its descendants, and then every process that works in the folder."""
     victims = [process, *process.children(recursive=True)] if process.is_running() else []
     while victims:
         for victim in victims:
@@ -236,9 +229,9 @@ def kill_all(process: psutil.Popen, folder: Path) -> None:
 
 
 def full_disks(bench: Bench, times: int) -> list[Trial]:
-    """Run a stage on a disk that has at most half of the room that its outputs need."""
-    cases = [(stage, bench.chance.random() / 2) for stage in [*bench.outs] * -(-times // 10)]
-    return bench.try_all(fill, cases)
+    """Run a stage on a disk with room for at most half of its outputs."""
+    stages = STAGES * math.ceil(times / len(STAGES))
+    return bench.try_all(fill, [(bench, stage, bench.chance.random() / 2) for stage in stages])
 
 
 def fill(bench: Bench, stage: str, share: float) -> Trial:
@@ -251,12 +244,13 @@ def fill(bench: Bench, stage: str, share: float) -> Trial:
         output = copy.run(*REPRO, stage, status=None)
         mount("-o", "remount,size=1g", disk)
         problem = complaint(output, "No space left", "disk is full") or bench.repro.losses(copy)
-    return Trial(f"disk full in {stage}", "refused, then completed", problem)
+    return Trial("disk full", "refused, then completed", problem and f"{stage}: {problem}")
 
 
 def read_only_folders(bench: Bench, times: int) -> list[Trial]:
-    """Run a stage that writes into a folder, or a project, that is read-only."""
-    return bench.try_all(lock, [(name,) for name in FOLDERS * -(-times // 10)])
+    """Run a stage that writes into a read-only folder or project."""
+    folders = FOLDERS * math.ceil(times / len(FOLDERS))
+    return bench.try_all(lock, [(bench, name) for name in folders])
 
 
 def lock(bench: Bench, name: str) -> Trial:
@@ -272,7 +266,7 @@ def lock(bench: Bench, name: str) -> Trial:
 
 @contextmanager
 def mounted(*words: str | Path, at: Path | None = None) -> Iterator[Path]:
-    """Mount a file system at a folder, by default a new one, as long as the block lasts."""
+    """Mount a file system while the block runs, and yield its folder, by default a new one."""
     with tempfile.TemporaryDirectory() as new:
         mount(*words, folder := at or Path(new))
         try:
@@ -284,28 +278,29 @@ def mounted(*words: str | Path, at: Path | None = None) -> Iterator[Path]:
 def mount(*words: str | Path) -> None:
     result = subprocess.run(["mount", *words], capture_output=True, text=True, check=False)
     if result.returncode:
-        raise UserError(f"can't mount: {result.stderr.strip()}. Run as root, or use `--only`")
+        raise UserError(f"can't mount: {result.stderr.strip()}. Run this as root, or use `--only`")
 
 
 def damages(bench: Bench, times: int) -> list[Trial]:
-    """Flip a byte, cut off the end or delete each file of the results and of DVC's cache."""
+    """Flip a byte of a file of the results or of DVC's cache, cut off its end, or delete it."""
     with copied(bench.bare) as start:
         start.run(*MAKE)
-        start.commit("Its results")  # so that Git knows them
-        start.run(*MAKE)  # so that the experiments are kept with this commit
+        start.commit("Its results")  # so that Git can restore them
+        start.run(*MAKE)  # so that DVC keeps the experiments with this commit
         make = Command("make", start, *MAKE)
         cache = (start.folder / ".dvc/cache/files").rglob("*")
-        files = {name for name in start.results() if name not in ("dvc.lock", "models/README.md")}
-        files |= {str(path.relative_to(start.folder)) for path in cache if path.is_file()}
+        cached = [str(path.relative_to(start.folder)) for path in cache if path.is_file()]
+        made = [name for name in start.results() if name not in ("dvc.lock", "models/README.md")]
         cases = [
             (make, str(name), kind, bench.chance.random())
-            for name in bench.chance.permutation(sorted(files))[: 3 * times]
+            for files in (sorted(cached), sorted(made))
             for kind in ("byte flipped", "cut off", "deleted")
+            for name in bench.chance.choice(files, times)
         ]
         return bench.try_all(damage, cases)
 
 
-def damage(_: Bench, make: Command, name: str, kind: str, place: float) -> Trial:
+def damage(make: Command, name: str, kind: str, place: float) -> Trial:
     in_cache = name.startswith(".dvc")
     with copied(make.project) as repository:
         path = repository.folder / name
@@ -331,18 +326,16 @@ def damage(_: Bench, make: Command, name: str, kind: str, place: float) -> Trial
 
 
 def two_at_once(bench: Bench, times: int) -> list[Trial]:
-    """Start a second command while a first one runs."""
+    """Start a second command while the first one runs."""
     pairs = [(MAKE, MAKE), (REPRO, REPRO), (EXPERIMENTS, EXPERIMENTS)]
     pairs += [(REPRO, EXPERIMENTS), (EXPERIMENTS, REPRO)]
     command = Command("make experiments", bench.built, *EXPERIMENTS)
-    cases = [
-        (command, *pair, bench.chance.uniform(0, command.seconds))
-        for pair in pairs * -(-times // 10)
-    ]
+    pairs *= math.ceil(times / len(pairs))
+    cases = [(command, *pair, bench.chance.uniform(0, command.seconds)) for pair in pairs]
     return bench.try_all(run_together, cases)
 
 
-def run_together(_: Bench, command: Command, one: list, other: list, delay: float) -> Trial:
+def run_together(command: Command, one: list, other: list, delay: float) -> Trial:
     with copied(command.project) as repository, ThreadPoolExecutor() as pool:
         shutil.rmtree(repository.folder / ".dvc/cache")
         first = pool.submit(repository.run, *one, status=None)
@@ -357,40 +350,12 @@ def run_together(_: Bench, command: Command, one: list, other: list, delay: floa
     return Trial("two runs at once", "the second refused" if refused else "both completed", problem)
 
 
-def downloads(bench: Bench, times: int) -> list[Trial]:
-    """Fetch from a web address that misbehaves, with and without another source after it."""
-    kinds = [*KINDS] * -(-times // 15)
-    return bench.try_all(download, [(kind, alone) for kind in kinds for alone in (False, True)])
-
-
-def download(bench: Bench, kind: str, alone: bool) -> Trial:
-    with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
-        repository = small_project(Path(folder) / "project", bench.drawings)
-        contents = {path.name: path.read_bytes() for path in bench.drawings.iterdir()}
-        with faulty_server(contents) as address:
-            sources = [f"{address}/{kind}"] + [str(bench.drawings)] * (not alone)
-            repository.set(f"sources={json.dumps(sources)}")
-            begun = time.monotonic()
-            output = repository.dvc("repro", "fetch", status=None)
-            seconds = time.monotonic() - begun
-        raw = repository.folder / "data/raw"
-        found = {path.name: path.read_bytes() for path in raw.iterdir()} if raw.is_dir() else {}
-    problems = complaint(output, f"{address}/{kind}: ")
-    problems += complaint(output, "no source has") if alone else ""
-    problems += f"took {seconds:.0f} s" if seconds > LONGEST else ""
-    problems += f"data/raw has {sorted(found)}" if found != ({} if alone else contents) else ""
-    ending = "refused with what to do" if alone else "taken from the next source"
-    return Trial(f"web server: {kind}", ending, problems)
-
-
-SECTIONS = {
-    section.__name__: section
-    for section in (kills, full_disks, read_only_folders, damages, two_at_once, downloads)
-}
+FAULTS = (kills, full_disks, read_only_folders, damages, two_at_once)
+SECTIONS = {section.__name__: section for section in FAULTS}
 
 
 def summary(trials: list[Trial]) -> Rows:
-    """Return a row for each fault: how often it was done, how it ended, and the losses."""
+    """Return a row for each fault: how often it was tried, the endings, and the losses."""
     rows = []
     for fault, group in pd.DataFrame(trials).groupby("fault"):
         endings = [f"{ending} ({n})" for ending, n in group["ending"].value_counts().items()]
@@ -405,23 +370,23 @@ def to_table(sections: dict[str, Rows]) -> dict[str, Rows]:
 
 def main() -> None:
     parser = parser_of("faults", __doc__)
-    parser.add_argument("--only", metavar="SECTION", nargs="+", choices=SECTIONS, default=SECTIONS)
-    parser.add_argument("--times", metavar="N", type=positive_int, default=30, help="of each kill")
-    parser.add_argument("--smoke", action="store_true", help="on the toy pipeline, not recorded")
+    only = {"nargs": "+", "choices": SECTIONS, "default": SECTIONS}
+    parser.add_argument("--only", metavar="SECTION", **only, help=f"of {', '.join(SECTIONS)}")
+    times = "how often to try each fault, at least (default: 30)"
+    parser.add_argument("--times", metavar="N", type=positive_int, default=30, help=times)
     arguments = parser.parse_args()
-    rows = []
+    losses = 0
     with (
         tempfile.TemporaryDirectory(prefix="faults-") as folder,
         ThreadPoolExecutor(cpu_count()) as pool,
     ):
-        bench = Bench(Path(folder), pool, arguments.smoke)
+        bench = Bench(Path(folder), pool)
         for name in arguments.only:
-            rows += (found := summary(SECTIONS[name](bench, arguments.times)))
-            if not arguments.smoke:
-                record("fault_injection", name, found, to_table)
-    print(pd.DataFrame(rows).to_markdown(index=False))
-    if any(row["losses"] for row in rows):
-        raise UserError("something was lost; the lines above with LOST say what")
+            rows = summary(SECTIONS[name](bench, arguments.times))
+            record("fault_injection", name, rows, to_table)
+            losses += sum(row["losses"] for row in rows)
+    if losses:
+        raise UserError("something was lost. The lines above with LOST say what")
 
 
 if __name__ == "__main__":

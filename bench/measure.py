@@ -1,8 +1,8 @@
-"""One way to measure commands, and one format of results, for the programs of this folder.
+"""Measure commands in clones of the project, and keep the results.
 
-`measure` runs a command and returns what it took, `alternate` lets rivals take turns, and `record`
-writes bench/results/PROGRAM.json: the values of each section of a program as measured, and the
-tables made from them, which `make readme` puts into docs/.
+The programs of this folder share it. `measure` runs a command and returns what it cost, `alternate`
+lets two commands take turns, and `record` writes bench/results/PROGRAM.json: all measured values,
+and the tables made from them, which `make readme` puts into docs/.
 """
 
 import json
@@ -13,49 +13,66 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import pandas as pd
+import psutil
 from joblib import cpu_count
 
 from fashion.core.environment import environment, pinned_versions
 from fashion.core.errors import UserError
 from fashion.core.files import write_json
+from tools.dvc import dvc
+from tools.git import local_clone
 from tools.process import user_env
 
-RESULTS = Path("bench/results")
+RAW, RESULTS = Path("data/raw"), Path("bench/results")
 INTERVAL = 0.02  # seconds between two readings of a process's memory
-EPOCH_END = re.compile(r"epoch \d+/\d+ |\d+/\d+ - ")  # printed by stages/train.py; by Keras
+EPOCH_END = re.compile(r"epoch \d+/\d+ |\d+/\d+ - ")  # what stages/train.py and Keras print
 
-Rivals = dict[str, dict[str, list[float]]]  # values of all repetitions, by rival and measure
+Rivals = dict[str, dict[str, list[float]]]  # the values of all repetitions, by rival and measure
 Groups = dict[str, Rivals]
 Rows = list[dict[str, Any]]
 
 
-def measure(folder: Path, *words: str, **variables: str) -> dict[str, float]:
-    """Run Python with the arguments `words` in `folder`, and return what it took.
+@contextmanager
+def clone(stage: str = "") -> Iterator[Path]:
+    """Yield a clone of the last commit, with its own cache, in which DVC has run up to `stage`.
 
-    These are "seconds", "CPU seconds" with those of its children, "MB" of its own memory at the
-    peak, and the median "seconds an epoch" after the first one, if it prints epochs. `variables`
-    are further environment variables. Raises UserError with the last lines if the command fails.
+    Its raw data comes from this project's. Raises UserError if that is missing.
+    """
+    if not RAW.is_dir():
+        raise UserError(f"{RAW} is missing. `dvc repro` fetches it")
+    os.environ["FASHION_MNIST_DIR"] = str(RAW.resolve())
+    with TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name).resolve()
+        local_clone(folder)
+        if stage:
+            dvc("repro", "--quiet", stage, folder=folder)
+        yield folder
+
+
+def measure(folder: Path, *words: str, **variables: str) -> dict[str, float]:
+    """Run Python with the arguments `words` in `folder`, and return what it cost.
+
+    The keys are "seconds", "CPU seconds" (child processes included), "MB" (the largest memory of
+    the process, without mapped files) and, if the command prints epochs, "seconds an epoch" (the
+    median without the first epoch). `variables` are further environment variables. Raises UserError
+    with the last lines if the command fails.
     """
     env = user_env() | {"PYTHONUNBUFFERED": "1"} | variables
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     lines, epochs = deque(maxlen=20), []
     start, cpu_before = time.perf_counter(), sum(os.times()[2:4])  # of children: user and system
     with (
         ThreadPoolExecutor() as pool,
-        subprocess.Popen(
-            [sys.executable, *words],
-            cwd=folder,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as process,
+        subprocess.Popen([sys.executable, *words], cwd=folder, env=env, **pipes) as process,
     ):
         peak = pool.submit(_peak_memory, process)
         for line in process.stdout:
@@ -65,27 +82,23 @@ def measure(folder: Path, *words: str, **variables: str) -> dict[str, float]:
         seconds = time.perf_counter() - start
     if status:
         raise UserError(f"`python {' '.join(words)}` failed:\n{''.join(lines)}")
-    taken = {"seconds": seconds, "CPU seconds": sum(os.times()[2:4]) - cpu_before}
-    taken["MB"] = peak.result() / 1e6
+    cost = {"seconds": seconds, "CPU seconds": sum(os.times()[2:4]) - cpu_before}
+    cost["MB"] = peak.result() / 1e6
     if len(epochs) > 1:
-        taken["seconds an epoch"] = statistics.median(
-            end - begin for begin, end in pairwise(epochs)
-        )
-    return taken
+        cost["seconds an epoch"] = statistics.median(end - begin for begin, end in pairwise(epochs))
+    return cost
 
 
 def _peak_memory(process: subprocess.Popen) -> int:
-    """Return the largest number of bytes that a process had for itself, until it ended.
+    """Return the most bytes that a process occupied until it ended.
 
-    Linux calls them anonymous. Pages of mapped files are left out, as the system takes them back
-    when it needs them.
+    Pages of mapped files do not count: the system takes them back when it needs them.
     """
     peak = 0
     while process.poll() is None:
-        with suppress(FileNotFoundError, ProcessLookupError):
-            status = Path(f"/proc/{process.pid}/status").read_text()
-            found = re.search(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)
-            peak = max(peak, 1024 * int(found[1]) if found else 0)
+        with suppress(psutil.NoSuchProcess):
+            memory = psutil.Process(process.pid).memory_info()
+            peak = max(peak, memory.rss - memory.shared)
         time.sleep(INTERVAL)
     return peak
 
@@ -93,33 +106,32 @@ def _peak_memory(process: subprocess.Popen) -> int:
 def alternate(
     rivals: dict[str, Callable[[], dict[str, float]]], repetitions: int, *measures: str
 ) -> Rivals:
-    """Return these measures of each rival, by name; the order changes with every repetition."""
+    """Run each rival `repetitions` times, in alternating order, and return these measures."""
     results = {name: {key: [] for key in measures} for name in rivals}
     for repetition in range(repetitions):
         for name in list(rivals)[:: -1 if repetition % 2 else 1]:
-            taken = rivals[name]()
-            rounded = {key: round(value, 3) for key, value in taken.items()}
+            cost = rivals[name]()
+            rounded = {key: round(value, 3) for key, value in cost.items()}
             print(f"{repetition + 1} of {repetitions}, {name}: {rounded}", flush=True)
             for key in measures:
-                results[name][key].append(taken[key])
+                results[name][key].append(cost[key])
     return results
 
 
 def table(groups: Groups) -> Rows:
-    """Return a row for each group: medians with ranges, and the ratio where two are compared."""
+    """Return a row for each group: medians with ranges, and the ratio of two rivals."""
     rows = []
     for group, rivals in groups.items():
         row, values = {"": group}, []
-        for rival, taken in rivals.items():
-            for key, values in taken.items():
+        for rival, measures in rivals.items():
+            for key, values in measures.items():
                 row[", ".join(filter(None, (rival, key)))] = spread(values)
         if len(rivals) == 2:
-            first, second = (next(iter(taken.values())) for taken in rivals.values())
+            first, second = (next(iter(measures.values())) for measures in rivals.values())
             ratios = [one / other for one, other in zip(first, second, strict=True)]
             row[" / ".join(rivals)] = spread(ratios)
         rows.append(row | {"repetitions": str(len(values))})
-    columns = dict.fromkeys(column for row in rows for column in row)
-    return [{column: row.get(column, "") for column in columns} for row in rows]
+    return pd.DataFrame(rows).fillna("").to_dict("records")
 
 
 def spread(values: list[float]) -> str:
@@ -134,15 +146,16 @@ def spread(values: list[float]) -> str:
 def record(
     program: str, section: str, values: Any, tables: Callable[[dict], dict[str, Rows]]
 ) -> None:
-    """Put what a section has measured into a program's results; its others stay as they are."""
+    """Write the values of one section into a program's results, renew the tables, and print its.
+
+    `tables` makes tables by name from the values of sections. The other sections keep their values.
+    """
     path = RESULTS / f"{program}.json"
     sections = json.loads(path.read_text())["sections"] if path.exists() else {}
     sections |= {section: values}
-    machine = {"cpu": cpu_model(), "cores": cpu_count(), "packages": pinned_versions()}
-    made = tables(sections)
-    write_json(path, {"machine": machine | environment(), "sections": sections, "tables": made})
-
-
-def cpu_model() -> str:
-    """Return the processor's name as Linux gives it."""
-    return re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]
+    machine = {"cpu": cpu, "cores": cpu_count(), "packages": pinned_versions()}
+    content = {"machine": machine | environment(), "sections": sections}
+    write_json(path, content | {"tables": tables(sections)})
+    for rows in tables({section: values}).values():
+        print(pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True), "\n")

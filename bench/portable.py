@@ -1,12 +1,12 @@
-"""Does every x86-64 CPU make the same bytes?  `make portable` (`python -m bench.portable`)
+"""Check that every x86-64 CPU computes the same bytes: `make portable`.
 
-Runs the project's stages on a small synthetic data set, natively and on emulated CPUs, with one
-thread and with two, and compares every output with that of the native run with one thread. The
-models are those of experiments.yaml with all their layers, trained for two epochs. Writes
-bench/results/portable.csv. Exit status 1 if any output differs, 2 without the emulator.
+Runs the stages on a small synthetic data set, on this CPU and on emulated ones, on one core and on
+two, and compares every output with that of the run on one core of this CPU. The models are those of
+experiments.yaml with all their layers, trained for two epochs. Writes bench/results/portable.csv.
+Exit status 1 if any output differs, 2 without the emulator.
 
-It takes a quarter of an hour on two cores. The emulator is QEMU's user mode (Debian:
-qemu-user-static). It has no AVX-512: the machine that it runs on must have that.
+It takes 15 minutes on two cores. The emulator is QEMU's user mode (Debian: qemu-user-static). It
+can't emulate AVX-512, so run this on a CPU that has it.
 """
 
 import shutil
@@ -18,9 +18,9 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 from joblib import cpu_count
 
-from bench.measure import RESULTS, cpu_model
+from bench.measure import RESULTS
 from fashion.core.dataset import DATASET, read_dataset
-from fashion.core.environment import THREADS, environment
+from fashion.core.environment import THREADS
 from fashion.core.errors import UserError
 from fashion.core.files import write_csv
 from fashion.core.params import PARAMS
@@ -33,7 +33,7 @@ from tools.process import command_line
 
 EMULATOR = "qemu-x86_64-static"
 NATIVE = "native"
-CPUS = ["Haswell-noTSX", "EPYC-Rome"]  # Intel of 2013 and AMD of 2019, both with AVX2
+CPUS = ["Haswell-noTSX", "EPYC-Rome"]  # Intel's of 2013 and AMD's of 2019, both with AVX2
 MODELS = ["run-1", "mlp-best", "cnn-small"]
 STAGES = ["fetch", "prepare", "train", "evaluate", "plot"]
 SMALL = {
@@ -42,7 +42,7 @@ SMALL = {
     "train.epochs": 2,
     "train.batch_size": 128,
 }
-NOT_COMPARED = "models/README.md"  # no output
+NOT_COMPARED = "models/README.md"  # not an output
 
 
 def main() -> int:
@@ -54,25 +54,19 @@ def main() -> int:
     arguments = parser.parse_args()
     if not shutil.which(EMULATOR):
         parser.error(f"{EMULATOR} is not installed. Debian's package qemu-user-static has it")
-    table = compare({name: models[name] for name in arguments.models}, arguments.cpus)
-    print(f"{environment().get('environment', 'portable arithmetic')} on {cpu_model()}\n")
-    for _, row in table[~table["equal"]].iterrows():
-        print(f"{row['model']}, {row['run']}: {row['output']} differs")
-    counts = table.groupby(["run", "model"], sort=False)["equal"].agg(["sum", "size"])
-    texts = (counts["sum"].astype(str) + " of " + counts["size"].astype(str)).unstack()
-    summary = texts.reindex(table["run"].unique())[arguments.models].reset_index()
-    print(summary.to_markdown(index=False))
+    table, differences = compare({name: models[name] for name in arguments.models}, arguments.cpus)
+    print("\n".join([*differences, table.to_markdown(index=False)]))
     if (arguments.models, arguments.cpus) == (MODELS, CPUS):
-        write_csv(RESULTS / "portable.csv", summary)
-    return int(not table["equal"].all())
+        write_csv(RESULTS / "portable.csv", table)
+    return int(bool(differences))
 
 
-def compare(models: dict[str, dict], cpus: list[str]) -> pd.DataFrame:
-    """Return a row for each output of each run: model, run, output, and whether it is equal.
+def compare(models: dict[str, dict], cpus: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Return a row for each run with its equal outputs by model, and a line for each other output.
 
-    It is compared with that of the first run, the native one with one thread.
+    Outputs are compared with those of the first run, on one core of this CPU.
     """
-    rows = []
+    counts, differences = {}, []
     with TemporaryDirectory(prefix="portable-") as name, ThreadPoolExecutor(cpu_count()) as pool:
         folder, data = Path(name), Path(name, "data")
         write_synthetic_data(read_dataset(PROJECT / DATASET).files, data, training=700, test=200)
@@ -83,25 +77,26 @@ def compare(models: dict[str, dict], cpus: list[str]) -> pd.DataFrame:
             first, *others = pool.map(lambda run, project=project: outputs(project, *run), runs)
             for (cpu, threads), found in zip(runs[1:], others, strict=True):
                 run = f"{cpu}, {threads} thread{'s' * (threads > 1)}"
-                for path in sorted(first.keys() | found.keys()):
-                    equal = first.get(path) == found.get(path)
-                    rows.append({"model": model, "run": run, "output": path, "equal": equal})
-    return pd.DataFrame(rows)
+                paths = sorted(first.keys() | found.keys())
+                unequal = [path for path in paths if first.get(path) != found.get(path)]
+                differences += [f"{model}, {run}: {path} differs" for path in unequal]
+                row = counts.setdefault(run, {"run": run})
+                row[model] = f"{len(paths) - len(unequal)} of {len(paths)}"
+    return pd.DataFrame(counts.values()), differences
 
 
 def outputs(project: Repository, cpu: str, threads: int) -> dict[str, bytes]:
-    """Run the stages in a copy of the project; return their outputs by path.
+    """Run the stages in a copy of the project, and return their outputs by path.
 
-    Raises UserError with the last lines if a stage fails.
+    `cpu` is NATIVE or QEMU's name of one. Raises UserError with the last lines if a stage fails.
     """
     words = ["taskset", "--cpu-list", f"0-{threads - 1}"]
     words += [] if cpu == NATIVE else [EMULATOR, "-cpu", cpu]
-    env = {THREADS: str(threads)}
     with TemporaryDirectory(dir=project.folder.parent) as folder:
         copy = project.copy(Path(folder, "project"))
         for stage in STAGES:
             try:
-                copy.run(*words, sys.executable, "-m", f"stages.{stage}", **env)
+                copy.run(*words, sys.executable, "-m", f"stages.{stage}", **{THREADS: str(threads)})
             except AssertionError as error:
                 raise UserError(f"{cpu}: {str(error)[-2000:]}") from None
         return {path: b for path, b in copy.results().items() if path != NOT_COMPARED}

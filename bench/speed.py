@@ -1,13 +1,13 @@
-"""How fast is the pipeline?  `make bench` (`python -m bench.speed`)
+"""Measure how fast the pipeline is: `make bench` (`python -m bench.speed`).
 
-Measures what docs/ claims of speed, on the last commit and the real data. Rivals take turns, and a
-ratio is the median of the repetitions' ratios. Writes bench/results/speed.json. It takes 25 minutes
-on two quiet cores; `--only SECTION` measures a part and leaves the others as they were.
+It uses the last commit and the real data. The pipeline and its rival take turns, and a ratio is the
+median of the repetitions' ratios. Writes bench/results/speed.json. It takes 25 minutes on two idle
+cores; `--only SECTION` measures some sections and keeps the results of the others.
 """
 
 import gzip
 import itertools
-import os
+import json
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,24 +16,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import pandas as pd
 from joblib import cpu_count
 from PIL import Image
 
-from bench.measure import Groups, Rows, alternate, measure, record, table
+from bench.measure import RAW, Groups, Rows, alternate, clone, measure, record, table
 from fashion.core.dataset import DATASET, read_dataset
 from fashion.core.environment import ARITHMETIC, PORTABLE_X86_64, THREAD_COUNTS, THREADS
-from fashion.core.errors import UserError
 from tests.support.repository import Repository
 from tools.arguments import parser_of, positive_int
 from tools.dataset import describe_dataset, write_dataset
-from tools.dvc import dvc
-from tools.git import local_clone
 from tools.process import command_line
 
-RAW = Path("data/raw")
-KINDS = {"portable": PORTABLE_X86_64, "native": {}}  # of arithmetic: what the rival needs for it
-SINGLE_THREAD = dict.fromkeys([THREADS, *THREAD_COUNTS], "1")
+ARITHMETICS = {  # the variables that choose it; PORTABLE_X86_64 is for Keras without our code
+    "portable": {ARITHMETIC: "portable"} | PORTABLE_X86_64,
+    "native": {ARITHMETIC: "native"},
+}
+THREAD_VARIABLES = [THREADS, *THREAD_COUNTS]
 COMMANDS = {  # arguments of Python; stages come last, as DVC reads again what they write
     "`make` with nothing to do, against `dvc status`": ["-m tools.rebuild", "-m dvc status"],
     "`make predict` of a picture, against `import tensorflow`": [
@@ -46,32 +44,31 @@ COMMANDS = {  # arguments of Python; stages come last, as DVC reads again what t
     ],
     "`python -m stages.plot`": ["-m stages.plot"],
 }
+BATCH_SIZES = (64, 128, 256)
 EPOCHS = 3  # of a training whose epochs are timed; the first, which compiles, does not count
+FACTORS = (1, 16, 100)  # how often the images are repeated
 
 
-def end_to_end(repetitions: int | None, _: bool) -> Groups:
-    """From the raw files to three compared experiments: `make` and a plain script."""
+def end_to_end(repetitions: int | None) -> Groups:
+    """Compare `make` with a plain script, from the raw files to three compared experiments."""
 
-    def ours(kind: str) -> dict[str, float]:
-        with clone() as folder:
-            return measure(folder, "-m", "tools.rebuild", **{ARITHMETIC: kind, **KINDS[kind]})
+    def run(stage: str, *words: str, **variables: str) -> dict[str, float]:
+        with clone(stage) as folder:
+            return measure(folder, "-m", *words, **variables)
 
-    def plain(kind: str) -> dict[str, float]:
-        with clone("fetch") as folder, TemporaryDirectory() as out:
-            return measure(folder, "-m", "bench.baseline", out, **{ARITHMETIC: kind, **KINDS[kind]})
-
-    return {
-        f"{kind} arithmetic": alternate(
-            {"`make`": partial(ours, kind), "plain script": partial(plain, kind)},
-            repetitions or 2,
-            "seconds",
-        )
-        for kind in KINDS
-    }
+    measured = {}
+    with TemporaryDirectory() as out:
+        for arithmetic, variables in ARITHMETICS.items():
+            rivals = {
+                "`make`": partial(run, "", "tools.rebuild", **variables),
+                "plain script": partial(run, "fetch", "bench.baseline", out, **variables),
+            }
+            measured[f"{arithmetic} arithmetic"] = alternate(rivals, repetitions or 2, "seconds")
+    return measured
 
 
-def commands(repetitions: int | None, _: bool) -> Groups:
-    """Commands that one waits for again and again, in a project whose experiments have run."""
+def commands(repetitions: int | None) -> Groups:
+    """Time commands that users type often, in a project whose experiments have run."""
     measured = {}
     with clone("prepare") as folder:
         runs = ", ".join(f"run-{i}: {{train.epochs: {i}}}" for i in (1, 2, 3))
@@ -89,51 +86,38 @@ def commands(repetitions: int | None, _: bool) -> Groups:
     return measured
 
 
-def training(repetitions: int | None, smoke: bool) -> Groups:
-    """Epochs of the train stage and of `model.fit`, by batch size, arithmetic and threads.
+def training(repetitions: int | None) -> Groups:
+    """Time epochs of the train stage and of `model.fit`, by batch size, arithmetic and threads.
 
     Portable arithmetic has one thread (fashion/core/environment.py).
     """
-    measured, sizes = {}, [64] if smoke else [64, 128, 256]
+    measured, settings = {}, [("portable", 1), *(("native", n) for n in sorted({1, cpu_count()}))]
     with clone("prepare") as folder, TemporaryDirectory() as out:
         rivals = {"here": ["stages.train"], "`model.fit`": ["bench.baseline", out]}
-        kinds = [("portable", 1)] + [("native", n) for n in sorted({1, cpu_count()})]
-        for (kind, threads), size in itertools.product(kinds[: 1 if smoke else None], sizes):
-            Repository(folder).set(
-                f"train.epochs={EPOCHS}",
-                f"train.batch_size={size}",
-                f"experiments={{run: {{train.epochs: {EPOCHS}, train.batch_size: {size}}}}}",
-            )
-            env = {ARITHMETIC: kind} | KINDS[kind] | dict.fromkeys(SINGLE_THREAD, str(threads))
+        for (arithmetic, threads), size in itertools.product(settings, BATCH_SIZES):
+            params = {"train.epochs": EPOCHS, "train.batch_size": size}
+            assignments = [f"{name}={value}" for name, value in params.items()]
+            Repository(folder).set(*assignments, f"experiments={{run: {json.dumps(params)}}}")
+            variables = ARITHMETICS[arithmetic] | dict.fromkeys(THREAD_VARIABLES, str(threads))
             turns = {
-                rival: partial(measure, folder, "-m", *words, **env)
+                rival: partial(measure, folder, "-m", *words, **variables)
                 for rival, words in rivals.items()
             }
-            group = f"batch {size}, {kind}, {threads} thread{'s' * (threads > 1)}"
+            group = f"batch {size}, {arithmetic}, {threads} thread{'s' * (threads > 1)}"
             measured[group] = alternate(turns, repetitions or 1, "seconds an epoch")
     return measured
 
 
-def growth(repetitions: int | None, smoke: bool) -> Groups:
-    """Each stage on one thread, with the images repeated."""
+def growth(repetitions: int | None) -> Groups:
+    """Measure each stage on one thread, by how often the images are repeated."""
     measured = {stage: {} for stage in ("prepare", "train", "evaluate")}
-    for factor in (2,) if smoke else (1, 16, 100):
+    single_thread = dict.fromkeys(THREAD_VARIABLES, "1")
+    for factor in FACTORS:
         with grown_project(factor) as folder:
-            for stage, taken in measured.items():
-                run = partial(measure, folder, "-m", f"stages.{stage}", **SINGLE_THREAD)
-                taken |= alternate({f"{factor}x": run}, repetitions or 1, "seconds", "MB")
+            for stage, rivals in measured.items():
+                run = partial(measure, folder, "-m", f"stages.{stage}", **single_thread)
+                rivals |= alternate({f"{factor}x": run}, repetitions or 1, "seconds", "MB")
     return measured
-
-
-@contextmanager
-def clone(stage: str = "") -> Iterator[Path]:
-    """Yield a clone of the last commit, with its own cache, in which a stage has run."""
-    with TemporaryDirectory(prefix="bench-") as name:
-        folder = Path(name).resolve()
-        local_clone(folder)
-        if stage:
-            dvc("repro", "--quiet", stage, folder=folder)
-        yield folder
 
 
 @contextmanager
@@ -141,7 +125,7 @@ def grown_project(factor: int) -> Iterator[Path]:
     """Yield a clone whose data is this project's, repeated `factor` times.
 
     A tenth of it is for validation, and training is one epoch of a tiny network in large batches,
-    so that time and memory are those of the data.
+    so that time and memory depend on the data.
     """
     dataset = read_dataset()
     with clone() as folder:
@@ -179,21 +163,13 @@ def to_tables(sections: dict[str, Groups]) -> dict[str, Rows]:
 
 def main() -> None:
     parser = parser_of("bench", __doc__)
-    parser.add_argument(
-        "--only", metavar="SECTION", nargs="+", choices=SECTIONS, default=list(SECTIONS)
-    )
-    parser.add_argument("--repetitions", metavar="N", type=positive_int)
-    parser.add_argument("--smoke", action="store_true", help="the least of each, not recorded")
+    only = {"nargs": "+", "choices": SECTIONS, "default": SECTIONS}
+    parser.add_argument("--only", metavar="SECTION", **only, help=f"of {', '.join(SECTIONS)}")
+    repetitions = "of each measurement (default: 2 of end-to-end, 10 of commands, 1 of the others)"
+    parser.add_argument("--repetitions", metavar="N", type=positive_int, help=repetitions)
     arguments = parser.parse_args()
-    if not RAW.is_dir():
-        raise UserError(f"{RAW} is missing. `dvc repro` fetches it")
-    os.environ["FASHION_MNIST_DIR"] = str(RAW.resolve())  # from which clones fetch it
-    repetitions = 1 if arguments.smoke else arguments.repetitions
     for name in arguments.only:
-        measured = SECTIONS[name](repetitions, arguments.smoke)
-        print(pd.DataFrame(table(measured)).to_markdown(index=False, disable_numparse=True), "\n")
-        if not arguments.smoke:
-            record("speed", name, measured, to_tables)
+        record("speed", name, SECTIONS[name](arguments.repetitions), to_tables)
 
 
 if __name__ == "__main__":

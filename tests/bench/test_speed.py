@@ -1,17 +1,69 @@
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from bench.speed import RAW, grown_project
+from bench.measure import RAW, measure
+from bench.speed import grown_project, main
 from fashion.core.dataset import read_dataset
 from fashion.core.files import sha256
+from fashion.core.strict_yaml import read_yaml
 from fashion.data.idx import read_idx
+from tests.support.commands import call, typed
+
+VARIABLES = ("ARITHMETIC", "ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS")
+MAKE, SCRIPT, TRAIN = "tools.rebuild", "bench.baseline", "stages.train"
+STAGES = ["stages.prepare 1", "stages.train 1", "stages.evaluate 1"]
+EXPECTED = {  # the clones, and what runs in them with the arithmetic, threads and batch size
+    "end-to-end": [
+        *("clone ", f"{MAKE} portable AVX2", "clone fetch", f"{SCRIPT} portable AVX2"),
+        *("clone ", f"{MAKE} native", "clone fetch", f"{SCRIPT} native"),
+    ],
+    "commands": ["clone prepare", MAKE]
+    + [MAKE, "dvc"] * 2
+    + ["tools.predict", "import tensorflow"] * 2
+    + ["stages.evaluate", "import tensorflow, keras"] * 2
+    + ["stages.plot"] * 2,
+    "training": ["clone prepare"]
+    + [
+        f"{program} {setting}, batch {size}"
+        for setting in ("portable AVX2 1", "native 1", "native 2")
+        for size in (64, 128, 256)
+        for program in (TRAIN, SCRIPT)
+    ],
+    "growth": ["clone 1", *STAGES, "clone 16", *STAGES, "clone 100", *STAGES],
+}
 
 
-def test_a_grown_project_describes_its_data_which_is_repeated(repository, monkeypatch):
-    monkeypatch.chdir(repository.folder)
-    with grown_project(3) as folder:
+@pytest.mark.parametrize("section", EXPECTED)
+def test_a_section_runs_each_rival_in_its_setting_and_records_it(section, repository, monkeypatch):
+    steps = []
+
+    @contextmanager
+    def record_clone(what=""):
+        steps.append(f"clone {what}")
+        yield repository.folder
+
+    def record_command(folder, *words, **variables):
+        step = " ".join([words[1], *(variables[key] for key in VARIABLES if key in variables)])
+        size = read_yaml(folder / "params.yaml")["train"]["batch_size"]
+        steps.append(f"{step}, batch {size}" if section == "training" else step)
+        return dict.fromkeys(("seconds", "seconds an epoch", "MB"), float(len(steps)))
+
+    for name, recorder in (("clone", record_clone), ("grown_project", record_clone)):
+        monkeypatch.setattr(f"bench.speed.{name}", recorder)
+    monkeypatch.setattr("bench.speed.measure", record_command)
+    monkeypatch.setattr("bench.speed.cpu_count", lambda: 2)
+    call(main, repository.folder, "--only", section, "--repetitions", "1")
+    assert steps == EXPECTED[section]
+    table = json.loads(repository.read("bench/results/speed.json"))["tables"][section]
+    assert str(len(steps)) in table[-1].values()
+
+
+def test_a_grown_project_repeats_the_images_and_describes_them(repository):
+    with typed(repository.folder, "speed"), grown_project(3) as folder:
         for name, file in read_dataset(folder / "dataset.yaml").files:
             assert file.sha256 == sha256(folder / RAW / file.name)
             shape = (None, 28, 28) if "images" in name else (None,)
@@ -19,17 +71,11 @@ def test_a_grown_project_describes_its_data_which_is_repeated(repository, monkey
             assert (thrice == np.concatenate([once] * 3)).all()
 
 
-def test_the_least_of_it_runs_and_is_not_recorded(repository):
-    output = repository.python("bench.speed", "--smoke", "--only", "training")
-    assert "| batch 64, portable, 1 thread | " in output
-    assert not repository.run("git", "status", "--porcelain")
-
-
-def test_the_plain_script_writes_what_an_experiment_writes(repository, tmp_path):
+def test_the_plain_script_makes_what_an_experiment_makes(repository, tmp_path):
     repository.set("experiments={run: {train.epochs: 2, train.batch_size: 64}}")
-    repository.python("bench.baseline", str(tmp_path))
-    pictures = {path.name for path in (repository.folder / "plots").glob("*.png")}
-    assert {path.name for path in (tmp_path / "run").glob("*.png")} == pictures
+    assert measure(repository.folder, "-m", SCRIPT, str(tmp_path))["seconds an epoch"] > 0
+    plots = {path.name for path in (repository.folder / "plots").glob("*.png")}
+    assert {path.name for path in (tmp_path / "run").glob("*.png")} == plots
     metrics = json.loads((tmp_path / "run/test.json").read_text())
     assert metrics.keys() == json.loads(repository.read("metrics/test.json")).keys()
     assert len((tmp_path / "run/history.csv").read_text().splitlines()) == 1 + 2
