@@ -1,66 +1,66 @@
-# `make` sets up and runs the pipeline; `make help` lists the rest of the menu.
+# `make` sets up and runs the pipeline; `make help` lists the other commands.
 PYTHON ?= python3
 BIN := .venv/bin
-RUN := $(BIN)/python -BEs -m# why: the head of dvc.yaml
+RUN := $(BIN)/python -BEs -m# the head of dvc.yaml says why
 INSTALL := PIP_USER=0 PIP_CONSTRAINT=/dev/null PIP_TARGET= PIP_PREFIX= $(BIN)/python -Es -m pip install --quiet --require-hashes
 $(if $(findstring $$,$(value ARGS)),$(error ARGS has a $$, which make and the shell would replace: call the module yourself))
-$(shell test -L .venv || { test -x $(BIN)/python && grep -qsx "$(CURDIR)" $(BIN)/installed; } || rm -f $(BIN)/installed)# as it was moved, or its Python has gone
+$(shell test -L .venv || { test -x $(BIN)/python && grep -qsx "$(CURDIR)" $(BIN)/installed; } || rm -f $(BIN)/installed)# set up again if the folder was moved or its Python has gone
 
 .PHONY: all experiments sweep report check noise verify portable fsck predict app bench readme demo test lint audit help
 
-all: $(BIN)/installed ## Rebuild whatever changed, then run and compare the experiments
+all: $(BIN)/installed ## Rebuild what changed, run and compare the experiments
 	$(RUN) tools.rebuild
 
-experiments: $(BIN)/installed ## Run and compare the experiments of experiments.yaml; ARGS="--seeds 5" or ARGS="--group models"
+experiments: $(BIN)/installed ## Run and compare experiments; ARGS="--seeds 5"
 	$(RUN) tools.experiments $(ARGS)
 
-sweep: $(BIN)/installed ## Search for good params, as experiments.yaml says; ARGS="--apply" takes the best over
+sweep: $(BIN)/installed ## Search for good params; ARGS="--apply" takes the best
 	$(RUN) tools.experiments.sweep $(ARGS)
 
-report: $(BIN)/installed ## Compare the experiments on one page, report.html; ARGS="run-1 run-3"
+report: $(BIN)/installed ## Compare on one page, report.html; ARGS="run-1 run-3"
 	$(RUN) tools.report $(ARGS)
 
-check: $(BIN)/installed ## Fail where metrics got worse than noise explains; ARGS="--baseline REV"
+check: $(BIN)/installed ## Fail if metrics got worse; ARGS="--baseline REV"
 	$(RUN) tools.gate.check $(ARGS)
 
 noise: $(BIN)/installed ## Measure how much metrics vary over seeds, for check
 	$(RUN) tools.gate.noise $(ARGS)
 
-verify: $(BIN)/installed ## Rebuild a commit in a clone, from the raw data, and compare every output; ARGS=REV
+verify: $(BIN)/installed ## Rebuild a commit and compare every output; ARGS=REV
 	$(RUN) tools.gate.verify $(ARGS)
 
-portable: $(BIN)/installed ## Compare this CPU's bytes with those of emulated ones; takes a quarter of an hour
+portable: $(BIN)/installed ## Compare the bytes of emulated CPUs; 15 minutes
 	$(RUN) bench.portable $(ARGS)
 
-fsck: $(BIN)/installed ## Find and remove corrupted files in DVC's cache; ARGS="--all" reads all of it
+fsck: $(BIN)/installed ## Remove corrupted files from DVC's cache; ARGS="--all"
 	$(RUN) tools.fsck $(ARGS)
 
-predict: $(BIN)/installed ## Classify a picture; ARGS="shirt.jpg --plot chart.png" or ARGS="--test 0"
+predict: $(BIN)/installed ## Classify pictures; ARGS="shirt.jpg" or ARGS="--test 0"
 	$(RUN) tools.predict $(ARGS)
 
 app: $(BIN)/installed-app ## Try models on a page in the browser; ARGS="--port 8001"
 	$(RUN) tools.app $(ARGS)
 
-bench: $(BIN)/installed ## Measure the speed, against a plain script; takes 25 minutes; ARGS="--only commands"
+bench: $(BIN)/installed ## Measure the speed; 25 minutes; ARGS="--only commands"
 	$(RUN) bench.speed $(ARGS)
 
-readme: $(BIN)/installed ## Put the current numbers into README.md, docs/ and the model card
+readme: $(BIN)/installed ## Write the current numbers into README, docs/ and cards
 	$(RUN) tools.report.readme
 
-demo: $(BIN)/installed ## The same pipeline on synthetic data, where the real data is out of reach
+demo: $(BIN)/installed ## Run the pipeline on synthetic data, without a network
 	$(RUN) tools.demo
 
-test: $(BIN)/installed-dev ## Run the tests
+test: $(BIN)/installed-dev ## Run the tests; ARGS="-k sweep" chooses some
 	$(RUN) pytest --durations=10 $(ARGS)
 
-lint: $(BIN)/installed-dev ## Check style and common mistakes
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+lint: $(BIN)/installed-dev ## Check style, docstrings, spelling and common mistakes
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/codespell $$(git ls-files)
 
-audit: $(BIN)/installed-dev ## Look the pinned packages up among known vulnerabilities
+audit: $(BIN)/installed-dev ## Look up known vulnerabilities of the pinned packages
 	$(RUN) pip_audit --require-hashes --disable-pip --requirement requirements.txt
 
-help: ## This list
+help: ## List these commands; `make check ARGS=--help` says more
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/installed: requirements.txt
