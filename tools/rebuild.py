@@ -7,23 +7,27 @@ params and data, the last line says so, and how to restore the committed ones.
 
 import json
 import re
+from collections.abc import Iterable
 
+from fashion.core.environment import is_pinned
 from fashion.core.errors import UserError
 from tools.arguments import expect_no_arguments
 from tools.dvc import DVC_LOCK, dvc, lock_at, output_hashes, pinned_run_cache, read_lock, status
 from tools.experiments.backend import RETRAIN
 from tools.experiments.compare import save_comparison
 from tools.experiments.config import read_experiments
+from tools.experiments.results import Result
 from tools.experiments.up_to_date import (
     TRAIN_METRICS,
     ReplacementRefused,
     check_workspace,
     describe_changes,
     has_our_environment,
+    inputs_at,
     run_missing,
 )
 from tools.fsck import repair_cache
-from tools.git import file_at, git, head
+from tools.git import commit_workspace, file_at, git, head
 from tools.process import command_line
 
 # The files that `make` writes; noise and sweeps are in the same folders, but take too long.
@@ -44,6 +48,8 @@ def main() -> None:
     except ReplacementRefused as error:
         results, refusal = {}, error
     with pinned_run_cache():
+        if not is_pinned():
+            copy_results(results.values())  # as DVC's run cache does not have them
         if status():
             dvc("repro")
         if not has_our_environment(TRAIN_METRICS.read_bytes()):
@@ -56,6 +62,18 @@ def main() -> None:
     save_comparison(list(results.values()))
     if note := machine_note(commit):
         print(f"\n{note}")
+
+
+def copy_results(results: Iterable[Result]) -> None:
+    """Copy the results of an experiment with the workspace's inputs, if there is one."""
+    wanted = inputs_at(commit_workspace())
+    twin = next((one for one in results if inputs_at(one.revision) == wanted), None)
+    if twin:
+        in_git = git("ls-tree", "-r", "--name-only", "-z", twin.revision).split("\0")
+        outputs = output_hashes(lock_at(twin.revision))
+        paths = [path for path in (str(DVC_LOCK), *outputs) if path in in_git]
+        git("restore", f"--source={twin.revision}", "--", *paths)
+        dvc("checkout", "--quiet")
 
 
 def settle_conflicts() -> list[str]:

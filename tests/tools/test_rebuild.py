@@ -18,7 +18,11 @@ def test_make_rebuilds_equal_bytes_and_results_of_another_environment_can_be_und
     assert re.search(r"short: completed after \d+ s", output)
     assert clone.run("git", "status", "--porcelain") == ""
 
-    last = clone.python("tools.rebuild", ARITHMETIC="native").splitlines()[-1]
+    clone.set("experiments={short: {train.epochs: 1}, same: {}}")
+    clone.commit("An experiment with the params of the workspace")
+    output = clone.python("tools.rebuild", ARITHMETIC="native")
+    assert "same: train" in output and "Running stage" not in output  # which trains once for both
+    last = output.splitlines()[-1]
     because = f"outputs {MARK} because of the environment (here: native arithmetic)"
     assert last.startswith(f"2 of 14 {because}")  # train.json and test.json name it
     assert "`make verify`" in last
@@ -27,7 +31,8 @@ def test_make_rebuilds_equal_bytes_and_results_of_another_environment_can_be_und
     assert clone.run("git", "status", "--porcelain") != ""
     clone.run(*command.split())
     assert "native" not in clone.python("tools.rebuild")  # whatever DVC's run cache has
-    assert clone.run("git", "status", "--porcelain") == ""
+    others = ":!metrics/comparisons", ":!plots/comparisons"  # with one experiment more
+    assert clone.run("git", "status", "--porcelain", "--", *others) == ""
 
 
 @pytest.mark.parametrize(
