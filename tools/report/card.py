@@ -69,7 +69,7 @@ def render_model_card(layers: str) -> str:
     confusions = wrong.value_counts(["actual", "predicted"])[:TOP_CONFUSIONS]
     noise = None
     with suppress(UserError):  # none was measured, or with other code, params or data
-        noise = noise_at(commit_workspace()).table
+        noise = noise_at(commit_workspace())
     return _template("model_card.md.j2").render(
         facts,
         layers=layers,
