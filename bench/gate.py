@@ -27,6 +27,7 @@ from tools.git import head
 from tools.overrides import write_params
 from tools.pipeline import clean_clone
 from tools.process import command_line
+from tools.tables import markdown
 
 RUNS, TABLE = Path(".dvc/tmp/bench-gate"), Path("bench/results/gate.csv")
 FIRST_SEED = 1000  # of unchanged runs: the baseline's seeds would give the baseline's bytes
@@ -85,7 +86,7 @@ def main() -> None:
         runs = train(kind, list(range(first, first + SEEDS)), commit)
         rows.append(summary(kind, runs, baseline, analyses, gate))
     write_csv(TABLE, pd.DataFrame(rows))
-    print(pd.DataFrame(rows).to_markdown(index=False), f"\n\nWritten: {TABLE}")
+    print(markdown(pd.DataFrame(rows)), f"\n\nWritten: {TABLE}")
 
 
 def train(kind: str, seeds: list[int], commit: str) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from fashion.core.files import read_csv, write_csv
 from fashion.core.strict_yaml import check_config
 from fashion.metrics import per_class, predictions
 from fashion.plots.figures import confusion_matrix
-from tools.report.card import as_texts, markdown
+from tools.report.card import as_texts, text_table
 
 ODD = ["0", "007", "1e5", "true", "NA", "null", "nan", "", "-", "#1", "1_000", "0x1F", "2026-11-28"]
 ODD += ['a "b", c', "it's", "a;b", "$5 to $10", "a|b", "<b>&amp;", "\\n", "%s", "{x}", "🩳", "日本"]
@@ -55,7 +55,7 @@ def test_names_are_refused_or_come_back_from_every_table_as_they_are(tmp_path, n
     counts = [int(text.get_text()) for text in confusion_matrix(read, names, "").axes[0].texts]
     pairs = zip(table["actual"], table["predicted"], strict=True)
     assert sorted(counts) == sorted(Counter(pairs).values())
-    rows = markdown(as_texts(read_csv(tmp_path / "per_class.csv"))).splitlines()[2:]
+    rows = text_table(as_texts(read_csv(tmp_path / "per_class.csv"))).splitlines()[2:]
     cells = [re.split(r"(?<!\\)\|", row)[1].strip().replace("\\|", "|") for row in rows]
     assert cells == names
 

@@ -7,7 +7,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[1]
 SHARED = ["fashion.", "tools.experiments.", "tools.arguments", "tools.dvc", "tools.fsck"]
-SHARED += ["tools.git", "tools.overrides", "tools.pipeline", "tools.process"]
+SHARED += ["tools.git", "tools.overrides", "tools.pipeline", "tools.process", "tools.tables"]
 LAYERS = {"fashion", "stages", "tools", "bench", "tests"}
 ALLOWED = {
     "fashion": ["fashion."],

@@ -17,7 +17,7 @@ ELSEWHERE = {
     "git add {} metrics plots": "test_sharing.py",
     "git checkout {} metrics plots": "tools/test_rebuild.py",
     "make demo": "tools/test_demo.py",
-    "make noise": "tools/test_noise.py",
+    "make noise": "tools/test_check.py",
     "make verify": "tools/test_verify.py",
     "pip install -r requirements/app.txt": "tools/test_app.py",
     "pip install -r requirements/ray.txt": "tools/test_ray.py",

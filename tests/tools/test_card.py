@@ -11,10 +11,10 @@ from tools.report.card import (
     DATA_CARD,
     compare_with_noise,
     describe_layers,
-    markdown,
     render_cards,
     render_data_card,
     render_model_card,
+    text_table,
 )
 
 
@@ -102,5 +102,5 @@ def test_a_metric_has_its_value_interval_and_noise():
 
 
 def test_a_table_without_rows_has_its_titles():
-    table = markdown(pd.DataFrame({"actual": [], "images": []}))
+    table = text_table(pd.DataFrame({"actual": [], "images": []}))
     assert table.splitlines()[0].split() == ["|", "actual", "|", "images", "|"]

@@ -5,7 +5,6 @@ import textwrap
 from collections.abc import Sequence
 
 import pandas as pd
-import tabulate
 
 from fashion.core.errors import UserError
 from tools.gate.baseline import find_baseline
@@ -13,6 +12,7 @@ from tools.gate.judge import BASELINE, CannotJudge, Judgement, judge
 from tools.gate.review import edits_of_the_gate, is_unchanged
 from tools.gate.sequential import BELOW_FLOOR, NO_LOSS, REGRESSION, UNDECIDED, WORSE
 from tools.git import commit_workspace, head
+from tools.tables import markdown
 
 PASSED, FAILED, UNKNOWN = 0, 1, 2  # exit status
 MARKS = {PASSED: "✓", FAILED: "✗", UNKNOWN: "?"}
@@ -27,7 +27,6 @@ COLUMNS = (
     '"no loss" means that the test rules out a loss of the metric\'s margin, "up to X" that it does'
     ' not rule out a loss of up to X, and "open" that one run is too few to tell.',
 )
-tabulate.MIN_PADDING = 0  # wider headers would make lines longer than WIDTH
 
 
 def report(revision: str | None, most: int | None) -> tuple[int, str]:
@@ -130,7 +129,7 @@ def table(name: str, found: Judgement) -> list[str]:
     counts = [f"{n} run{'s' * (n != 1)}" for n in (len(found.opponents[name]), runs)]
     return [
         f"Means of {counts[0]} of the {name} and {counts[1]} of the candidate:",
-        pd.DataFrame(columns)[~is_rest].to_markdown(index=False, floatfmt=FORMATS),
+        markdown(pd.DataFrame(columns)[~is_rest], floatfmt=FORMATS),
         f"All other classes ({is_rest.sum()}): {text[is_rest].iloc[0]}." if is_rest.any() else "",
     ]
 

@@ -21,6 +21,7 @@ from tools.gate.noise import OUTLIER, noise_at
 from tools.git import file_at, yaml_at
 from tools.pipeline import Pipeline, clean_clone
 from tools.process import command_line
+from tools.tables import markdown
 
 EXPERIMENTS = "metrics/comparisons/experiments.csv"
 VERDICTS = {True: "✓ equal", False: "✗ different"}
@@ -43,7 +44,7 @@ def main() -> int:
         rows += compare_experiments(commit, pipeline)
         rebuilt = pipeline.metrics()
     table = pd.DataFrame(rows, columns=["output", "stage", "verdict"])
-    print(f"\n{table.to_markdown(index=False, disable_numparse=True)}\n")
+    print(f"\n{markdown(table, disable_numparse=True)}\n")
     different = int((table["verdict"] == VERDICTS[False]).sum())
     if not different:
         print(f"{name}: all {len(rows)} outputs are equal to the byte.")

@@ -17,6 +17,7 @@ from fashion.core.strict_yaml import read_yaml
 from tools.dvc import model_artifacts, output_hashes, read_lock, status
 from tools.gate.noise import noise_at
 from tools.git import commit_workspace
+from tools.tables import markdown
 
 CARD, DATA_CARD = Path("models/README.md"), Path("data/README.md")
 HIGH_CONFIDENCE = 0.99  # from which the card counts a prediction that contradicts the label
@@ -109,7 +110,7 @@ def _template(name: str) -> Template:
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    templates.filters["table"] = lambda table: markdown(as_texts(table))
+    templates.filters["table"] = lambda table: text_table(as_texts(table))
     return templates.get_template(name)
 
 
@@ -119,12 +120,12 @@ def as_texts(table: pd.DataFrame) -> pd.DataFrame:
     return texts.rename(columns=lambda title: title.replace("_", " "))
 
 
-def markdown(table: pd.DataFrame) -> str:
+def text_table(table: pd.DataFrame) -> str:
     """Return a table of texts as Markdown, with columns of numbers aligned to the right."""
     is_number = [table[title].astype(str).str.match(r"[+-]?\d").all() for title in table]
     align = ["right" if number else "left" for number in is_number]
     escaped = table.map(lambda text: str(text).replace("|", "\\|"))
-    return escaped.to_markdown(index=False, disable_numparse=True, colalign=align)
+    return markdown(escaped, disable_numparse=True, colalign=align)
 
 
 def compare_with_noise(test: dict[str, Any], noise: pd.DataFrame | None) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from fashion.core.files import atomic_write, read_csv
 from tools.arguments import expect_no_arguments
 from tools.experiments.compare import experiments_table, seeds_table
 from tools.process import command_line
-from tools.report.card import as_texts, markdown, render_cards
+from tools.report.card import as_texts, render_cards, text_table
 
 TABLE = re.compile(r"^<!-- ([\w-]+) -->\n(?:(?!<!-- ).*\n)*<!-- /\1 -->$", re.MULTILINE)
 COMPARISONS, BENCH = Path("metrics/comparisons"), Path("bench/results")
@@ -38,7 +38,7 @@ def _fill(found: re.Match) -> str:
     name = found[1]
     table = read_table(name)
     missing = f"Not measured yet: no file in metrics/ or bench/results/ has the table {name}."
-    return f"<!-- {name} -->\n{missing if table.empty else markdown(table)}\n<!-- /{name} -->"
+    return f"<!-- {name} -->\n{missing if table.empty else text_table(table)}\n<!-- /{name} -->"
 
 
 def read_table(name: str) -> pd.DataFrame:
