@@ -41,7 +41,7 @@ def audit(stage: str) -> dict[str, list[str]]:
         del sys.modules[name]
     opened.clear()
     runpy.run_module(f"stages.{stage}", run_name="__main__")
-    seen = sorted(opened)
+    seen = sorted(opened | {(f"{project}/stages/{stage}.py", False)})  # may be read as bytecode
     read = [path for path, is_written in seen if not is_written and os.path.isfile(path)]  # noqa: PTH113
     return {
         "read": inside([path for path in read if not path.endswith(".py")]),
