@@ -73,7 +73,7 @@ def copy_results(results: Iterable[Result]) -> None:
         outputs = output_hashes(lock_at(twin.revision))
         paths = [path for path in (str(DVC_LOCK), *outputs) if path in in_git]
         git("restore", f"--source={twin.revision}", "--", *paths)
-        dvc("checkout", "--quiet")
+        dvc("checkout", "--force", "--quiet")  # also over a corrupted file
 
 
 def settle_conflicts() -> list[str]:

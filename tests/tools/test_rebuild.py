@@ -20,6 +20,7 @@ def test_make_rebuilds_equal_bytes_and_results_of_another_environment_can_be_und
 
     clone.set("experiments={short: {train.epochs: 1}, same: {}}")
     clone.commit("An experiment with the params of the workspace")
+    (clone.folder / "models/model.keras").write_bytes(b"corrupted")
     output = clone.python("tools.rebuild", ARITHMETIC="native")
     assert "same: train" in output and "Running stage" not in output  # which trains once for both
     last = output.splitlines()[-1]
