@@ -20,7 +20,6 @@ from tools.experiments.results import Result
 from tools.experiments.up_to_date import (
     TRAIN_METRICS,
     ReplacementRefused,
-    check_workspace,
     describe_changes,
     has_our_environment,
     inputs_at,
@@ -38,7 +37,6 @@ def main() -> None:
     expect_no_arguments("rebuild", __doc__)
     config, commit = read_experiments(), head()
     settled = settle_conflicts()
-    check_workspace()
     if changes := describe_changes(commit):
         print(f"Not committed: {'; '.join(changes)}.", flush=True)
     repair_cache()

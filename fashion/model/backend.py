@@ -39,15 +39,16 @@ def filtered_stderr() -> Iterator[None]:
 
 
 set_environment()
-# Keras imports scikit-learn if it can, an eighth of the time, for wrappers that nothing uses.
-scikit_learn = sys.modules.pop("sklearn", None)
-sys.modules["sklearn"] = None  # so that its import fails
+# Keras imports these if it can, a quarter of the time, for wrappers and plots that nothing uses.
+unused = {name: sys.modules.pop(name, None) for name in ("sklearn", "matplotlib")}
+sys.modules.update(dict.fromkeys(unused))  # None lets an import fail
 with filtered_stderr():
     import keras
     import tensorflow as tf
-del sys.modules["sklearn"]
-if scikit_learn:
-    sys.modules["sklearn"] = scikit_learn
+for name, module in unused.items():
+    del sys.modules[name]
+    if module:
+        sys.modules[name] = module
 
 
 def gpus() -> list[tf.config.PhysicalDevice]:

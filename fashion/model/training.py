@@ -64,10 +64,12 @@ def fit(
     model.compile(
         optimizer=build_optimizer(settings, steps),
         loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
         steps_per_execution=STEPS_PER_EXECUTION,
         jit_compile=False,
     )
+    # if the first step created variables, TensorFlow would build its graph twice
+    model.optimizer.build(model.trainable_variables)
     batches = make_dataset(*training_data, batch_size=settings.batch_size, seed=seed)
     log = EpochLog(settings.epochs)
     model.fit(
@@ -125,7 +127,9 @@ def augmented(batches: tf.data.Dataset, augmentation: str, seed: int) -> tf.data
 
 def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """Return probabilities (items, classes), float32, of uint8 images (items, height, width)."""
-    return model.predict(make_dataset(images, batch_size=SCORING_BATCH_SIZE), verbose=0)
+    starts = range(0, len(images), SCORING_BATCH_SIZE)
+    pieces = [images[start : start + SCORING_BATCH_SIZE] for start in starts]
+    return np.concatenate([model.predict_on_batch(piece) for piece in pieces])
 
 
 class EpochLog(keras.callbacks.Callback):
