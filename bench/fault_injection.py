@@ -206,9 +206,8 @@ def slow_toy(folder: Path) -> Repository:
 
 def kill(command: Command, moment: float) -> Trial:
     with copied(command.project) as repository:
-        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        place = {"cwd": repository.folder, "env": repository.env()}
-        process = psutil.Popen(command.words, **place, **silent)
+        options = {"cwd": repository.folder, "env": repository.env(), "stdout": subprocess.DEVNULL}
+        process = psutil.Popen(command.words, stderr=subprocess.STDOUT, **options)
         with suppress(psutil.TimeoutExpired):
             process.wait(moment)
         kill_all(process, repository.folder)

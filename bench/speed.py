@@ -32,6 +32,8 @@ ARITHMETICS = {  # the variables that choose it; PORTABLE_X86_64 is for Keras wi
     "native": {ARITHMETIC: "native"},
 }
 THREAD_VARIABLES = [THREADS, *THREAD_COUNTS]
+ONE_THREAD = dict.fromkeys(THREAD_VARIABLES, "1")
+TINY_TRAINING = ("model.hidden_units=[8]", "train.epochs=1", "train.batch_size=1000")
 COMMANDS = {  # arguments of Python; stages come last, as DVC reads again what they write
     "`make` with nothing to do, against `dvc status`": ["-m tools.rebuild", "-m dvc status"],
     "`make predict` of a picture, against `import tensorflow`": [
@@ -86,6 +88,15 @@ def commands(repetitions: int | None) -> Groups:
     return measured
 
 
+def experiment(repetitions: int | None) -> Groups:
+    """Measure an experiment whose training takes about a second: what is around a training."""
+    seeds, words = itertools.count(1), ("-m", "dvc", "exp", "run")
+    with clone("prepare") as folder:
+        Repository(folder).set(*TINY_TRAINING)
+        turn = {"": lambda: measure(folder, *words, f"-Sseed={next(seeds)}", **ONE_THREAD)}
+        return {"`dvc exp run`": alternate(turn, repetitions or 3, "CPU seconds", "seconds")}
+
+
 def training(repetitions: int | None) -> Groups:
     """Time epochs of the train stage and of `model.fit`, by batch size, arithmetic and threads.
 
@@ -111,11 +122,10 @@ def training(repetitions: int | None) -> Groups:
 def growth(repetitions: int | None) -> Groups:
     """Measure each stage on one thread, by how often the images are repeated."""
     measured = {stage: {} for stage in ("prepare", "train", "evaluate")}
-    single_thread = dict.fromkeys(THREAD_VARIABLES, "1")
     for factor in FACTORS:
         with grown_project(factor) as folder:
             for stage, rivals in measured.items():
-                run = partial(measure, folder, "-m", f"stages.{stage}", **single_thread)
+                run = partial(measure, folder, "-m", f"stages.{stage}", **ONE_THREAD)
                 rivals |= alternate({f"{factor}x": run}, repetitions or 1, "seconds", "MB")
     return measured
 
@@ -134,8 +144,7 @@ def grown_project(factor: int) -> Iterator[Path]:
             repeat_items(RAW / file.name, folder / RAW / file.name, factor)
         described = describe_dataset(folder / RAW, dataset.name, dataset.class_names)
         write_dataset(described, folder / DATASET)
-        small = ["prepare.validation_size=0.1", "model.hidden_units=[8]"]
-        Repository(folder).set(*small, "train.epochs=1", "train.batch_size=1000")
+        Repository(folder).set("prepare.validation_size=0.1", *TINY_TRAINING)
         yield folder
 
 
@@ -153,7 +162,7 @@ def repeat_items(source: Path, target: Path, factor: int) -> None:
         file.writelines(itertools.repeat(gzip.compress(content[items:], compresslevel=6), factor))
 
 
-MEASURED = (end_to_end, commands, training, growth)
+MEASURED = (end_to_end, commands, experiment, training, growth)
 SECTIONS = {section.__name__.replace("_", "-"): section for section in MEASURED}
 
 
@@ -165,7 +174,7 @@ def main() -> None:
     parser = parser_of("bench", __doc__)
     only = {"nargs": "+", "choices": SECTIONS, "default": SECTIONS}
     parser.add_argument("--only", metavar="SECTION", **only, help=f"of {', '.join(SECTIONS)}")
-    repetitions = "of each measurement (default: 2 of end-to-end, 10 of commands, 1 of the others)"
+    repetitions = "of each measurement (by default 1 to 10, as long as sections take)"
     parser.add_argument("--repetitions", metavar="N", type=positive_int, help=repetitions)
     arguments = parser.parse_args()
     for name in arguments.only:

@@ -26,6 +26,7 @@ EXPECTED = {  # the clones, and what runs in them with the arithmetic, threads a
     + ["tools.predict", "import tensorflow"] * 2
     + ["stages.evaluate", "import tensorflow, keras"] * 2
     + ["stages.plot"] * 2,
+    "experiment": ["clone prepare", "dvc"],
     "training": ["clone prepare"]
     + [
         f"{program} {setting}, batch {size}"
@@ -50,7 +51,9 @@ def test_a_section_runs_each_rival_in_its_setting_and_records_it(section, reposi
         step = " ".join([words[1], *(variables[key] for key in VARIABLES if key in variables)])
         size = read_yaml(folder / "params.yaml")["train"]["batch_size"]
         steps.append(f"{step}, batch {size}" if section == "training" else step)
-        return dict.fromkeys(("seconds", "seconds an epoch", "MB"), float(len(steps)))
+        return dict.fromkeys(
+            ("seconds", "CPU seconds", "seconds an epoch", "MB"), float(len(steps))
+        )
 
     for name, recorder in (("clone", record_clone), ("grown_project", record_clone)):
         monkeypatch.setattr(f"bench.speed.{name}", recorder)
