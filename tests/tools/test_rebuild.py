@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tools.experiments.up_to_date import TEST_METRICS, TRAIN_METRICS, has_our_environment
 from tools.git import head
 from tools.rebuild import machine_note
 
@@ -37,6 +38,14 @@ def test_make_rebuilds_equal_bytes_and_results_of_another_environment_can_be_und
     assert "Running stage 'prepare'" in output and "native" not in output
     others = ":!metrics/comparisons", ":!plots/comparisons"  # with another experiment
     assert clone.run("git", "status", "--porcelain", "--", *others) == ""
+
+
+def test_scores_of_another_environment_make_a_result_stale():
+    """As a plain `dvc repro` leaves them that runs only evaluate."""
+    contents = {TRAIN_METRICS: b"{}", TEST_METRICS: b"{}"}
+    assert has_our_environment(contents.get)
+    contents[TEST_METRICS] = b'{"environment": "native arithmetic"}'
+    assert not has_our_environment(contents.get)
 
 
 @pytest.mark.parametrize(
