@@ -4,13 +4,14 @@ docs/reliability.md lists what these tests try.
 """
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from fashion.core.environment import set_environment
 from fashion.core.strict_yaml import read_yaml
-from tests.support.repository import PROJECT
+from tests.support.repository import PROJECT, Repository
 from tools.process import clean_env, user_env
 
 LIBRARIES = {  # set_environment removes them
@@ -75,7 +76,7 @@ HOME = {  # files in the home folder
 def home(tmp_path) -> Path:
     """Return a home folder with all of these files."""
     folder = tmp_path / "home"
-    version = ".".join(os.sys.version.split(".")[:2])
+    version = ".".join(sys.version.split(".")[:2])
     for name, content in HOME.items():
         path = folder / name.format(python=version)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,36 +96,32 @@ def test_stages_run_by_plain_dvc_write_the_same_bytes(repository, home):
     before = repository.results()
     for path in ("models/model.keras", "metrics/test.json", "plots/samples.png", "plots/loss.png"):
         (repository.folder / path).unlink()
-    foreign = {
-        name: value.format(home=home) for name, value in (LIBRARIES | PYTHON | OTHERS).items()
-    }
-    for stage, definition in read_yaml(repository.folder / "dvc.yaml")["stages"].items():
-        output = repository.run("sh", "-c", definition["cmd"], HOME=str(home), **foreign)
-        assert "computed with" not in output, stage
+    settings = LIBRARIES | PYTHON | OTHERS | {"HOME": "{home}"}
+    foreign = {name: value.format(home=home) for name, value in settings.items()}
+    stages = read_yaml(repository.folder / "dvc.yaml")["stages"]
+    assert "computed with" not in repository.stages(*stages, **foreign)
     assert repository.results() == before
 
 
-def test_commands_work_in_a_hook_with_hostile_settings_of_git_and_dvc(compared, home):
-    """They leave HEAD and the index as they are."""
-    compared.commit("The comparison")
-    compared.set("experiments={short: {train.epochs: 2}}")
-    compared.commit("Another experiment")
-    before = compared.run("git", "for-each-ref", "refs/heads")
-    hostile = {name: value.format(home=home) for name, value in (PYTHON | GIT).items()}
-    hostile |= {"HOME": str(home), "SHELL": "/usr/sbin/nologin", "BASH_ENV": str(home / "no")}
-    remote = home / "remote.git"
-    compared.run("git", "init", "--quiet", "--bare", str(remote))
-    compared.run("git", "remote", "add", "origin", str(remote))
-    words = ("env", "-u", "PYTHONPATH", *(f"{name}={value}" for name, value in hostile.items()))
-    run = (*words, ".venv/bin/python", "-BEs", "-m")
-    (compared.folder / ".venv").symlink_to(os.sys.prefix)
-    assert "short: completed" in compared.run(*run, "tools.experiments")
-    assert "cannot judge" not in compared.run(
-        *run, "tools.gate.check", "--baseline", "HEAD~1", status=None
-    )
-    assert compared.run("git", "for-each-ref", "refs/heads") == before
-    assert compared.run("git", "symbolic-ref", "HEAD") == "refs/heads/main\n"
-    assert not list(remote.glob("refs/exps/**/*"))  # nothing was pushed
+def test_commands_work_in_a_hook_with_hostile_settings_of_git_and_dvc(built_record, home, tmp_path):
+    """They leave HEAD and the index as they are, and push nothing."""
+    project, remote = Repository(built_record).copy(tmp_path / "project"), home / "remote.git"
+    project.set("experiments={another: {train.epochs: 1, seed: 5}}")
+    project.commit("Another experiment")
+    project.run("git", "init", "--quiet", "--bare", str(remote))
+    project.run("git", "remote", "add", "origin", str(remote))
+    before = project.run("git", "for-each-ref", "refs/heads")
+    settings = PYTHON | GIT | {"HOME": "{home}", "SHELL": "/usr/sbin/nologin", "BASH_ENV": "/gone"}
+    hostile = {name: value.format(home=home) for name, value in settings.items()}
+    run = (sys.executable, "-BEs", "-m")
+    assert "another: completed" in project.run(*run, "tools.experiments", **hostile)
+    check = (*run, "tools.gate.check", "--baseline", "HEAD~1", "--seeds", "1")
+    report = project.run(*check, status=None, **hostile)
+    assert "Means of 5 runs of the baseline and 1 run of the candidate" in report
+    assert project.run("git", "for-each-ref", "refs/heads") == before
+    assert project.run("git", "symbolic-ref", "HEAD") == "refs/heads/main\n"
+    assert project.run("git", "diff", "--cached", "--name-only") == ""
+    assert not list(remote.glob("refs/exps/**/*"))
 
 
 def test_the_page_on_reliability_lists_every_setting():
@@ -142,4 +139,5 @@ def test_only_variables_for_access_and_arithmetic_reach_child_processes(monkeypa
     assert user_env().keys() & (foreign.keys() | own) == own
     assert clean_env().keys() & (foreign.keys() | own) == set()
     assert clean_env()["HOME"] == user_env()["HOME"] == os.environ["HOME"]
+    assert clean_env()["GIT_ATTR_NOSYSTEM"] == user_env()["GIT_ATTR_NOSYSTEM"] == "1"
     assert user_env()["LOGNAME"].startswith("user-")

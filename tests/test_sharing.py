@@ -71,7 +71,8 @@ def allow(repository: Repository, access: dict[str, str]) -> None:
 
 def test_two_branches_that_change_the_same_param_are_merged(compared):
     """As docs/experiments.md shows it: `make` rebuilds the plots and metrics in conflict."""
-    compared.commit("The comparison")
+    compared.set("experiments={short: {train.epochs: 1}}")
+    compared.commit("One experiment")
     compared.run("git", "switch", "--quiet", "--create", "theirs")
     for branch, param in (("theirs", "train.epochs=3"), ("main", "train.batch_size=64")):
         compared.run("git", "switch", "--quiet", branch)

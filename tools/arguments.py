@@ -18,12 +18,12 @@ def at_least(minimum: int) -> Callable[[str], int]:
 positive_int = at_least(1)
 
 
-def parser_of(command: str, documentation: str) -> argparse.ArgumentParser:
+def parser_of(command: str, documentation: str | None) -> argparse.ArgumentParser:
     """Return a parser that shows `documentation`'s first line and refuses abbreviated options."""
-    description = documentation.split("\n")[0]
+    description = (documentation or "").split("\n")[0]  # PYTHONOPTIMIZE=2 removes docstrings
     return argparse.ArgumentParser(prog=command, description=description, allow_abbrev=False)
 
 
-def expect_no_arguments(command: str, documentation: str) -> None:
+def expect_no_arguments(command: str, documentation: str | None) -> None:
     """Parse the command line of a command that takes no arguments but --help."""
     parser_of(command, documentation).parse_args()

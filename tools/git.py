@@ -29,6 +29,8 @@ CLONE_SETTINGS = {  # of clones, so that the user's own have no effect
     # would spend seconds on garbage collection at each commit.
     "gc.auto": "0",
 }
+CLONE_OPTIONS = ["--quiet", "--no-tags", "--origin=origin", "--template="]
+CLONE_OPTIONS += [f"--config={name}={value}" for name, value in CLONE_SETTINGS.items()]
 SHALLOW = "This clone is shallow: `git fetch --unshallow` fetches the rest"
 NO_REPOSITORY = (
     "this folder is no Git repository with a commit, and DVC keeps experiments in one. Either"
@@ -121,9 +123,7 @@ def local_clone(folder: Path, commit: str | None = None) -> None:
 
     The user's hooks, templates, filters and attributes have no effect.
     """
-    settings = [f"--config={name}={value}" for name, value in CLONE_SETTINGS.items()]
-    words = ("clone", "--quiet", "--no-tags", "--no-checkout", "--template=", *settings)
-    git(*words, ".", str(folder))
+    git("clone", *CLONE_OPTIONS, "--no-checkout", ".", str(folder))
     git("-C", str(folder), "checkout", "--quiet", "--detach", commit or head())
 
 

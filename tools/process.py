@@ -62,7 +62,8 @@ def clean_env() -> dict[str, str]:
 
 def _fixed() -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return {"PATH": path, "SHELL": "/bin/sh", "PYTHONNOUSERSITE": "1"}
+    fixed = {"PATH": path, "SHELL": "/bin/sh", "PYTHONNOUSERSITE": "1"}
+    return fixed | {"GIT_ATTR_NOSYSTEM": "1"}  # no filters from /etc/gitattributes
 
 
 def _without(prefixes: tuple[str, ...], names: Sequence[str]) -> dict[str, str]:

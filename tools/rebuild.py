@@ -8,6 +8,7 @@ params and data, the last line says so, and how to restore the committed ones.
 import json
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from fashion.core.environment import is_pinned
 from fashion.core.errors import UserError
@@ -18,6 +19,7 @@ from tools.experiments.compare import save_comparison
 from tools.experiments.config import read_experiments
 from tools.experiments.results import Result
 from tools.experiments.up_to_date import (
+    DATA_METRICS,
     TRAIN_METRICS,
     ReplacementRefused,
     describe_changes,
@@ -50,8 +52,11 @@ def main() -> None:
             copy_results(results.values())  # as DVC's run cache does not have them
         if status():
             dvc("repro")
-        if not has_our_environment(TRAIN_METRICS.read_bytes()):
-            dvc("repro", *RETRAIN)  # as another environment computed the workspace's results
+        # DVC does not see which environment computed results. Any takes data from the pinned one.
+        if is_pinned() and not has_our_environment(Path.read_bytes, DATA_METRICS):
+            dvc("repro", "--force", "--downstream", "prepare")
+        elif not has_our_environment(Path.read_bytes):
+            dvc("repro", *RETRAIN)
     if settled:
         add = f"`git add {DVC_LOCK} metrics plots`"
         return print(f"\nConflicts settled. Run {add}, commit the merge, then `make` again.")

@@ -96,12 +96,14 @@ class Repository:
     def stages(self, *stages: str, cores: str = "", **keywords) -> str:
         """Run stages one after the other in one process, so that TensorFlow is imported once.
 
+        Python has the flags that it has in dvc.yaml.
+
         `cores` limits it to these cores, "0,1" for the first two.
         """
         program = "import runpy, sys\nfor stage in sys.argv[1:]:\n"
         program += "    runpy.run_module(f'stages.{stage}', run_name='__main__')"
         limit = ("taskset", "--cpu-list", cores) if cores else ()
-        return self.run(*limit, sys.executable, "-c", program, *stages, **keywords)
+        return self.run(*limit, sys.executable, "-BEs", "-c", program, *stages, **keywords)
 
     def commit(self, message: str = "change") -> None:
         self.run("git", "add", "--all")

@@ -10,7 +10,7 @@ from fashion.core.errors import UserError
 from fashion.core.files import md5
 from tests.support.repository import Repository
 from tools import fsck
-from tools.dvc import read_lock
+from tools.dvc import read_lock, status
 
 MODEL = "models/model.keras"
 
@@ -29,41 +29,30 @@ def is_up_to_date(repository: Repository) -> bool:
     return repository.dvc("status").strip() == "Data and pipelines are up to date."
 
 
-def test_fsck_prints_and_changes_nothing_if_all_files_are_whole(toy):
-    before = toy.results()
-    assert toy.python("tools.fsck", "--all") == "" and toy.results() == before
-    assert is_up_to_date(toy)
-
-
-def test_a_corrupted_file_that_dvc_has_copied_is_found_and_repaired(toy):
+def test_corrupted_files_are_found_and_repaired_and_whole_ones_stay(toy):
+    """DVC copies corrupted files from its cache, and trusts the times of files in folders."""
     before, cached = toy.results(), toy.cached(MODEL)
     flip(cached)
     (toy.folder / MODEL).unlink()
     toy.dvc("repro")
-    assert toy.read(MODEL) != before[MODEL] and is_up_to_date(toy)
-    output = toy.python("tools.fsck")
-    assert f"{cached}: corrupted" in output and f"{MODEL}: differs from dvc.lock" in output
-    toy.dvc("repro")
-    assert toy.results() == before and toy.python("tools.fsck", "--all") == ""
-
-
-def test_a_file_in_a_folder_is_verified_even_with_an_unchanged_time(toy):
-    before, path = toy.results(), toy.folder / "data/prepared/train_images.npy"
-    toy.dvc("status")  # DVC remembers what it has read, by time and size
+    path = toy.folder / "data/prepared/train_images.npy"
     times = path.stat()
     flip(path)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert is_up_to_date(toy)
-    assert "data/prepared/train_images.npy: differs from dvc.lock" in toy.python("tools.fsck")
+    assert toy.read(MODEL) != before[MODEL] and is_up_to_date(toy)
+    output = toy.python("tools.fsck")
+    assert f"{cached}: corrupted" in output
+    for file in (MODEL, "data/prepared/train_images.npy"):
+        assert f"{file}: differs from dvc.lock" in output
     toy.dvc("repro")
+    assert toy.python("tools.fsck", "--all") == "" and is_up_to_date(toy)
     assert toy.results() == before
 
 
 def test_files_that_only_the_cache_has_are_verified_with_all(toy):
-    old = toy.cached(MODEL)
-    toy.set("seed=43")
-    toy.dvc("repro", "train")
-    flip(old)
+    old = toy.folder / ".dvc/cache/files/md5/ab" / ("c" * 30)
+    old.parent.mkdir(exist_ok=True)
+    old.touch()
     assert toy.python("tools.fsck") == ""
     assert f"{old}: corrupted" in toy.python("tools.fsck", "--all") and not old.exists()
 
@@ -113,8 +102,8 @@ def test_a_file_that_disappears_while_dvc_reads_it_is_reported(toy, call):
     assert "train_images.npy disappeared while DVC read it: another DVC process" in output
 
 
-def test_make_removes_an_rwlock_that_a_killed_dvc_truncated(compared):
-    (compared.folder / ".dvc/tmp/rwlock").write_text('{"write": {"/a')
-    assert "corrupted" in compared.dvc("status", status=1)
-    assert "corrupted" not in compared.python("tools.rebuild")
-    assert is_up_to_date(compared)
+def test_an_rwlock_that_a_killed_dvc_truncated_is_removed(toy, monkeypatch):
+    (toy.folder / ".dvc/tmp/rwlock").write_text('{"write": {"/a')
+    assert "corrupted" in toy.dvc("status", status=1)
+    monkeypatch.chdir(toy.folder)
+    assert status() == {} and is_up_to_date(toy)

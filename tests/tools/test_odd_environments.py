@@ -14,6 +14,7 @@ from zc.lockfile import LockFile
 from fashion.core.strict_yaml import read_yaml
 from tests.support.commands import begin, processes_in
 from tests.support.repository import PROJECT, Repository
+from tools.arguments import parser_of
 from tools.experiments.local import LocalJob
 from tools.experiments.runner import stop
 
@@ -46,6 +47,11 @@ def test_wrong_input_ends_with_one_line_and_a_status(committed, call, status, wo
     assert message in lines[-1]
     assert len(lines) == 1 or (status == 2 and lines[0].startswith("usage: "))
     assert committed.run("git", "status", "--porcelain") == ""
+
+
+def test_a_command_needs_no_docstring():
+    """PYTHONOPTIMIZE=2 removes it."""
+    assert parser_of("fsck", None).format_help().startswith("usage: fsck ")
 
 
 @pytest.mark.parametrize("module", ["tools.fsck", "tools.experiments"])

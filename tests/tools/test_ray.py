@@ -22,6 +22,7 @@ from tools.experiments.__main__ import main
 from tools.experiments.config import Resources
 from tools.experiments.ray import RayBackend
 from tools.experiments.ray_node import remove_stale_folders, run_on_node
+from tools.git import CLONE_OPTIONS
 
 if not os.environ.get("CI"):  # where Ray must be installed
     pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements/ray.txt")
@@ -176,7 +177,9 @@ def test_folders_of_killed_tasks_are_removed(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trial", f"trial-{os.getpid()}-x"]
 
 
-def test_a_refused_push_is_retried(tmp_path, monkeypatch):
+def test_a_refused_push_is_retried_and_git_settings_of_the_node_have_no_effect(
+    tmp_path, monkeypatch
+):
     """Put a DVC into the project whose first two pushes fail, as if another run pushed as well."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     pushes = tmp_path / "pushes"
@@ -193,7 +196,13 @@ if "push" in sys.argv:
 """)
     project.run("git", "init", "--quiet")
     project.commit("A DVC that refuses")
-    lines = list(run_on_node("a", str(project.folder), "HEAD", ["--name", "a"], {}))
+    settings = f"[core]\n attributesFile = {tmp_path}/attributes\n"  # of the node's user
+    settings += '[filter "fails"]\n smudge = false\n required = true\n'
+    (tmp_path / "gitconfig").write_text(settings)
+    (tmp_path / "attributes").write_text("* filter=fails\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    variables = {"CLONE_OPTIONS": " ".join(CLONE_OPTIONS)}
+    lines = list(run_on_node("a", str(project.folder), "HEAD", ["--name", "a"], variables))
     assert lines == ["exp run --pull --name a\n", *3 * ["exp push --force origin a\n"], 0]
 
 

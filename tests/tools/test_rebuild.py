@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tools.experiments.up_to_date import TEST_METRICS, TRAIN_METRICS, has_our_environment
 from tools.git import head
 from tools.rebuild import machine_note
 
@@ -18,7 +19,7 @@ def test_make_rebuilds_equal_bytes_and_results_of_another_environment_can_be_und
     assert re.search(r"short: completed after \d+ s", output)
     assert clone.run("git", "status", "--porcelain") == ""
 
-    clone.set("experiments={short: {train.epochs: 1}, same: {}}")
+    clone.set("experiments={same: {}}")
     clone.commit("An experiment with the params of the workspace")
     (clone.folder / "models/model.keras").write_bytes(b"corrupted")
     output = clone.python("tools.rebuild", ARITHMETIC="native")
@@ -31,9 +32,20 @@ def test_make_rebuilds_equal_bytes_and_results_of_another_environment_can_be_und
     command = re.search("`(git checkout .*?)`", last)[1]
     assert clone.run("git", "status", "--porcelain") != ""
     clone.run(*command.split())
-    assert "native" not in clone.python("tools.rebuild")  # whatever DVC's run cache has
-    others = ":!metrics/comparisons", ":!plots/comparisons"  # with one experiment more
+    # DVC's run cache then has native results, of which `dvc repro` keeps the prepared data
+    clone.dvc("repro", "--force", ARITHMETIC="native")
+    output = clone.python("tools.rebuild")
+    assert "Running stage 'prepare'" in output and "native" not in output
+    others = ":!metrics/comparisons", ":!plots/comparisons"  # with another experiment
     assert clone.run("git", "status", "--porcelain", "--", *others) == ""
+
+
+def test_scores_of_another_environment_make_a_result_stale():
+    """As a plain `dvc repro` leaves them that runs only evaluate."""
+    contents = {TRAIN_METRICS: b"{}", TEST_METRICS: b"{}"}
+    assert has_our_environment(contents.get)
+    contents[TEST_METRICS] = b'{"environment": "native arithmetic"}'
+    assert not has_our_environment(contents.get)
 
 
 @pytest.mark.parametrize(

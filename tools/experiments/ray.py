@@ -17,7 +17,7 @@ from tools.dvc import dvc, experiment_ref
 from tools.experiments import ray_node
 from tools.experiments.backend import Backend, ExperimentSpec, Job
 from tools.experiments.config import EXPERIMENTS, Resources
-from tools.git import commit_workspace, git, head
+from tools.git import CLONE_OPTIONS, commit_workspace, git, head
 
 MAX_RETRIES = 3  # of a job whose node has died
 CONNECT_TIMEOUT = 10  # seconds
@@ -85,8 +85,9 @@ class RayBackend(Backend):
         )
 
     def start(self, spec: ExperimentSpec) -> "RayJob":
-        arithmetic = {ARITHMETIC: os.environ.get(ARITHMETIC, "")}
-        words = (spec.name, self.url, self.commit, spec.arguments, arithmetic)
+        variables = {ARITHMETIC: os.environ.get(ARITHMETIC, "")}
+        variables["CLONE_OPTIONS"] = " ".join(CLONE_OPTIONS)
+        words = (spec.name, self.url, self.commit, spec.arguments, variables)
         return RayJob(self, spec, self.run_on_node.remote(*words))
 
 

@@ -17,11 +17,12 @@ import psutil
 # sent with this module
 SUPERVISE = Path(__file__).with_name("supervise.py").read_text(encoding="utf-8")
 # --no-local: without it, Git would copy the objects of all experiments from a remote that is a
-# folder. gc.auto: see tools/git.py. With --downstream, `exp run` does not pull what comes before.
+# folder. With --downstream, `exp run` does not pull what comes before.
 # The push is retried, since Git refuses it while another run pushes the same experiment.
 SCRIPT = """
 export DVC_SITE_CACHE_DIR="$PWD/.dvc/tmp/site" DVC_EXP_AUTO_PUSH=false SHELL=/bin/sh
-git clone --quiet --no-local --no-tags --config=gc.auto=0 --config=core.hooksPath=/dev/null "$URL" .
+export GIT_ATTR_NOSYSTEM=1
+git clone --no-local $CLONE_OPTIONS "$URL" .
 git checkout --quiet --detach "$COMMIT"
 printf '[cache]\\n    dir = %s\\n' "$CACHE" > .dvc/config.local
 case " $* " in *" --downstream "*) python -m dvc pull --quiet prepare;; esac
@@ -36,7 +37,8 @@ def run_on_node(
 ) -> Iterator[str | int]:
     """Clone `url` at `commit`, run and push the experiment. Yield each line, then the exit status.
 
-    `experiment` are arguments of `dvc exp run`; `variables` are the user's choice of arithmetic.
+    `experiment` are arguments of `dvc exp run`. `variables` are the user's choice of arithmetic,
+    and CLONE_OPTIONS of tools/git.py.
     """
     remove_stale_folders()
     cache = Path.home() / ".cache/dvc-nodes" / url.strip("/").replace("/", "-").replace(":", "-")

@@ -2,8 +2,9 @@
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ from tools.fsck import repair_cache
 from tools.git import commit_workspace, file_at, git, is_shallow, yaml_at
 from tools.overrides import with_overrides
 
-TRAIN_METRICS = Path("metrics/train.json")
+# these name the environment that computed them, unless it is the pinned one
+DATA_METRICS, TRAIN_METRICS = Path("metrics/data.json"), Path("metrics/train.json")
+TEST_METRICS = Path("metrics/test.json")
 
 
 class ReplacementRefused(UserError):
@@ -114,20 +117,21 @@ def is_up_to_date(commit: str, name: str, inputs: dict[str, dict[str, Any]]) -> 
         if path not in in_git and not cached_file(md5).exists():
             print(f"{name}: {path} is not in DVC's cache any more, so the experiment runs again")
             return False
-    return has_our_environment(file_at(revision, TRAIN_METRICS))
+    return has_our_environment(partial(file_at, revision))
 
 
-def has_our_environment(train_metrics: bytes) -> bool:
-    """Return whether a training used the packages and the arithmetic of this process.
+def has_our_environment(read: Callable[[Path], bytes], *paths: Path) -> bool:
+    """Return whether the packages and the arithmetic of this process computed metrics.
 
-    `train_metrics` is the content of its metrics/train.json. Machines other than x86-64 have no
-    portable arithmetic, and accept the results of others.
+    `read` returns the content of a metrics file. Without `paths`, it reads those of training and
+    test. Machines other than x86-64 have no portable arithmetic, and accept the results of others.
     """
     try:
-        metrics = json.loads(train_metrics)
+        metrics = [json.loads(read(path)) for path in paths or (TRAIN_METRICS, TEST_METRICS)]
     except ValueError:  # DVC took a corrupted file from its cache
         return False
-    return not is_x86_64() or metrics.get("environment") == environment().get("environment")
+    ours = environment().get("environment")
+    return not is_x86_64() or all(one.get("environment") == ours for one in metrics)
 
 
 def run_missing(
@@ -169,8 +173,8 @@ def run_all(specs: list[ExperimentSpec], backend: Backend, jobs: int | None) -> 
     with pinned_run_cache():
         run_parallel(specs, backend, jobs)
         revisions = list_experiments(backend.commit)
-        metrics = {spec: file_at(revisions[spec.name], TRAIN_METRICS) for spec in specs}
-        cached = [spec for spec in specs if not has_our_environment(metrics[spec])]
+        readers = {spec: partial(file_at, revisions[spec.name]) for spec in specs}
+        cached = [spec for spec in specs if not has_our_environment(readers[spec])]
         if cached:
             run_parallel([replace(spec, retrain=True) for spec in cached], backend, jobs)
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from fashion.core.environment import environment
+
 TRAINING, TEST = 1200, 400  # images
 
 
@@ -41,4 +43,4 @@ facts = {
     "pixel_std": 0.25,
     "test_images_also_in_training": 0,
 }
-Path("metrics/data.json").write_text(json.dumps(facts, indent=2) + "\n")
+Path("metrics/data.json").write_text(json.dumps(facts | environment(), indent=2) + "\n")
