@@ -124,7 +124,7 @@ def _decode(paths: list[Path], options: Namespace) -> list[np.ndarray | None]:
 
 
 def read_tables(paths: list[Path], options: Namespace) -> dict[str, Split]:
-    """Read CSV files with the columns `label` and, from 0 to 255, each pixel, row by row.
+    """Read CSV files: a column `label`, then a column for each pixel, 0 to 255, row by row.
 
     Of two files, one has "train" and one "test" in its name. Of a single file, a share is for the
     test.
