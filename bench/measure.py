@@ -146,7 +146,7 @@ def spread(values: list[float]) -> str:
 def record(
     program: str, section: str, values: Any, tables: Callable[[dict], dict[str, Rows]]
 ) -> None:
-    """Write the values of one section into a program's results, renew the tables, and print its.
+    """Write the values of one section into a program's results, and print its tables.
 
     `tables` makes tables by name from the values of sections. The other sections keep their values.
     """

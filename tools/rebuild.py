@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def copy_results(results: Iterable[Result]) -> None:
-    """Copy the results of an experiment with the workspace's inputs, if there is one."""
+    """Copy the results of an experiment that has the workspace's inputs, if there is one."""
     wanted = inputs_at(commit_workspace())
     twin = next((one for one in results if inputs_at(one.revision) == wanted), None)
     if twin:

@@ -124,9 +124,10 @@ def _decode(paths: list[Path], options: Namespace) -> list[np.ndarray | None]:
 
 
 def read_tables(paths: list[Path], options: Namespace) -> dict[str, Split]:
-    """Read CSV files with a column `label` and then a column for each pixel, row by row, 0 to 255.
+    """Read CSV files: a column `label`, then a column for each pixel, 0 to 255, row by row.
 
-    Two files have "train" and "test" in their names; of one file, a share is for the test.
+    Of two files, one has "train" and one "test" in its name. Of a single file, a share is for the
+    test.
     """
     named = {split: [path for path in paths if split in path.name] for split in SPLITS}
     if all(len(found) == 1 for found in named.values()):

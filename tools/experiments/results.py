@@ -77,7 +77,7 @@ class Result:
 
 
 def exclude_sweep_trials(commit: str) -> dict[str, str]:
-    """Return the experiments of a commit that are no trials of a sweep: revision by name."""
+    """Return the experiments of a commit that are not trials of a sweep: revision by name."""
     fields = "%(refname:lstrip=4)%00%(objectname)%00%(contents:subject)"
     lines = git("for-each-ref", f"--format={fields}", experiment_ref(commit)).splitlines()
     rows = [line.split("\0") for line in lines]

@@ -99,7 +99,7 @@ def check_workspace() -> None:
     listing = ("--others", "--exclude-standard", "-z", "--", *declared_files())
     if untracked := git("ls-files", *listing).split("\0")[:-1]:
         raise UserError(
-            f"Git does not track {', '.join(untracked)}, so experiments would run without."
+            f"Git does not track {', '.join(untracked)}, so experiments would run without it."
             " `git add` it, or remove it"
         )
 
@@ -168,7 +168,7 @@ def run_missing(
 def run_all(specs: list[ExperimentSpec], backend: Backend, jobs: int | None) -> None:
     """Run experiments, and train again those that DVC's run cache had of another environment.
 
-    The run cache knows no environment: ARITHMETIC=native with a plain `dvc repro` fills it, too.
+    The run cache does not record the environment, and `ARITHMETIC=native dvc repro` fills it, too.
     """
     with pinned_run_cache():
         run_parallel(specs, backend, jobs)

@@ -104,9 +104,10 @@ def _standard_error(before: np.ndarray, now: np.ndarray, axis: int) -> np.ndarra
 
 
 def _bounds(statistics: np.ndarray, newly: np.ndarray) -> list[float]:
-    """Return the bound of each analysis that the share `newly` of all pairs is first to exceed.
+    """Return the bound of each analysis.
 
-    `statistics` is (pairs, analyses).
+    A share of all pairs, its item of `newly`, exceeds this bound and none before. `statistics` is
+    (pairs, analyses).
     """
     bounds, remaining = [], statistics
     for number, share in enumerate(newly):
