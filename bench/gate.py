@@ -77,7 +77,7 @@ def main() -> None:
     expect_no_arguments("gate", __doc__)
     commit = head()
     gate = gate_at(commit)
-    baseline = noise_at(commit, gate)
+    baseline = noise_at(commit)
     baseline = baseline[[*gate.rules_by_column(baseline)]]
     analyses = plan_analyses(baseline, gate.interim_runs, gate)
     rows = []

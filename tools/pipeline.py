@@ -12,15 +12,14 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import dropwhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
-from joblib import cpu_count
 
 from fashion.core.errors import UserError
 from fashion.core.params import PARAMS
@@ -43,10 +42,6 @@ class Stage:
     outputs: list[Path]
     metrics: list[Path]  # the outputs that are metrics
     ancestors: frozenset[str]  # names of the stages that it depends on, directly or not
-
-    def reads(self, params: Iterable[str]) -> bool:
-        """Return whether the stage declares one of the params, by itself or with its section."""
-        return any(f"{name}.".startswith(f"{own}.") for name in params for own in self.params)
 
 
 @dataclass(frozen=True)
@@ -140,40 +135,26 @@ class Pipeline:
                 raise UserError(f"stage {stage.name} ended without writing {', '.join(missing)}")
 
     def copy_to(self, folder: Path) -> "Pipeline":
-        """Copy the clone, without Git's and DVC's own folders. Raises UserError if it can't."""
+        """Copy the clone, without Git's and DVC's own folders."""
         ignored = shutil.ignore_patterns(".git", ".dvc")
-        try:
-            shutil.copytree(self.folder, folder, symlinks=True, ignore=ignored, dirs_exist_ok=True)
-        except shutil.Error as error:
-            source, _, reason = error.args[0][0]
-            raise UserError(f"{source} can't be copied: {reason}") from None
+        shutil.copytree(self.folder, folder, symlinks=True, ignore=ignored, dirs_exist_ok=True)
         return replace(self, folder=folder)
 
-    def variants(
-        self,
-        variations: list[dict[str, Any]],
-        stages: list[Stage],
-        measure: Callable[["Pipeline"], dict[str, Any]],
-    ) -> list[dict[str, Any]]:
-        """Run `stages` with other params in copies of the clone, as many at a time as CPU cores.
+    @contextmanager
+    def trained(self, seed: int) -> Iterator["Pipeline"]:
+        """Yield a copy of the clone whose model is trained with a seed; it is removed afterwards.
 
-        Each of `variations` sets some params. The stages before the first that declares one of
-        them, or makes the model, are not run again. Returns what `measure` returns for each copy.
+        The stages before the first that declares the seed, or makes the model, are not run again.
         """
 
-        def run_one(number: int) -> dict[str, Any]:
-            params = variations[number]
-            concerned = [stage == self.model_stage or stage.reads(params) for stage in stages]
-            with _folder_beside(self.folder) as folder:
-                copy = self.copy_to(folder)
-                write_params(params, folder / PARAMS)
-                copy.run(stages[concerned.index(True) :])
-                measured = measure(copy)
-            print(f"  run {number + 1} of {len(variations)} is done", file=sys.stderr, flush=True)
-            return measured
+        def is_same(stage: Stage) -> bool:
+            return stage != self.model_stage and "seed" not in stage.params
 
-        with ThreadPoolExecutor(cpu_count()) as pool:
-            return list(pool.map(run_one, range(len(variations))))
+        with _folder_beside(self.folder) as folder:
+            copy = self.copy_to(folder)
+            write_params({"seed": seed}, folder / PARAMS)
+            copy.run(dropwhile(is_same, self.learning_stages))
+            yield copy
 
     def rebuild(self) -> dict[str, str]:
         """Run all stages; return how files differ from dvc.lock and Git afterwards, by path."""
@@ -181,17 +162,13 @@ class Pipeline:
         outputs = [str(path) for stage in self.stages for path in stage.outputs]
         words = ("diff", "--name-only", "-z", "HEAD", "--", *outputs)
         in_git = git("-C", str(self.folder), *words).split("\0")[:-1]
-        found = dict.fromkeys(in_git, "is not the one in Git")
+        found = dict.fromkeys(in_git, "differs from Git")
         with _dvc_repo(self.folder) as repo:
-            for out in repo.index.outs:  # `dvc status` compares only those in the cache
-                found |= dict.fromkeys(out.workspace_status(), "is different")
-            changes = [change for stage in repo.status().values() for change in stage]
-        for change in changes:
-            if isinstance(change, str):
-                found["dvc.yaml"] = f"does not belong to dvc.lock: {change}"
-            else:
-                inputs = set().union(*change.values()) - set(outputs)
-                found |= dict.fromkeys(inputs, "is not the one that dvc.lock was written with")
+            for stage in repo.index.stages:
+                if stage.changed_stage():
+                    found[f"the command of {_name_of(stage)}"] = "differs from dvc.lock"
+                for entry in (*stage.deps, *stage.outs):  # `dvc status` needs outputs in the cache
+                    found |= dict.fromkeys(entry.workspace_status(), "differs from dvc.lock")
         return found
 
 
@@ -252,13 +229,9 @@ def _read_stages(repo: Any, folder: Path) -> list[Stage]:
     def inside(path: str) -> Path:
         return Path(os.path.relpath(path, folder))
 
-    def name_of(stage: Any) -> str:
-        name = getattr(stage, "name", "")
-        return name if stage.path_in_repo == "dvc.yaml" else f"{stage.path_in_repo}:{name}"
-
     stages = []
     for stage in networkx.lexicographical_topological_sort(graph.reverse(), order.get):
-        name = name_of(stage)
+        name = _name_of(stage)
         if not stage.cmd:
             raise UserError(f"{name} has no command, so it can't be run from scratch")
         outputs = [inside(out.fs_path) for out in stage.outs]
@@ -274,10 +247,15 @@ def _read_stages(repo: Any, folder: Path) -> list[Stage]:
                 params=[param for dep in params for param in dep.params],
                 outputs=outputs,
                 metrics=[inside(out.fs_path) for out in stage.outs if out.metric],
-                ancestors=frozenset(map(name_of, networkx.descendants(graph, stage))),
+                ancestors=frozenset(map(_name_of, networkx.descendants(graph, stage))),
             )
         )
     return stages
+
+
+def _name_of(stage: Any) -> str:
+    """Return the name of a DVC stage, for one in a folder after the path of its dvc.yaml."""
+    return f"{stage.path_in_repo}:{getattr(stage, 'name', '')}".removeprefix("dvc.yaml:")
 
 
 def _remove(path: Path) -> None:

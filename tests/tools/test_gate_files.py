@@ -10,9 +10,10 @@ from fashion.core.errors import UserError
 from fashion.core.strict_yaml import check_config, parse_yaml
 from tools.gate.config import Gate
 from tools.gate.judge import Judgement, analyse, remarks_on
-from tools.gate.noise import parse_noise
+from tools.gate.noise import Noise
 from tools.gate.report import bullets, code_block, escape, evidence, shown, verdict_of
-from tools.gate.sequential import NO_LOSS, REGRESSION, UNDECIDED, Analysis, compare
+from tools.gate.score import image_digests
+from tools.gate.sequential import UNDECIDED, Analysis, compare, decide
 
 GATE = """
 false_alarms: 0.005
@@ -32,16 +33,17 @@ NOISE = {
     ("content", "named"),
     [
         (json.dumps(NOISE).replace("0.87,", "NaN,"), "metrics.accuracy.0"),
-        (json.dumps(NOISE | {"seeds": [1, 1, 2, 3, 4]}), "a seed occurs twice"),
-        (json.dumps(NOISE | {"seeds": [1, 2, 3, 4, 5, 6]}), "5 values for 6 seeds"),
+        (json.dumps(NOISE | {"seeds": [1, 1, 2, 3, 4]}), "each seed occurs once"),
+        (json.dumps(NOISE | {"seeds": [1, 2, 3, 4, 5, 6]}), "a value for each seed"),
         (json.dumps(NOISE | {"unknown": 1}), "unknown"),
         ("[]", "here"),
-        ("", "not JSON"),
+        ("", "here"),
+        ("[" * 10**5, "here: not YAML"),
     ],
 )
 def test_noise_that_says_nothing_is_refused(content, named):
     with pytest.raises(UserError, match=named) as error:
-        parse_noise(content, "here")
+        check_config(parse_yaml(content, "here"), "here", Noise)
     assert "here" in str(error.value)
 
 
@@ -63,21 +65,26 @@ def test_a_gate_that_lets_all_through_is_refused(old, new, named):
         check_config(parse_yaml(GATE.replace(old, new), "gate.yaml"), "gate.yaml", Gate)
 
 
+def test_images_that_numpy_cannot_read_without_running_code_are_an_error(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([None]), allow_pickle=True)
+    with pytest.raises(UserError, match=r"a\.npy can't be read"):
+        image_digests(tmp_path / "a.npy")
+
+
 def test_markdown_in_names_is_escaped_and_code_is_not():
     text = "x\n### ✓ [a](b) **bold** <b> macro_f1 _em_ `dvc repro`"
     shown = r"x \#\#\# ✓ \[a\](b) \*\*bold\*\* \<b> macro_f1 \_em\_ `dvc repro`"
     assert escape(text) == shown
 
 
-def judgement(finding: str, loss: float, runs: int) -> Judgement:
+def judgement(loss: float, runs: int) -> Judgement:
     """Return a judgement of runs that lose `loss` of accuracy, and half of it in class A|B."""
     baseline = pd.DataFrame({name: [0.86, 0.87, 0.88] for name in COLUMNS})
     now = dict.fromkeys(COLUMNS, 0.87) | {COLUMNS[0]: 0.87 - loss, COLUMNS[1]: 0.87 - loss / 2}
     candidate = pd.DataFrame([now] * max(1, runs))
     analysis = Analysis(len(candidate), 3.0, 2.0 if runs else None)
-    rows = compare(baseline, candidate, RULES, analysis)
-    found = {"baseline": rows}, {"baseline": baseline}
-    return Judgement(finding, COLUMNS[0], "baseline", *found, candidate.iloc[0], candidate[:runs])
+    rows = pd.concat({"baseline": compare(baseline, candidate, RULES, analysis)})
+    return Judgement(rows, {"baseline": baseline}, candidate[:1], candidate[:runs], {}, [])
 
 
 CLASSES = ("class_f1/A|B", "class_precision/A|B", "class_recall/A|B", "class_f1/" + "m" * 40)
@@ -88,33 +95,34 @@ RULES = Gate.model_validate(RULES | {"metrics": {"accuracy": HIGHER, "class_f1":
 
 
 @pytest.mark.parametrize(
-    ("finding", "loss", "runs", "verdict", "sentences"),
+    ("loss", "runs", "verdict", "sentences"),
     [
-        (REGRESSION, 0.2, 2, "regression", [
+        (0.2, 2, "regression", [
             "accuracy is worse than the baseline by 0.2000; chance explains 0.0224, over 2 seeds.",
+            '"chance" is the largest loss that chance explains', '"no loss" means that',
             "- A\\|B: F1 0.870 → 0.770, precision 0.870, recall 0.870", "-0.2000 | 0.0224 | worse",
             "All other classes (1): no loss.", "| F1 of A\\|B |   0.8700 |    0.7700 |"]),
-        (REGRESSION, 0.4, 0, "regression", [
+        (0.4, 0, "regression", [
             "accuracy is 0.4700, below its floor of 0.5, in the committed run.", "| below floor |",
             "All other classes (2): open.", "3 runs of the baseline and 1 run of the candidate:"]),
-        (NO_LOSS, 0.0, 2, "no loss", [
+        (0.0, 2, "no loss", [
             "With 2 further seeds, the test rules out", "+0.0000 | 0.0224 | no loss |",
             "All other classes (2): no loss.", "and 2 runs of the candidate:"]),
-        (NO_LOSS, -0.1, 2, "no loss", ["0.9700 |    0.9700 | +0.1000 | 0.0224 | better "]),
-        (UNDECIDED, 0.02, 1, "a loss of up to 0.0431 in accuracy is not ruled out", [
+        (-0.1, 2, "no loss", ["0.9700 |    0.9700 | +0.1000 | 0.0224 | better "]),
+        (0.02, 1, "a loss of up to 0.0431 in accuracy is not ruled out", [
             "| up to 0.0431 |", "With 1 further seed, no metric and no class is worse"]),
     ],
 )  # fmt: skip
-def test_a_judgement_is_put_into_words(finding, loss, runs, verdict, sentences):
-    found = judgement(finding, loss, runs)
+def test_a_judgement_is_put_into_words(loss, runs, verdict, sentences):
+    found = judgement(loss, runs)
     status, text, reason = verdict_of(found)
-    assert (status, text) == (int(finding == REGRESSION), verdict)
+    assert (status, text) == (int(verdict == "regression"), verdict)
     report = "\n\n".join([reason, *evidence(found)])
     assert [one for one in sentences if one not in report] == [], report
 
 
 def test_lines_have_at_most_100_columns_and_lists_20_lines():
-    parts = evidence(judgement(REGRESSION, 0.2, 2))
+    parts = evidence(judgement(0.2, 2))
     parts += [bullets(["a/long/" + "path" * 40, *["x"] * 30]), code_block("word " * 90)]
     text = "\n".join([*parts, shown("m" * 40)])
     assert max(map(len, text.splitlines())) <= 100 and "and 11 more" in text and "mmm…" in text
@@ -124,19 +132,20 @@ def test_a_regression_against_the_reference_counts_and_no_run_is_trained_twice()
     rules = {"accuracy": HIGHER | {"margin": 0.01}}
     gate = Gate.model_validate(RULES.model_dump() | {"metrics": rules})
     runs = pd.DataFrame({"accuracy": np.linspace(0.86, 0.88, 12)})
-    committed, trained = pd.Series({"accuracy": 0.9}), []
+    committed, trained = pd.DataFrame({"accuracy": [0.9]}, index=[3]), []
 
     def train(seeds: list[int]) -> pd.DataFrame:
         trained.append(seeds)
         return pd.DataFrame({"accuracy": 0.87}, index=seeds)
 
     opponents = {"baseline": runs, "reference": runs + 0.04}
-    found = analyse(gate, opponents, committed, [[7, 5], [7, 5, 6, 1]], train)
-    assert (found.finding, found.against, found.metric) == (REGRESSION, "reference", "accuracy")
+    rows, _ = analyse(gate, opponents, committed, [[7, 5], [7, 5, 6, 1]], train)
+    assert decide(rows) == ("regression", ("reference", "accuracy"))
     assert trained == [[7, 5]]
-    found = analyse(gate, {"baseline": runs + 0.007}, committed, [[7, 5], [7, 5, 6, 1]], train)
-    assert found.finding == UNDECIDED and trained[1:] == [[7, 5], [6, 1]]
-    assert list(found.runs.index) == [7, 5, 6, 1]
+    opponents = {"baseline": runs + 0.007}
+    rows, further = analyse(gate, opponents, committed, [[7, 5], [7, 5, 6, 1]], train)
+    assert decide(rows)[0] == UNDECIDED and trained[1:] == [[7, 5], [6, 1]]
+    assert list(further.index) == [7, 5, 6, 1]
 
 
 def test_a_metric_that_is_better_in_one_split_only_is_remarked():
@@ -145,8 +154,7 @@ def test_a_metric_that_is_better_in_one_split_only_is_remarked():
         index=["accuracy", "val_accuracy", "loss", "val_loss"],
     )
     rows.loc["val_accuracy", "finding"] = "no loss"
-    numbers = pd.Series(dtype=float), pd.DataFrame()
-    remarks = remarks_on(Judgement(NO_LOSS, "loss", "baseline", {"baseline": rows}, {}, *numbers))
+    remarks = remarks_on(rows, *[pd.DataFrame()] * 3)
     assert [text.split(".")[0] for text in remarks] == [
         "accuracy is better than chance explains, and val_accuracy is not"
     ]

@@ -44,7 +44,6 @@ def test_stages_know_their_order_and_what_they_depend_on(read):
     assert [stage.name for stage in pipeline.learning_stages] == ["prepare", "train"]
     train = pipeline.model_stage
     assert train.name == "train" and train.params == ["seed", "model", "train"]
-    assert train.reads(["prepare.x", "train.epochs"]) and not train.reads(["trains", "prepare"])
     with pytest.raises(UserError, match="seed is not a whole number"):
         assert pipeline.seed
 
@@ -125,3 +124,7 @@ def test_a_review_lists_what_judges_the_change_and_what_nobody_can_read(tmp_path
     git("checkout", "--quiet", commits[1], "gate.yaml")
     git("commit", "--quiet", "--all", "--message", "Repaired")
     assert is_unchanged(commits[1], head())
+    (tmp_path / "gate.yaml").write_bytes(AFTER["gate.yaml"] + b"# A comment\n")
+    git("commit", "--quiet", "--all", "--message", "A comment")
+    assert not is_unchanged(commits[1], head())
+    assert edits_of_the_gate(commits[1], head(), None) == []

@@ -2,7 +2,6 @@
 
 import json
 
-import pandas as pd
 import pytest
 
 from tests.support.repository import Repository
@@ -12,9 +11,7 @@ from tools.gate.verify import beyond_noise
 def test_a_commit_that_rebuilds_to_the_byte_is_verified_and_nothing_here_changes(committed):
     before, status = committed.results(), committed.run("git", "status", "--short")
     output = committed.python("tools.gate.verify")
-    assert "all 17 outputs are equal to the byte" in output
-    for name in ("data/prepared", "models/model.keras", "plots/loss.png", "accuracy of short"):
-        assert any(name in line and "✓ equal" in line for line in output.splitlines()), name
+    assert "all 14 outputs are equal to the byte" in output
     assert committed.results() == before
     assert committed.run("git", "status", "--short") == status
     assert not list((committed.folder / ".dvc/tmp").glob("verify-*"))
@@ -29,15 +26,9 @@ def claim(clone: Repository, path: str, **values) -> None:
 def test_a_difference_is_an_error_unless_another_environment_and_noise_explain_it(clone):
     accuracy = json.loads(clone.read("metrics/test.json"))["accuracy"]
     claim(clone, "metrics/test.json", accuracy=accuracy - 0.0001)
-    path = clone.folder / "metrics/comparisons/experiments.csv"
-    pd.read_csv(path).assign(accuracy=0.5).to_csv(path, index=False)
-    clone.commit("Another table")
     output = clone.python("tools.gate.verify", status=1)
     assert "though the pinned packages computed both: they should be equal" in output
-    different = [line for line in output.splitlines() if "✗ different" in line]
-    assert (
-        len(different) == 2 and "metrics/test.json" in different[0] and "of short" in different[1]
-    )
+    assert "- metrics/test.json differs from dvc.lock" in output and "1 of 14 outputs" in output
     claim(clone, "metrics/train.json", environment="keras 1, not 2")
     output = clone.make("verify", status=2)  # which names the status that it turns into 2
     assert "committed: keras 1, not 2" in output and "Error 3" in output

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat, model_validator
 
+from fashion.core.errors import UserError
 from fashion.core.strict_yaml import Name, StrictModel, check_config
 from tools.git import yaml_at
 
@@ -42,9 +43,15 @@ class Gate(StrictModel):
         return self
 
     def rules_by_column(self, columns: Iterable[str]) -> dict[str, MetricRule]:
-        """Return the rule of each gated column; "class_f1/Bag" has the rule of class_f1."""
-        rules = {name: self.metrics.get(name.split("/")[0]) for name in columns}
-        return {name: rule for name, rule in rules.items() if rule}
+        """Return the rule of each gated column; "class_f1/Bag" has the rule of class_f1.
+
+        Raises UserError if a gated metric has no column.
+        """
+        names = {column: column.split("/")[0] for column in columns}
+        if missing := self.metrics.keys() - names.values():
+            listed = ", ".join(sorted(missing))
+            raise UserError(f"{GATE} names {listed}, which is not among the measured metrics")
+        return {one: self.metrics[name] for one, name in names.items() if name in self.metrics}
 
 
 def gate_at(revision: str) -> Gate:

@@ -10,7 +10,7 @@ from fashion.core.errors import UserError
 from tools.gate.baseline import find_baseline
 from tools.gate.judge import BASELINE, CannotJudge, Judgement, judge
 from tools.gate.review import edits_of_the_gate, is_unchanged
-from tools.gate.sequential import BELOW_FLOOR, NO_LOSS, REGRESSION, UNDECIDED, WORSE
+from tools.gate.sequential import BELOW_FLOOR, NO_LOSS, REGRESSION, UNDECIDED, WORSE, decide
 from tools.git import commit_workspace, head
 from tools.tables import markdown
 
@@ -51,8 +51,9 @@ def report(revision: str | None, most: int | None) -> tuple[int, str]:
             status, verdict, reason = verdict_of(found)
             parts += [paragraph(reason), *evidence(found)]
     except CannotJudge as error:
-        verdict = error.verdict
-        parts += [paragraph(error.reason), bullets(error.findings), code_block(error.output)]
+        verdict, reason, *details = error.args
+        parts.append(paragraph(reason))
+        parts += [bullets(x) if isinstance(x, list) else code_block(str(x)) for x in details]
     except UserError as error:
         parts.append(paragraph(str(error)))
     if review := edits_of_the_gate(*commits, found) if commits else []:
@@ -68,17 +69,18 @@ def report(revision: str | None, most: int | None) -> tuple[int, str]:
 
 def verdict_of(found: Judgement) -> tuple[int, str, str]:
     """Return the exit status, the verdict and the reason of a judgement."""
-    row, runs = found.comparisons[found.against].loc[found.metric], len(found.runs)
-    metric, seeds = shown(found.metric), f"seed{'s' * (runs != 1)}"
-    if found.finding == REGRESSION:
-        why = f"is worse than the {found.against} by {row['loss']:.4f}; chance explains"
+    finding, (against, name) = decide(found.rows)
+    row, runs = found.rows.loc[(against, name), :], len(found.runs)
+    metric, seeds = shown(name), f"seed{'s' * (runs != 1)}"
+    if finding == REGRESSION:
+        why = f"is worse than the {against} by {row['loss']:.4f}; chance explains"
         why = f"{why} {row['chance']:.4f}"
         if row["finding"] == BELOW_FLOOR:
             why = f"is {row['candidate']:.4f}, below its floor of {row['floor']:g}"
         where = f"over {runs} {seeds}" if runs else "in the committed run"
         return FAILED, REGRESSION, f"{metric} {why}, {where}."
     count = f"With {runs} further {seeds}"
-    if found.finding == NO_LOSS:
+    if finding == NO_LOSS:
         reason = f"{count}, the test rules out a loss of the margin in every metric and class."
         return PASSED, NO_LOSS, reason
     verdict = f"a loss of up to {row['possible']:.4f} in {metric} is not ruled out"
@@ -88,16 +90,16 @@ def verdict_of(found: Judgement) -> tuple[int, str, str]:
 
 def evidence(found: Judgement) -> list[str]:
     """Return the parts of the report that show the numbers, and the remarks."""
-    tables = [part for name in found.comparisons for part in table(name, found)]
+    tables = [part for name in found.opponents for part in table(name, found)]
     return [class_changes(found), *tables, bullets(COLUMNS), bullets(found.remarks)]
 
 
 def class_changes(found: Judgement) -> str:
     """Return a list of the classes whose F1 changed most, with precision and recall."""
-    rows = found.comparisons[BASELINE]
+    rows = found.rows.loc[BASELINE]
     rows = rows[rows.index.str.startswith("class_f1/")]
     rows = rows[(rows["loss"].abs() >= CLASS_CHANGE) | (rows["finding"] == WORSE)]
-    means = found.runs.mean() if len(found.runs) else found.committed
+    means = (found.runs if len(found.runs) else found.committed).mean()
     texts = []
     for metric in rows["loss"].abs().sort_values(ascending=False, kind="stable").index[:5]:
         name, row = metric.removeprefix("class_f1/"), rows.loc[metric]
@@ -111,7 +113,7 @@ def class_changes(found: Judgement) -> str:
 
 def table(name: str, found: Judgement) -> list[str]:
     """Return a table of the metrics and of remarkable classes, and lines above and below it."""
-    rows, runs = found.comparisons[name], max(1, len(found.runs))
+    rows, runs = found.rows.loc[name], max(1, len(found.runs))
     text = rows["finding"].mask(
         rows["finding"] == UNDECIDED, "up to " + rows["possible"].map("{:.4f}".format)
     )
@@ -121,7 +123,7 @@ def table(name: str, found: Judgement) -> list[str]:
         "metric": [escape(shown(metric)) for metric in rows.index],
         name: rows["baseline"],
         "candidate": rows["candidate"],
-        "committed": found.committed[rows.index],
+        "committed": found.committed.iloc[0][rows.index],
         "change": (rows["candidate"] - rows["baseline"]).round(4) + 0.0,  # no minus before a zero
         "chance": rows["chance"],
         "finding": text,

@@ -18,13 +18,18 @@ from tools.git import file_at, git, yaml_at
 FOLDERS = ("tools/", ".ci/", ".github/", ".dvc/", "requirements")
 FILES = ("Makefile", "dvc.yaml", ".dvcignore", ".gitattributes", ".gitmodules")
 BYTECODE = (".pyc", ".pyo", ".so", ".pth")
+DELETED = "000000"
 KINDS = {"120000": "a link", "160000": "a submodule"}  # by the mode in a Git tree
 
 
-def changed_paths(baseline: str, candidate: str) -> list[str]:
-    """Return the paths that differ between two commits; no setting of Git changes that."""
-    words = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", baseline, candidate)
-    return git(*words).split("\0")[:-1]
+def changed_paths(baseline: str, candidate: str) -> dict[str, str]:
+    """Return the paths that differ between two commits, with the mode that the second one has.
+
+    No setting of Git changes that.
+    """
+    fields = git("diff-tree", "-r", "-z", "--no-renames", baseline, candidate).split("\0")
+    modes = [entry.split()[1] for entry in fields[:-1:2]]  # of ":MODE MODE HASH HASH STATUS"
+    return dict(zip(fields[1::2], modes, strict=True))
 
 
 def is_unchanged(baseline: str, candidate: str) -> bool:
@@ -42,14 +47,13 @@ def edits_of_the_gate(baseline: str, candidate: str, found: Judgement | None) ->
         outputs = output_hashes(lock_at(candidate))
     except UserError:
         outputs = {}
-    for path in changed_paths(baseline, candidate):
+    for path, mode in changed_paths(baseline, candidate).items():
+        is_output = any(Path(path).is_relative_to(output) for output in outputs)
         if path == str(NOISE):
             lines.append(noise_change(candidate, found.runs if found else pd.DataFrame()))
         elif path.startswith(FOLDERS) or path in FILES:
             lines.append(path)
-        elif any(Path(path).is_relative_to(output) for output in outputs):
-            continue
-        elif kind := _hidden_content(candidate, path):
+        elif mode != DELETED and not is_output and (kind := _hidden_kind(candidate, path, mode)):
             lines.append(f"{path} ({kind})")
     return lines
 
@@ -65,7 +69,8 @@ def rule_changes(baseline: str, candidate: str, claims: dict[str, Any]) -> list[
         return [f"{GATE}: can't be compared: {error}"]
     keys = [key for key in old | new if old.get(key) != new.get(key)]
     before, after = (
-        {key.split(".")[1] for key in one if key.startswith("metrics.")} for one in (old, new)
+        {key.split(".")[1] for key in map(str, one) if key.startswith("metrics.")}
+        for one in (old, new)
     )
     return [f"{GATE}: {key}: {old.get(key)} -> {new.get(key)}" for key in keys] + [
         f"{name} is new in {GATE}: {claims.get(name)}, judged from the next change on"
@@ -87,11 +92,8 @@ def noise_change(candidate: str, measured: pd.DataFrame) -> str:
     return f"{NOISE} is measured again; {len(ours)} of its {len(table)} runs agree with the gate's"
 
 
-def _hidden_content(candidate: str, path: str) -> str | None:
+def _hidden_kind(candidate: str, path: str, mode: str) -> str | None:
     """Return the kind of a file whose content a reviewer can't read, or None."""
-    mode = git("ls-tree", candidate, "--", path)[:6]  # nothing if the file is deleted
-    if mode in KINDS or not mode:
-        return KINDS.get(mode)
-    if path.endswith(BYTECODE):
-        return "bytecode"
+    if mode in KINDS or path.endswith(BYTECODE):
+        return KINDS.get(mode, "bytecode")
     return "binary" if b"\0" in file_at(candidate, path)[:8000] else None

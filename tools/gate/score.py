@@ -5,6 +5,7 @@ The gate judges only these numbers, never those that the candidate's own code wr
 
 import hashlib
 import shutil
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from joblib import cpu_count
 
 from fashion.core.dataset import DATASET
 from fashion.core.errors import UserError
@@ -68,15 +70,19 @@ class Scorer:
         pipeline.run(pipeline.data_stages)
         files = read_yaml(pipeline.folder / DATASET)["files"].items()
         raw = {file["name"] for role, file in files if role.startswith("test_")}
-        paths = [one for one in pipeline.files(pipeline.stages) if one.name in {*TEST, *raw}]
-        self._test_files = {md5(path) for path in paths}
+        paths = pipeline.files(pipeline.stages)
+        self._test_files = {md5(path) for path in paths if path.name in {*TEST, *raw}}
+        named = {path.name: path for path in paths}
+        if missing := {*TEST, *VALIDATION, *TRAIN} - named.keys():
+            names = ", ".join(sorted(missing))
+            raise UserError(f"the baseline's stages write no {names}, which models are scored with")
         self.test, self._validation, self._train = (
-            image_digests(_find(pipeline, images)) for images, _ in (TEST, VALIDATION, TRAIN)
+            image_digests(named[images]) for images, _ in (TEST, VALIDATION, TRAIN)
         )
         parts = pipeline.folder / ".dvc/test", pipeline.folder / ".dvc/validation"
         self._copies = [pipeline.copy_to(folder) for folder in parts]
         for source, target in zip(VALIDATION, TEST, strict=True):
-            shutil.copy(*(_find(self._copies[1], name) for name in (source, target)))
+            shutil.copy(named[source], parts[1] / named[target].relative_to(pipeline.folder))
 
     def score(self, model: Path) -> Scores:
         """Score a model file. Raises UserError if the baseline's code can't."""
@@ -94,15 +100,20 @@ class Scorer:
         return Scores(metrics, tables, float(clipped))
 
     def measure(self, pipeline: Pipeline, seeds: list[int]) -> pd.DataFrame:
-        """Train a pipeline with each seed and score the models.
+        """Train a pipeline with each seed, as many at a time as CPU cores, and score the models.
 
         The pipeline's data must be there. Returns the numbers, a row per seed, which is the index.
         """
         pipeline = replace(pipeline, hidden=self.test_files)
-        params = [{"seed": seed} for seed in seeds]
-        rows = pipeline.variants(
-            params, pipeline.learning_stages, lambda copy: self.score(copy.model_file).numbers
-        )
+
+        def numbers(seed: int) -> dict[str, float]:
+            with pipeline.trained(seed) as copy:
+                scores = self.score(copy.model_file)
+            print(f"  seed {seed} is done", file=sys.stderr, flush=True)
+            return scores.numbers
+
+        with ThreadPoolExecutor(cpu_count()) as pool:
+            rows = list(pool.map(numbers, seeds))
         return pd.DataFrame(rows, index=pd.Index(seeds, name="seed"))
 
     def test_files(self, pipeline: Pipeline, stage: Stage) -> list[Path]:
@@ -122,14 +133,16 @@ class Scorer:
         candidate trains or validates with, how many of the baseline's validation images it trains
         with, and whether it validates with the baseline's images.
         """
-        test, validation, same_validation = set(), set(), False
-        for path in pipeline.files(pipeline.learning_stages):
-            if path.suffix == ".npy" and not self._has_test_images(path):
-                found = image_digests(path)
-                test |= self.test & found - self._train - self._validation
-                same_validation |= found == self._validation
-                if found != self._validation and path.name not in VALIDATION:
-                    validation |= self._validation & found - self._train
+        arrays = [one for one in pipeline.files(pipeline.learning_stages) if one.suffix == ".npy"]
+        images = {one: image_digests(one) for one in arrays if not self._has_test_images(one)}
+        same_validation = self._validation in images.values()
+        trains = [
+            found
+            for path, found in images.items()
+            if found != self._validation and path.name not in VALIDATION
+        ]
+        test = self.test & set().union(*images.values()) - self._train - self._validation
+        validation = self._validation & set().union(*trains) - self._train
         return len(test), len(validation), same_validation
 
     def _has_test_images(self, path: Path) -> bool:
@@ -151,15 +164,13 @@ def _evaluate(model: Path, copy: Pipeline) -> dict[str, Any]:
 
 
 def image_digests(path: Path) -> set[bytes]:
-    """Return the MD5 of each image in a .npy file of images, (height, width) uint8."""
-    images = np.load(path, mmap_mode="r", allow_pickle=False)
-    rows = images if images.ndim == 3 else []
-    return {hashlib.md5(image, usedforsecurity=False).digest() for image in rows}
+    """Return the MD5 of each image in a .npy file, whatever the images' shape.
 
-
-def _find(pipeline: Pipeline, name: str) -> Path:
-    """Return the output with this file name. Raises UserError if there is none."""
-    for path in pipeline.files(pipeline.stages):
-        if path.name == name:
-            return path
-    raise UserError(f"the baseline's stages write no {name}, which models are scored with")
+    Raises UserError if NumPy can't read the file without running code from it.
+    """
+    try:
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise UserError(f"{path.name} can't be read: {error}") from None
+    rows = images if images.ndim > 1 else []
+    return {hashlib.md5(image.tobytes(), usedforsecurity=False).digest() for image in rows}

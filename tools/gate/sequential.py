@@ -15,6 +15,7 @@ The committed run is not one of these, since its author chose its seed.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,10 +41,11 @@ def plan_analyses(
 ) -> list[Analysis]:
     """Return the interim analyses with their bounds; the same arguments give the same bounds.
 
-    `baseline` has a row per run and a column per gated metric. The first analysis is that of the
+    `baseline` has a row per run, and a column per metric. The first analysis is that of the
     committed run; each of the others has its number of further runs in `counts`. The probability of
     a false alarm is divided by the number of `comparisons`, which have the same runs.
     """
+    baseline = baseline[[*gate.rules_by_column(baseline)]]
     sizes = [1, *counts]
     statistics = _simulate(correlation_of(baseline).to_numpy(), len(baseline), sizes)
     alpha = gate.false_alarms / comparisons
@@ -154,8 +156,8 @@ def compare(
     return pd.DataFrame(columns | {"floor": floor, "finding": finding}, index=[*rules])
 
 
-def decide(rows: pd.DataFrame) -> tuple[str, str]:
-    """Return REGRESSION, NO_LOSS or UNDECIDED, and the metric that decides or is furthest off."""
+def decide(rows: pd.DataFrame) -> tuple[str, Any]:
+    """Return REGRESSION, NO_LOSS or UNDECIDED, and the row that decides or is furthest off."""
     worse = rows[rows["finding"].isin([BELOW_FLOOR, WORSE])]
     if len(worse):
         return REGRESSION, worse["t"].idxmax()

@@ -1,30 +1,20 @@
 """Rebuild a commit from the raw data and compare every output: `make verify`.
 
-Runs the commit's stages in a clean clone, then its experiments, and prints a table with a line per
-output. Exit status 0: all outputs have the hashes in dvc.lock, and all experiments the numbers in
-the committed table. 3: some differ, but the metrics name another environment than the pinned
+Runs the commit's stages in a clean clone and lists what differs. Exit status 0: all outputs are
+those of dvc.lock and Git. 3: some differ, but the metrics name another environment than the pinned
 packages with portable arithmetic, and agree within the measured noise. 1: anything else. Nothing in
 the workspace changes.
 """
 
-import io
 import sys
 from typing import Any
 
-import pandas as pd
-
-from fashion.core.errors import UserError
-from fashion.core.files import read_csv
 from tools.arguments import parser_of
 from tools.dvc import resolve_revision
 from tools.gate.noise import OUTLIER, noise_at
-from tools.git import file_at, yaml_at
-from tools.pipeline import Pipeline, clean_clone
+from tools.pipeline import clean_clone
 from tools.process import command_line
-from tools.tables import markdown
 
-EXPERIMENTS = "metrics/comparisons/experiments.csv"
-VERDICTS = {True: "✓ equal", False: "✗ different"}
 WITHIN_NOISE = 3  # exit status
 
 
@@ -37,48 +27,22 @@ def main() -> int:
     commit = resolve_revision(revision)
     name = f"{revision} ({commit[:7]})"
     with clean_clone("verify", commit) as pipeline:
-        print(f"Running all stages and experiments of {name} from the raw data", flush=True)
-        committed, changed = pipeline.metrics(), pipeline.rebuild()
-        rows = [(str(out), stage.name) for stage in pipeline.stages for out in stage.outputs]
-        rows = [(out, stage, VERDICTS[out not in changed]) for out, stage in rows]
-        rows += compare_experiments(commit, pipeline)
-        rebuilt = pipeline.metrics()
-    table = pd.DataFrame(rows, columns=["output", "stage", "verdict"])
-    print(f"\n{markdown(table, disable_numparse=True)}\n")
-    different = int((table["verdict"] == VERDICTS[False]).sum())
-    if not different:
-        print(f"{name}: all {len(rows)} outputs are equal to the byte.")
+        print(f"Running all stages of {name} from the raw data", flush=True)
+        committed, found, rebuilt = pipeline.metrics(), pipeline.rebuild(), pipeline.metrics()
+        outputs = {str(path) for stage in pipeline.stages for path in stage.outputs}
+    if not found:
+        print(f"{name}: all {len(outputs)} outputs are equal to the byte.")
         return 0
-    found, is_elsewhere = describe_difference(committed, rebuilt, different, len(rows))
+    print(*(f"- {path} {how}" for path, how in found.items()), sep="\n")
+    counts = len(outputs & found.keys()), len(outputs)
+    why, is_elsewhere = describe_difference(committed, rebuilt, *counts)
     exceeding = beyond_noise(commit, committed, rebuilt) if is_elsewhere else []
     if exceeding:
-        found += f" Noise does not explain these differences: {'; '.join(exceeding)}."
+        why += f" Noise does not explain these differences: {'; '.join(exceeding)}."
     elif is_elsewhere:
-        found += " The metrics agree within noise."
-    print(f"{name}: {found}")
+        why += " The metrics agree within noise."
+    print(f"{name}: {why}")
     return WITHIN_NOISE if is_elsewhere and not exceeding else 1
-
-
-def compare_experiments(commit: str, pipeline: Pipeline) -> list[tuple[str, str, str]]:
-    """Run the experiments of experiments.yaml in copies of a clone.
-
-    Returns a row for each metric in the committed table: title, "(experiments)", verdict.
-    """
-    try:
-        content = file_at(commit, EXPERIMENTS).decode()
-    except UserError:  # the commit has no table
-        return []
-    table = read_csv(io.StringIO(content), index_col="experiment")
-    planned = yaml_at(commit, "experiments.yaml")["experiments"]
-    names = [name for name in planned if name in table.index]
-    stages = [*pipeline.data_stages, pipeline.model_stage, *pipeline.scoring_stages]
-    measured = pipeline.variants([planned[name] for name in names], stages, Pipeline.metrics)
-    return [
-        (f"{column} of {name}", "(experiments)", VERDICTS[committed == metrics[column]])
-        for name, metrics in zip(names, measured, strict=True)
-        for column, committed in table.loc[name].items()
-        if column in metrics
-    ]
 
 
 def describe_difference(
