@@ -27,7 +27,6 @@ from tools.experiments.up_to_date import (
     inputs_at,
     run_missing,
 )
-from tools.fsck import repair_cache
 from tools.git import commit_workspace, file_at, git, head
 from tools.process import command_line
 
@@ -41,7 +40,6 @@ def main() -> None:
     settled = settle_conflicts()
     if changes := describe_changes(commit):
         print(f"Not committed: {'; '.join(changes)}.", flush=True)
-    repair_cache()
     # experiments first: they run side by side, and the workspace may then reuse one of their models
     try:
         results, refusal = run_missing(config.experiments), None

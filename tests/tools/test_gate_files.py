@@ -101,13 +101,13 @@ RULES = Gate.model_validate(RULES | {"metrics": {"accuracy": HIGHER, "class_f1":
             "accuracy is worse than the baseline by 0.2000; chance explains 0.0224, over 2 seeds.",
             '"chance" is the largest loss that chance explains', '"no loss" means that',
             "- A\\|B: F1 0.870 → 0.770, precision 0.870, recall 0.870", "-0.2000 | 0.0224 | worse",
-            "All other classes (1): no loss.", "| F1 of A\\|B |   0.8700 |    0.7700 |"]),
+            "Classes not shown (1): no loss.", "| F1 of A\\|B |   0.8700 |    0.7700 |"]),
         (0.4, 0, "regression", [
             "accuracy is 0.4700, below its floor of 0.5, in the committed run.", "| below floor |",
-            "All other classes (2): open.", "3 runs of the baseline and 1 run of the candidate:"]),
+            "Classes not shown (2): open.", "3 runs of the baseline and 1 run of the candidate:"]),
         (0.0, 2, "no loss", [
             "With 2 further seeds, the test rules out", "+0.0000 | 0.0224 | no loss |",
-            "All other classes (2): no loss.", "and 2 runs of the candidate:"]),
+            "Classes not shown (2): no loss.", "and 2 runs of the candidate:"]),
         (-0.1, 2, "no loss", ["0.9700 |    0.9700 | +0.1000 | 0.0224 | better "]),
         (0.02, 1, "a loss of up to 0.0431 in accuracy is not ruled out", [
             "| up to 0.0431 |", "With 1 further seed, no metric and no class is worse"]),

@@ -50,7 +50,7 @@ class RayBackend(Backend):
         except (OSError, RuntimeError, ValueError) as error:  # another version of Ray or Python too
             raise UserError(f"cannot use the Ray cluster at {self.address}: {error}") from None
         self._check_resources()
-        dvc("push")  # for the nodes
+        dvc("push", "--quiet")  # for the nodes
         ray.cloudpickle.register_pickle_by_value(ray_node)  # nodes have no copy of it yet
         cpus, gpus = self.wanted.values()
         remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=MAX_RETRIES)

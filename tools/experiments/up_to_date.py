@@ -86,7 +86,11 @@ def describe_changes(commit: str) -> list[str]:
 
 
 def check_workspace() -> None:
-    """Raise UserError if the clone is shallow, or declared files are deleted or untracked."""
+    """Remove corrupted files from DVC's cache, so that they are made again.
+
+    Raises UserError if the clone is shallow, or declared files are deleted or untracked.
+    """
+    repair_cache()
     if is_shallow():
         raise UserError(
             "this clone is shallow, and DVC keeps no experiments in one."
@@ -181,7 +185,6 @@ def run_all(specs: list[ExperimentSpec], backend: Backend, jobs: int | None) -> 
 
 def prepare_data() -> None:
     """Write raw and prepared data once; experiments share them through DVC's cache."""
-    repair_cache()
     if status("prepare"):
         dvc("repro", "prepare")
 

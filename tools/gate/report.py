@@ -132,7 +132,7 @@ def table(name: str, found: Judgement) -> list[str]:
     return [
         f"Means of {counts[0]} of the {name} and {counts[1]} of the candidate:",
         markdown(pd.DataFrame(columns)[~is_rest], floatfmt=FORMATS),
-        f"All other classes ({is_rest.sum()}): {text[is_rest].iloc[0]}." if is_rest.any() else "",
+        f"Classes not shown ({is_rest.sum()}): {text[is_rest].iloc[0]}." if is_rest.any() else "",
     ]
 
 
