@@ -156,18 +156,18 @@ def describe_dataset(
     """
     if not (files := find_files(folder, prefix)):
         raise UserError(f"{folder}: has no IDX file")
-    shape, test_shape = (read_idx_shape(files[f"{split}_images"])[1:] for split in SPLITS)
+    (images, labels), (test_images, test_labels) = read_files(files).values()
+    shape, test_shape = images.shape[1:], test_images.shape[1:]
     if shape != test_shape:
         raise UserError(f"{folder}: training images are {shape}, test images {test_shape}")
-    labels = [read_idx(files[f"{split}_labels"], (None,)) for split in SPLITS]
-    classes = 1 + int(np.concatenate(labels).max(initial=0))
+    classes = 1 + max(int(split.max(initial=0)) for split in (labels, test_labels))
     if class_names and len(class_names) < classes:
         raise UserError(f"{folder}: has {classes} classes, but only {len(class_names)} are named")
     values = {
         "name": name,
         "image_shape": list(shape),
         "class_names": class_names or [CLASS.format(label) for label in range(classes)],
-        "ground": measure_ground(files["train_images"]),
+        "ground": measure_ground(images),
         "sources": [str(folder)],
         "files": {
             role: {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
@@ -178,10 +178,9 @@ def describe_dataset(
     return values
 
 
-def measure_ground(images: Path) -> str:
-    """Return "dark" or "light" if the edges of nearly all images in a file are, else "any"."""
-    pixels = read_idx(images, (None, None, None))
-    edges = [pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]]
+def measure_ground(images: np.ndarray) -> str:
+    """Return "dark" or "light" if the edges of nearly all images are, else "any"."""
+    edges = [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]]
     share = (np.median(np.concatenate(edges, axis=1), axis=1) > 127).mean()
     return "light" if share >= MOSTLY else "dark" if share <= 1 - MOSTLY else "any"
 

@@ -17,6 +17,7 @@ from fashion.preprocessing import preprocess_image, read_picture
 SUFFIXES = (".png", ".jpg", ".jpeg")
 SPLITS = ("train", "test")
 LISTED = 10  # files in a message
+COLOUR_LOST = "Note: colours become grey."
 Split = tuple[np.ndarray, np.ndarray]  # images (items, height, width) and labels (items,), uint8
 
 
@@ -119,7 +120,7 @@ def _decode(paths: list[Path], options: Namespace) -> list[np.ndarray | None]:
     for failure in failures:
         print(f"Note: left out: {failure}.")
     if is_colour:
-        print("Note: colours become grey.")
+        print(COLOUR_LOST)
     return images
 
 
@@ -146,7 +147,10 @@ def _read_table(path: Path, options: Namespace) -> Split:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: {error}") from None
     if table.columns[0] != "label" or table.empty:
-        raise UserError(f"{path}: the first column is not called label, or the table has no row")
+        raise UserError(
+            f"{path}: the first column is not called label, or the table has no row. If test images"
+            " have no labels, name the training file, with --test-share 0.2"
+        )
     pixels = table.drop(columns="label").to_numpy()
     side = round(pixels.shape[1] ** 0.5)
     height, width = options.size or (side, side)
@@ -165,7 +169,7 @@ def read_npz(path: Path) -> dict[str, Split]:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path}: missing, or no complete .npz file ({error})") from None
-    splits = {}
+    splits, is_colour = {}, False
     for split in SPLITS:
         if missing := {f"x_{split}", f"y_{split}"} - arrays.keys():
             raise UserError(f"{path}: has no {', '.join(sorted(missing))}, only {[*arrays]}")
@@ -173,9 +177,11 @@ def read_npz(path: Path) -> dict[str, Split]:
         if images.ndim != 3 and images.shape[3:] not in ((1,), (3,)):
             raise UserError(f"{path}: x_{split} is {images.shape}, not (items, height, width)")
         if images.shape[3:] == (3,):
-            print(f"Note: colours of x_{split} become grey.")
+            is_colour = True
             images = (images @ np.array([299, 587, 114]) / 1000).round()  # ITU-R BT.601
         splits[split] = _checked(path, images.reshape(images.shape[:3]), labels)
+    if is_colour:
+        print(COLOUR_LOST)
     return splits
 
 
