@@ -7,6 +7,7 @@ converted once into four IDX files in data/converted. Then `dvc repro` does the 
 """
 
 import argparse
+import hashlib
 from pathlib import Path
 from typing import get_args
 
@@ -134,16 +135,21 @@ def begin_with_1(splits: dict[str, Split]) -> bool:
 
 
 def convert(splits: dict[str, Split]) -> Path:
-    """Write four IDX files into CONVERTED and return it. Equal images give equal bytes.
+    """Write four IDX files into a folder in CONVERTED and return it.
 
+    Other data goes into another folder, so that commits with an earlier version can be rebuilt.
     Labels that begin with 1 are shifted to begin with 0, and a note is printed.
     """
     if shift := begin_with_1(splits):
         print("Note: labels begin with 1, so 1 is subtracted from each.")
+    version = hashlib.sha256()
+    for images, labels in splits.values():
+        version.update(str(images.shape).encode() + images.tobytes() + labels.tobytes())
+    folder = CONVERTED / version.hexdigest()[:8]
     for split, (images, labels) in splits.items():
-        write_idx(CONVERTED / f"{split}-images-idx3-ubyte", images)
-        write_idx(CONVERTED / f"{split}-labels-idx1-ubyte", labels - shift)
-    return CONVERTED
+        write_idx(folder / f"{split}-images-idx3-ubyte", images)
+        write_idx(folder / f"{split}-labels-idx1-ubyte", labels - shift)
+    return folder
 
 
 def describe_dataset(
