@@ -16,7 +16,6 @@ from fashion.preprocessing import preprocess_image, read_picture
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 SPLITS = ("train", "test")
-LISTED = 10  # files in a message
 COLOUR_LOST = "Note: colours become grey."
 Split = tuple[np.ndarray, np.ndarray]  # images (items, height, width) and labels (items,), uint8
 
@@ -111,10 +110,9 @@ def _decode(paths: list[Path], options: Namespace) -> list[np.ndarray | None]:
             images.append(None)
             failures.append(str(error))
     if failures and not options.skip_unreadable:
-        listed = "\n".join(f"  {failure}" for failure in failures[:LISTED])
-        more = f"\n  and {len(failures) - LISTED} more" if len(failures) > LISTED else ""
+        listed = "\n".join(f"  {failure}" for failure in failures)
         raise UserError(
-            f"{len(failures)} of {len(paths)} pictures can't be read:\n{listed}{more}\n"
+            f"{len(failures)} of {len(paths)} pictures can't be read:\n{listed}\n"
             "Remove them, or leave them out with --skip-unreadable"
         )
     for failure in failures:
