@@ -55,9 +55,12 @@ def test_pictures_are_classified_as_by_evaluate_and_nothing_is_asked_from_elsewh
     files = [str(folder / name) for name in ("<i>0.png", "large.jpg", "text.png")]
     browser.find_element(By.ID, "pictures").send_keys("\n".join(files))
     wait.until(lambda _: len(browser.find_elements(By.TAG_NAME, "h2")) == 3)
+    browser.find_element(By.ID, "camera").click()
+    wait.until(lambda _: len(browser.find_elements(By.TAG_NAME, "h2")) == 4)
     text = browser.find_element(By.ID, "answers").text
     assert "<i>0.png\nas it is" in text and "not a picture in PNG or JPEG format" in text
     assert "light ground inverted, 252x252 fitted to 28x28" in text
+    assert "your picture\ncolour to grey, 640x480 fitted to 28x28" in text  # Chromium's fake camera
     table = browser.find_elements(By.TAG_NAME, "table")[-1].text.replace("\n", " ")
     rows = re.findall(r"(\S+) ([\d.]+)%", table)
     shares = [float(share) for _, share in rows]
@@ -68,7 +71,7 @@ def test_pictures_are_classified_as_by_evaluate_and_nothing_is_asked_from_elsewh
     assert rows[0][0] == NAMES[class_names.index(predicted)]
     assert shares[0] == pytest.approx(100 * confidence, abs=0.051)
     images = browser.find_elements(By.TAG_NAME, "img")
-    assert [image.get_property("naturalWidth") for image in images] == [28, 28]
+    assert [image.get_property("naturalWidth") for image in images] == [28] * 3
     loaded = "return performance.getEntriesByType('resource').map(entry => entry.name)"
     assert all(one.startswith(address) for one in browser.execute_script(loaded))
 
