@@ -1,6 +1,7 @@
 """Try models on a page that only this machine can open: `make app`, then http://127.0.0.1:8000.
 
-It also answers programs: curl -F picture=@shirt.jpg "http://127.0.0.1:8000/predict?model=run-3"
+It also answers programs:
+curl --data-binary @shirt.jpg "http://127.0.0.1:8000/predict?model=run-3"
 """
 
 import base64
@@ -40,16 +41,16 @@ def list_models() -> dict[str, float | None]:
     return accuracies
 
 
-def answer(content: bytes, name: str, model: str) -> dict[str, Any]:
+def answer(content: bytes, model: str) -> dict[str, Any]:
     """Return the probability of each class, what was done to the picture, and what the model sees.
 
     The last one is a data URL of a PNG. Raises UserError if the picture or the model is wrong.
     """
     if len(content) > MAX_BYTES:
-        raise UserError(f"{name}: is larger than {MAX_BYTES:,} bytes")
+        raise UserError(f"the picture is larger than {MAX_BYTES:,} bytes")
     commit = None if model == WORKSPACE else resolve_revision(model)
     dataset = dataset_at(commit)
-    picture = read_picture(io.BytesIO(content), name)
+    picture = read_picture(io.BytesIO(content), "picture")
     pixels, steps = preprocess_image(picture, dataset.image_shape, dataset.ground)
     row = classify(model_file(commit), [pixels], dataset)[0]
     predictions = {dataset.class_names[i]: float(row[i]) for i in np.argsort(-row)}
@@ -64,13 +65,12 @@ def main() -> None:
     port = parser.parse_args().port
     if not find_spec("fastapi"):
         raise UserError("FastAPI is not installed: `pip install -r requirements/app.txt`")
-    model_file(None)  # reports a missing model before the page opens
     try:
         listening = socket.create_server((HOST, port))
     except (OSError, OverflowError) as error:
         raise UserError(f"port {port} can't be used ({error}). --port takes another") from None
     import uvicorn
-    from fastapi import FastAPI, HTTPException, UploadFile
+    from fastapi import FastAPI, HTTPException, Request
     from fastapi.responses import FileResponse
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -80,9 +80,9 @@ def main() -> None:
     app.get("/models")(list_models)
 
     @app.post("/predict")  # async, so that the server runs one at a time
-    async def predict(picture: UploadFile, model: str = WORKSPACE) -> dict[str, Any]:
+    async def predict(request: Request, model: str = WORKSPACE) -> dict[str, Any]:
         try:
-            return answer(await picture.read(MAX_BYTES + 1), picture.filename or "picture", model)
+            return answer(await request.body(), model)
         except UserError as error:
             raise HTTPException(422, str(error)) from None
 

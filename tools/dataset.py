@@ -7,6 +7,7 @@ converted once into four IDX files in data/converted. Then `dvc repro` does the 
 """
 
 import argparse
+import hashlib
 from pathlib import Path
 from typing import get_args
 
@@ -134,16 +135,21 @@ def begin_with_1(splits: dict[str, Split]) -> bool:
 
 
 def convert(splits: dict[str, Split]) -> Path:
-    """Write four IDX files into CONVERTED and return it. Equal images give equal bytes.
+    """Write four IDX files into a folder in CONVERTED and return it.
 
+    Other data goes into another folder, so that commits with an earlier version can be rebuilt.
     Labels that begin with 1 are shifted to begin with 0, and a note is printed.
     """
     if shift := begin_with_1(splits):
         print("Note: labels begin with 1, so 1 is subtracted from each.")
+    version = hashlib.sha256()
+    for images, labels in splits.values():
+        version.update(str(images.shape).encode() + images.tobytes() + labels.tobytes())
+    folder = CONVERTED / version.hexdigest()[:8]
     for split, (images, labels) in splits.items():
-        write_idx(CONVERTED / f"{split}-images-idx3-ubyte", images)
-        write_idx(CONVERTED / f"{split}-labels-idx1-ubyte", labels - shift)
-    return CONVERTED
+        write_idx(folder / f"{split}-images-idx3-ubyte", images)
+        write_idx(folder / f"{split}-labels-idx1-ubyte", labels - shift)
+    return folder
 
 
 def describe_dataset(
@@ -156,18 +162,18 @@ def describe_dataset(
     """
     if not (files := find_files(folder, prefix)):
         raise UserError(f"{folder}: has no IDX file")
-    shape, test_shape = (read_idx_shape(files[f"{split}_images"])[1:] for split in SPLITS)
+    (images, labels), (test_images, test_labels) = read_files(files).values()
+    shape, test_shape = images.shape[1:], test_images.shape[1:]
     if shape != test_shape:
         raise UserError(f"{folder}: training images are {shape}, test images {test_shape}")
-    labels = [read_idx(files[f"{split}_labels"], (None,)) for split in SPLITS]
-    classes = 1 + int(np.concatenate(labels).max(initial=0))
+    classes = 1 + max(int(split.max(initial=0)) for split in (labels, test_labels))
     if class_names and len(class_names) < classes:
         raise UserError(f"{folder}: has {classes} classes, but only {len(class_names)} are named")
     values = {
         "name": name,
         "image_shape": list(shape),
         "class_names": class_names or [CLASS.format(label) for label in range(classes)],
-        "ground": measure_ground(files["train_images"]),
+        "ground": measure_ground(images),
         "sources": [str(folder)],
         "files": {
             role: {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
@@ -178,10 +184,9 @@ def describe_dataset(
     return values
 
 
-def measure_ground(images: Path) -> str:
-    """Return "dark" or "light" if the edges of nearly all images in a file are, else "any"."""
-    pixels = read_idx(images, (None, None, None))
-    edges = [pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]]
+def measure_ground(images: np.ndarray) -> str:
+    """Return "dark" or "light" if the edges of nearly all images are, else "any"."""
+    edges = [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]]
     share = (np.median(np.concatenate(edges, axis=1), axis=1) > 127).mean()
     return "light" if share >= MOSTLY else "dark" if share <= 1 - MOSTLY else "any"
 

@@ -16,7 +16,7 @@ from fashion.preprocessing import preprocess_image, read_picture
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 SPLITS = ("train", "test")
-LISTED = 10  # files in a message
+COLOUR_LOST = "Note: colours become grey."
 Split = tuple[np.ndarray, np.ndarray]  # images (items, height, width) and labels (items,), uint8
 
 
@@ -110,16 +110,15 @@ def _decode(paths: list[Path], options: Namespace) -> list[np.ndarray | None]:
             images.append(None)
             failures.append(str(error))
     if failures and not options.skip_unreadable:
-        listed = "\n".join(f"  {failure}" for failure in failures[:LISTED])
-        more = f"\n  and {len(failures) - LISTED} more" if len(failures) > LISTED else ""
+        listed = "\n".join(f"  {failure}" for failure in failures)
         raise UserError(
-            f"{len(failures)} of {len(paths)} pictures can't be read:\n{listed}{more}\n"
+            f"{len(failures)} of {len(paths)} pictures can't be read:\n{listed}\n"
             "Remove them, or leave them out with --skip-unreadable"
         )
     for failure in failures:
         print(f"Note: left out: {failure}.")
     if is_colour:
-        print("Note: colours become grey.")
+        print(COLOUR_LOST)
     return images
 
 
@@ -147,7 +146,10 @@ def _read_table(path: Path, options: Namespace) -> Split:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: {error}") from None
     if table.columns[0] != "label" or table.empty:
-        raise UserError(f"{path}: the first column is not called label, or the table has no row")
+        raise UserError(
+            f"{path}: the first column is not called label, or the table has no row. If test images"
+            " have no labels, name the training file, with --test-share 0.2"
+        )
     pixels = table.drop(columns="label").to_numpy()
     side = round(pixels.shape[1] ** 0.5)
     height, width = options.size or (side, side)
@@ -166,7 +168,7 @@ def read_npz(path: Path) -> dict[str, Split]:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path}: missing, or no complete .npz file ({error})") from None
-    splits = {}
+    splits, is_colour = {}, False
     for split in SPLITS:
         if missing := {f"x_{split}", f"y_{split}"} - arrays.keys():
             raise UserError(f"{path}: has no {', '.join(sorted(missing))}, only {[*arrays]}")
@@ -174,9 +176,11 @@ def read_npz(path: Path) -> dict[str, Split]:
         if images.ndim != 3 and images.shape[3:] not in ((1,), (3,)):
             raise UserError(f"{path}: x_{split} is {images.shape}, not (items, height, width)")
         if images.shape[3:] == (3,):
-            print(f"Note: colours of x_{split} become grey.")
+            is_colour = True
             images = (images @ np.array([299, 587, 114]) / 1000).round()  # ITU-R BT.601
         splits[split] = _checked(path, images.reshape(images.shape[:3]), labels)
+    if is_colour:
+        print(COLOUR_LOST)
     return splits
 
 

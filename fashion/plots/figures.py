@@ -141,16 +141,19 @@ def predictions(images: np.ndarray, table: pd.DataFrame, title: str) -> Figure:
         figure.text(0.5, 0.4, "There are none.", ha="center", fontsize=10)
         return figure
     height, width = images.shape[1:]
-    tiles = np.full((rows * columns, height, width), np.nan)
-    tiles[: len(table)] = images[: len(table)]
-    gaps = round(0.34 * height), round(0.08 * width)  # room for the words, and between them
-    _show(axes, _mosaic(tiles.reshape(rows, columns, height, width), gaps))
+    side = max(height, width)  # of a square, so that the words have room whatever the shape
+    left = (side - width) // 2
+    tiles = np.full((rows * columns, side, side), np.nan)
+    tiles[: len(table), :height, left : left + width] = images[: len(table)]
+    gaps = -(-10 * side // 28), round(0.08 * side)  # room for four lines, and between them
+    _show(axes, _mosaic(tiles.reshape(rows, columns, side, side), gaps))
     for i, row in enumerate(table.itertuples()):
         right, (down, across) = row.actual == row.predicted, divmod(i, columns)
         verdict = f"✓ {row.predicted}" if right else f"✗ {row.predicted} (is {row.actual})"
+        lines = textwrap.fill(verdict, MAX_VERDICT, max_lines=3, placeholder="…")
         axes.annotate(
-            f"{textwrap.fill(verdict, MAX_VERDICT)}\n{row.confidence:.1%} sure",
-            (across * (width + gaps[1]) + (width - 1) / 2, down * (height + gaps[0]) - 0.5),
+            f"{lines}\n{row.confidence:.1%} sure",
+            (across * (side + gaps[1]) + (side - 1) / 2, down * (side + gaps[0]) - 0.5),
             (0, 4), textcoords="offset points", ha="center", va="bottom",
             fontsize=8 if len(verdict) <= MAX_VERDICT else 7,
             color=RIGHT if right else WRONG,
@@ -164,7 +167,8 @@ def top_classes(shown: list[tuple[np.ndarray, str, dict[str, float]]]) -> Figure
     An item of `shown` has pixels (height, width) uint8, a title, and probabilities in [0, 1] by
     class, the likeliest first.
     """
-    figure = Figure(figsize=(8, 1.9 * len(shown)), layout="constrained")
+    inches = np.clip(0.19 * max(len(one) for *_, one in shown), 1.9, 15)  # of a row
+    figure = Figure(figsize=(8, inches * len(shown)), layout="constrained")
     grid = figure.subplots(len(shown), 2, squeeze=False, gridspec_kw={"width_ratios": [1, 3]})
     for (left, right), (pixels, title, probabilities) in zip(grid, shown, strict=True):
         left.axis("off")

@@ -190,13 +190,25 @@ def test_predictions_fill_rows_of_six_with_each_text_above_its_image(items, rows
     assert [text.xy for text in figure.axes[0].texts] == expected
 
 
-def test_long_class_names_do_not_reach_into_the_next_column():
-    name = "a_rather_long_name_(in_brackets)"
-    table = pd.DataFrame({"actual": [name] * 6, "predicted": [name] * 6, "confidence": 0.5})
-    figure = figures.predictions(np.zeros((6, 4, 3), np.uint8), table, "long")
+@pytest.mark.parametrize("shape", [(18, 6), (6, 18), (100, 100)])
+def test_long_class_names_reach_into_no_image_nor_other_name(shape):
+    names = ["a_rather_long_name_(in_brackets)", f"a {'long ' * 20} name"]
+    table = pd.DataFrame({"actual": names[0], "predicted": [names[1]] * 12, "confidence": 0.5})
+    figure = figures.predictions(np.zeros((12, *shape), np.uint8), table, "long")
     figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
-    assert all(left.x1 <= right.x0 for left, right in itertools.pairwise(boxes))
+    [axes] = figure.axes
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert all(left.x1 <= right.x0 for left, right in itertools.pairwise(boxes[:6]))
+    pixel = axes.transData.transform((0, shape[0] - 0.5))  # below the images of the first row
+    assert max(box.y1 for box in boxes[6:]) <= pixel[1]
+
+
+def test_a_picture_has_room_for_the_bars_of_all_classes():
+    shares = {f"class {i}": 1 / 47 for i in range(47)}
+    figure = figures.top_classes([(IMAGES[0], "a picture", shares)] * 2)
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[1].get_yticklabels()]
+    assert all(upper.y0 >= lower.y1 for upper, lower in itertools.pairwise(boxes))
 
 
 def test_a_plot_without_predictions_says_so():

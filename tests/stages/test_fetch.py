@@ -1,6 +1,5 @@
 import hashlib
 import os
-import re
 import time
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import pytest
 
 from fashion.core.dataset import DataFile
 from fashion.core.errors import UserError
-from fashion.core.strict_yaml import read_yaml
 from stages import fetch
 from stages.fetch import fetch_file
 from tests.stages.running import run_stage
@@ -89,19 +87,7 @@ def test_the_environment_comes_before_the_sources_and_without_any_a_message_says
     repository.set("sources=[/nonexistent]")
     output = run_stage(repository.folder, "fetch", FASHION_MNIST_DIR=str(synthetic_data))
     assert output.count(f"from {synthetic_data}") == 4 and "/nonexistent" not in output
-    output = repository.dvc("repro", "fetch", status=255)
+    output = run_stage(repository.folder, "fetch")
+    assert output.startswith("fetch: no source has train-images") and output.count("\n") == 4
     assert "/nonexistent: no such folder" in output
     assert "FASHION_MNIST_DIR=" in output and "`make demo`" in output
-    assert not any((repository.folder / "data/raw").glob("*"))
-
-
-def test_a_relative_folder_is_found_from_a_temporary_workspace_and_changes_no_result(
-    repository, synthetic_data
-):
-    """With another source, fetch and prepare run again, with equal outputs."""
-    (repository.folder.parent / "shared").symlink_to(synthetic_data)
-    sources = read_yaml(repository.folder / "dataset.yaml")["sources"]
-    repository.set(f"sources={['../shared', *sources]}")
-    output = repository.dvc("exp", "run", "--temp")
-    assert "from ../shared" in output and "Ran experiment" in output
-    assert re.findall(r"Running stage '(\w+)'", output) == ["fetch", "prepare"]

@@ -11,7 +11,9 @@ from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from fashion.core.dataset import read_dataset
 from fashion.core.errors import UserError
+from fashion.core.files import read_csv
 from tests.support.commands import TIMEOUT, begin, typed
 from tests.support.ray_cluster import free_port
 from tests.support.repository import Repository
@@ -21,14 +23,19 @@ if not os.environ.get("CI"):  # which must have it
     pytest.importorskip("fastapi", reason="pip install -r requirements/app.txt")
 
 
+# which a browser would put first, or take for HTML
+NAMES = ["<b>0</b>", *"123456789"]
+
+
 @pytest.fixture(scope="module")
 def page(built, tmp_path_factory):
     """Yield the page's address, a folder of pictures, and a project with the experiment `saved`."""
     folder = tmp_path_factory.mktemp("app")
     repository, port = Repository(built).copy(folder / "project"), free_port()
+    repository.set(f"class_names={NAMES}")
     repository.dvc("exp", "save", "--quiet", "--name", "saved")
     image = np.load(repository.folder / "data/prepared/test_images.npy")[0]
-    Image.fromarray(image).save(folder / "test 0.png")
+    Image.fromarray(image).save(folder / "<i>0.png")
     Image.fromarray(np.kron(255 - image, np.ones((9, 9), np.uint8))).save(folder / "large.jpg")
     (folder / "text.png").write_text("no picture")
     with begin(repository, "tools.app", "--port", str(port)) as command:
@@ -36,25 +43,35 @@ def page(built, tmp_path_factory):
         yield f"http://127.0.0.1:{port}", folder, repository
 
 
-def test_pictures_are_classified_as_by_evaluate_and_nothing_is_asked_from_elsewhere(page, browser):
+def test_pictures_are_classified_as_by_evaluate_and_nothing_is_asked_from_elsewhere(
+    page, browser, built
+):
     address, folder, repository = page
     browser.get(f"{address}/")
     wait = WebDriverWait(browser, TIMEOUT)
     models = wait.until(lambda _: Select(browser.find_element(By.ID, "model")).options)
     assert [model.text.split(" (test accuracy ")[0] for model in models] == ["workspace", "saved"]
     Select(browser.find_element(By.ID, "model")).select_by_value("saved")
-    files = [str(folder / name) for name in ("test 0.png", "large.jpg", "text.png")]
+    files = [str(folder / name) for name in ("<i>0.png", "large.jpg", "text.png")]
     browser.find_element(By.ID, "pictures").send_keys("\n".join(files))
     wait.until(lambda _: len(browser.find_elements(By.TAG_NAME, "h2")) == 3)
+    browser.find_element(By.ID, "camera").click()
+    wait.until(lambda _: len(browser.find_elements(By.TAG_NAME, "h2")) == 4)
     text = browser.find_element(By.ID, "answers").text
-    assert "text.png: not a picture in PNG or JPEG format" in text and "as it is" in text
+    assert "<i>0.png\nas it is" in text and "not a picture in PNG or JPEG format" in text
     assert "light ground inverted, 252x252 fitted to 28x28" in text
-    row = repository.read("plots/predictions.csv").decode().splitlines()[1].split(",")
-    first = browser.find_elements(By.TAG_NAME, "table")[-1].find_element(By.TAG_NAME, "tr").text
-    name, share = re.fullmatch(r"(.*) ([\d.]+) %", first.replace("\n", " ")).groups()
-    assert name == row[1] and float(share) == pytest.approx(100 * float(row[2]), abs=0.051)
+    assert "your picture\ncolour to grey, 640x480 fitted to 28x28" in text  # Chromium's fake camera
+    table = browser.find_elements(By.TAG_NAME, "table")[-1].text.replace("\n", " ")
+    rows = re.findall(r"(\S+) ([\d.]+)%", table)
+    shares = [float(share) for _, share in rows]
+    assert sorted(name for name, _ in rows) == sorted(NAMES)
+    assert shares == sorted(shares, reverse=True)
+    class_names = read_dataset(built / "dataset.yaml").class_names
+    _, predicted, confidence, _ = read_csv(repository.folder / "plots/predictions.csv").iloc[0]
+    assert rows[0][0] == NAMES[class_names.index(predicted)]
+    assert shares[0] == pytest.approx(100 * confidence, abs=0.051)
     images = browser.find_elements(By.TAG_NAME, "img")
-    assert [image.get_property("naturalWidth") for image in images] == [28, 28]
+    assert [image.get_property("naturalWidth") for image in images] == [28] * 3
     loaded = "return performance.getEntriesByType('resource').map(entry => entry.name)"
     assert all(one.startswith(address) for one in browser.execute_script(loaded))
 
@@ -87,11 +104,11 @@ def test_another_host_gets_no_answer(page):
 @pytest.mark.parametrize(
     ("content", "model", "message"),
     [
-        (b"x" * (app.MAX_BYTES + 1), "workspace", "is larger than 20,000,000 bytes"),
+        (b"x" * (app.MAX_BYTES + 1), "workspace", "the picture is larger than 20,000,000 bytes"),
         (b"x", "workspace", "not a picture"),
         (b"x", "nowhere", "there is no revision nowhere"),
     ],
 )
 def test_what_can_not_be_answered_is_a_sentence(committed, content, model, message):
     with typed(committed.folder, "app"), pytest.raises(UserError, match=message):
-        app.answer(content, "picture.png", model)
+        app.answer(content, model)

@@ -13,7 +13,7 @@ from PIL import Image
 from fashion.core.strict_yaml import read_yaml
 from fashion.data.idx import read_idx, write_idx
 from tests.support.commands import refusal
-from tests.support.repository import Repository
+from tests.support.repository import Repository, copy_toy_stages
 from tools import dataset, predict
 from tools.report import __main__ as report
 
@@ -35,11 +35,11 @@ def bars(ground: int = 0) -> Splits:
 
 
 def write_idx_files(folder: Path, splits: Splits, prefix: str = "", first: int = 0) -> None:
-    """Write four files with the names that MNIST's have, those of the training split packed."""
-    for split, name, packed in (("train", "train", ".gz"), ("test", "t10k", "")):
-        images, labels = splits[split]
-        write_idx(folder / f"{prefix}{name}-images-idx3-ubyte{packed}", images)
-        write_idx(folder / f"{prefix}{name}-labels-idx1-ubyte{packed}", labels + np.uint8(first))
+    """Write four files with the usual names, packed in the training split, unpacked in the test."""
+    names = {"train": "train-{}-idx{}-ubyte.gz", "test": "t10k-{}.idx{}-ubyte"}
+    for split, (images, labels) in splits.items():
+        write_idx(folder / (prefix + names[split].format("images", 3)), images)
+        write_idx(folder / (prefix + names[split].format("labels", 1)), labels + np.uint8(first))
 
 
 def write_emnist(folder: Path, splits: Splits) -> None:
@@ -59,10 +59,12 @@ def write_tables(folder: Path, splits: Splits) -> None:
 
 
 def write_archive(folder: Path, splits: Splits) -> None:
-    """Write an .npz file: grey training images, and test images with equal red, green and blue."""
-    (x_train, y_train), (x_test, y_test) = splits["train"], splits["test"]
-    arrays = {"x_train": x_train, "y_train": y_train, "y_test": y_test}
-    np.savez(folder / "bars.npz", x_test=np.stack([x_test] * 3, axis=-1), **arrays)
+    """Write an .npz file with colours, of which all three are equal."""
+    images = {
+        f"x_{split}": np.stack([pixels] * 3, axis=-1) for split, (pixels, _) in splits.items()
+    }
+    labels = {f"y_{split}": labels for split, (_, labels) in splits.items()}
+    np.savez(folder / "bars.npz", **images, **labels)
 
 
 def write_pictures(folder: Path, splits: Splits, at: Callable = lambda split: split) -> None:
@@ -118,9 +120,10 @@ def test_arrays_come_through_pixel_by_pixel(project, tmp_path, call, kind):
     output = call(project, dataset, str(source / name), *options, "--classes", *CLASSES)
     assert "Written: dataset.yaml, bars: 12x9, 3 classes, dark ground." in output
     assert ("labels begin with 1" in output) == (kind == "emnist")
-    for split, (images, labels) in bars().items():
-        np.testing.assert_array_equal(converted(project.folder)[split][0], images)
-        np.testing.assert_array_equal(converted(project.folder)[split][1], labels)
+    assert output.count("colours become grey") == (kind == "archive")
+    for split, arrays in bars().items():
+        for found, expected in zip(converted(project.folder)[split], arrays, strict=True):
+            np.testing.assert_array_equal(found, expected)
     written = project.read("dataset.yaml")
     call(project, dataset, str(source / name), *options, "--classes", *CLASSES)
     assert project.read("dataset.yaml") == written
@@ -153,12 +156,13 @@ def test_a_share_of_every_class_is_for_the_test_and_stays_as_pictures_are_added(
     project, tmp_path, call
 ):
     write_pictures(tmp_path / "bars", bars(), at=lambda split: "")
-    words = (str(tmp_path / "bars"), "--test-share", "0.2")
+    words = (str(tmp_path / "bars"), "--test-share", "0.2", "--ground", "light")
     for share in ((), ("--test-share", "1.5")):
         message = refusal(dataset.main, project.folder, words[0], *share)
         assert "--test-share 0.2 takes a fifth" in message
     call(project, dataset, *words)
     before, digest = converted(project.folder), project.read("dataset.yaml")
+    assert (before["test"][0][:, 0] > 127).all()  # the pictures have a dark edge
     assert np.bincount(before["test"][1]).tolist() == [6, 6, 6]
     assert np.bincount(before["train"][1]).tolist() == [24, 24, 24]
     picture = np.full(SHAPE, 77, np.uint8)
@@ -184,12 +188,12 @@ def test_one_table_is_split_by_class_and_loses_no_row(project, tmp_path, call):
 @pytest.mark.parametrize(
     ("write", "change", "message"),
     [
-        (write_idx_files, lambda f: (f / "t10k-labels-idx1-ubyte").unlink(), "expected four IDX"),
+        (write_idx_files, lambda f: (f / "t10k-labels.idx1-ubyte").unlink(), "expected four IDX"),
         (write_idx_files, lambda f: spoil(f / "train-labels-idx1-ubyte.gz"), "not a whole gzip"),
         (write_emnist, lambda f: None, "--prefix chooses one of several sets"),
         (
             write_idx_files,
-            lambda f: write_idx(f / "t10k-images-idx3-ubyte", np.zeros((30, 9, 9), "u1")),
+            lambda f: write_idx(f / "t10k-images.idx3-ubyte", np.zeros((30, 9, 9), "u1")),
             "training images are (12, 9), test images (9, 9)",
         ),
         (write_tables, lambda f: None, "108 pixels are not 10x10. Give the size with --size"),
@@ -226,25 +230,24 @@ def test_an_archive_with_other_arrays_is_refused(project, tmp_path, arrays, mess
 
 
 @pytest.mark.parametrize(("ground", "found"), [(0, "dark"), (255, "light"), (None, "any")])
-def test_the_ground_is_measured(tmp_path, ground, found):
+def test_the_ground_is_measured(ground, found):
     images = bars(ground or 0)["train"][0]
     if ground is None:
         images[::2] = 255 - images[::2]
-    write_idx(tmp_path / "images", images)
-    assert dataset.measure_ground(tmp_path / "images") == found
+    assert dataset.measure_ground(images) == found
 
 
-def test_pictures_go_through_every_command(repository, tmp_path, call):
+def test_a_picture_gets_the_answer_of_its_test_image_and_old_models_keep_theirs(
+    repository, tmp_path, call
+):
     """The pictures have a light ground and odd class names. The model before has other data."""
     write_pictures(tmp_path / "bars", bars(255))
     pictures = sorted((tmp_path / "bars/test").glob("*/*"))
-    other = call(repository, predict, str(pictures[0]), "--top", "10", "--json")
+    old = call(repository, predict, str(pictures[0]), "--top", "10", "--json")
     call(repository, dataset, str(tmp_path / "bars"), "--name", "Bars")
     assert repository.run("git", "status", "--porcelain") == " M dataset.yaml\n"
     repository.set("prepare.validation_size=0.25", "train.epochs=5", "model.hidden_units=[8]")
     repository.stages("validate", "fetch", "prepare", "train", "evaluate", "plot")
-    repository.dvc("commit", "--quiet", "--force")
-    repository.commit("Bars")
     data = json.loads(repository.read("metrics/data.json"))
     assert data["name"] == "Bars" and data["images"] == {"train": 45, "validation": 15, "test": 30}
     images = np.load(repository.folder / "data/prepared/test_images.npy")
@@ -258,38 +261,54 @@ def test_pictures_go_through_every_command(repository, tmp_path, call):
     assert rows[:30] == rows[30:60] == rows[60:]
     assert {*rows[0]} == {*CLASSES}
     assert [line["actual"] for line in lines[60:]] == [path.parent.name for path in pictures]
-    old = ("--rev", "HEAD~1", "--top", "10", "--json")
-    assert call(repository, predict, str(pictures[0]), *old) == other
-    message = call(repository, predict, "--test", "0", *old, status=1)
+    words = ("--rev", "HEAD", "--top", "10", "--json")
+    assert call(repository, predict, str(pictures[0]), *words) == old
+    message = call(repository, predict, "--test", "0", *words, status=1)
     assert "the prepared images are 12x9, the model's 28x28" in message
-    call(repository, report, "HEAD")
-    page = (repository.folder / "report.html").read_text(encoding="utf-8")
-    charts = json.loads(re.search(r"const charts = (.*);\n", page)[1])
-    cells = charts["confusion-0"]["data"]["values"]
-    assert {cell["actual"] for cell in cells} == {*CLASSES}
     assert repository.results() == before  # no stage ran
 
 
-def test_versions_of_the_data_come_and_go_as_the_page_shows(repository, tmp_path, call):
-    """Go from version 1 to version 2 with one more picture, and back."""
+def test_versions_of_the_data_are_judged_and_shared_and_come_back(repository, tmp_path, call):
+    """As docs/data.md shows it. The models are toys, which take no time."""
+    copy_toy_stages(repository.folder, "train", "evaluate", "plot")
+    repository.set(
+        "prepare.validation_size=0.25",
+        "experiments={short: {train.epochs: 1}}",
+        "metrics={accuracy: {better: higher, margin: 0.1}}",
+    )
+    repository.dvc("remote", "add", "--quiet", "--default", "store", str(tmp_path / "store"))
+    repository.commit("Toy stages")
     write_pictures(tmp_path / "bars", bars())
-    repository.set("prepare.validation_size=0.25")
+
+    def results(project: Repository) -> dict[str, bytes]:
+        found = project.results().items()
+        return {path: x for path, x in found if not path.startswith("data/converted")}
 
     def version(number: int) -> dict[str, bytes]:
         call(repository, dataset, str(tmp_path / "bars"))
-        repository.dvc("repro", "prepare")
+        repository.python("tools.rebuild")
         repository.commit(f"Version {number}")
         repository.run("git", "tag", f"bars-{number}")
-        return {path: x for path, x in repository.results().items() if path.startswith("data/pre")}
+        return results(repository)
 
     first = version(1)
     new = tmp_path / "bars/train" / CLASSES[0] / "new.png"
     Image.fromarray(np.full(SHAPE, 77, np.uint8)).save(new)
     second = version(2)
-    assert first.keys() == second.keys() and first != second
     changed = repository.dvc("diff", "bars-1")
     assert "data/raw/train-images-idx3-ubyte" in changed and "data/prepared" in changed
     assert "test-images" not in changed
+    assert "### ✓" in repository.python("tools.gate.check", "--seeds", "2")
+    call(repository, report, "HEAD")
+    page = (repository.folder / "report.html").read_text(encoding="utf-8")
+    charts = json.loads(re.search(r"const charts = (.*);\n", page)[1])
+    cells = charts["confusion-0"]["data"]["values"]
+    assert {cell["actual"] for cell in cells} == {*CLASSES}
+    repository.dvc("push", "--quiet")
+    other = Repository(tmp_path / "other")
+    repository.run("git", "clone", "--quiet", ".", str(other.folder))
+    other.dvc("pull", "--quiet")
+    assert results(other) == second
     repository.run("git", "checkout", "--quiet", "bars-1")
     repository.dvc("checkout", "--quiet")
-    assert {path: x for path, x in repository.results().items() if path in first} == first
+    assert results(repository) == first

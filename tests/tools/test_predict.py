@@ -3,10 +3,10 @@ import re
 from contextlib import chdir
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
+from fashion.core.files import read_csv
 from tests.support.repository import PROJECT, Repository
 from tools import predict
 
@@ -19,11 +19,11 @@ def trained(built) -> Repository:
 
 @pytest.fixture(scope="module")
 def pictures(built, tmp_path_factory):
-    """Return a folder with the first test images as PNG files, and a file that is no picture."""
+    """Return a folder with the test images as PNG files, and a file that is no picture."""
     folder = tmp_path_factory.mktemp("pictures")
     images = np.load(built / "data/prepared/test_images.npy")
-    for i in range(3):
-        Image.fromarray(images[i]).save(folder / f"{i}.png")
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{i}.png")
     (folder / "no.png").write_text("not a picture")
     return folder
 
@@ -35,18 +35,19 @@ def lines(output: str) -> list[dict]:
 def test_a_test_image_and_its_file_get_the_probabilities_that_evaluate_wrote(
     trained, pictures, call
 ):
-    rows = trained.read("plots/predictions.csv").decode().splitlines()[1:4]
-    names = [str(pictures / f"{i}.png") for i in range(3)]
-    output = lines(call(trained, predict, *names, "--test", "0", "1", "2", "--json"))
-    images = [line["image"] for line in output]
-    assert images == [*names, "test image 0", "test image 1", "test image 2"]
-    for line, row in zip(output, rows * 2, strict=True):
-        actual, predicted, confidence, _ = row.rsplit(",", 3)
-        best, probability = next(iter(line["predictions"].items()))
-        assert best == predicted and len(line["predictions"]) == 3
-        assert probability == pytest.approx(float(confidence), abs=2e-6)
-        assert line["actual"] in (None, actual)
-    assert output[3]["actual"] is not None
+    table = read_csv(trained.folder / "plots/predictions.csv")
+    names = [str(pictures / f"{i}.png") for i in range(len(table))]
+    words = (*names, "--test", *map(str, range(len(table))), "--json")
+    output = lines(call(trained, predict, *words))
+    files, images = output[: len(table)], output[len(table) :]
+    assert [line["image"] for line in files] == names
+    for i, (file, image, row) in enumerate(zip(files, images, table.itertuples(), strict=True)):
+        assert image["image"] == f"test image {i}"
+        assert (file["actual"], image["actual"]) == (None, row.actual)
+        assert file["predictions"] == image["predictions"]  # to the bit
+        best, probability = next(iter(image["predictions"].items()))
+        assert best == row.predicted and len(image["predictions"]) == 3
+        assert probability == pytest.approx(row.confidence, abs=2e-6)
 
 
 def test_the_lines_of_keras_that_the_page_shows_give_the_same_classes(trained, capsys):
@@ -56,7 +57,7 @@ def test_the_lines_of_keras_that_the_page_shows_give_the_same_classes(trained, c
         exec(program)
     labels = re.search(r"\[(\d) (\d) (\d)\]", capsys.readouterr().out).groups()
     names = json.loads(trained.read("data/prepared/dataset.json"))["class_names"]
-    rows = pd.read_csv(trained.folder / "plots/predictions.csv", dtype=str)
+    rows = read_csv(trained.folder / "plots/predictions.csv")
     assert [names[int(label)] for label in labels] == rows["predicted"][:3].tolist()
 
 
