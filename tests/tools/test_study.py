@@ -84,7 +84,9 @@ def test_interrupted_trials_come_first_in_their_order_and_the_study_waits_for_th
 def test_trials_below_the_median_are_pruned_and_ranked_after_completed_ones(metric, sign):
     study = opened("s", make_sweep(metric=metric))
     for value in (3, 1, 2, 5, 4):  # as many as Optuna waits for
-        study.report(trial := study.ask(), 3, sign * value)
+        trial = study.ask()
+        for epoch in (2, 3):
+            study.report(trial, epoch, sign * value)
         study.end(trial, TrialState.COMPLETE, sign * value)
     study.end(study.ask(), TrialState.FAIL)
     trial = study.ask()
