@@ -6,6 +6,7 @@ Each test that needs a repository gets a copy of one.
 import os
 import re
 import shutil
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from compileall import compile_dir
@@ -19,6 +20,7 @@ from fashion.core.dataset import read_dataset
 from tests.support.repository import PROJECT, Repository, small_project, toy_project
 from tools.demo import write_synthetic_data
 
+AUDIT = Path(__file__).with_name("stages") / "audit.py"
 MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:  # four times what tests need
     # faster than a disk, as tests create and remove many small files of Git
@@ -90,8 +92,11 @@ def built(tmp_path_factory, synthetic_data) -> Path:
 
     def build(folder: Path) -> None:
         repository = small_project(folder, synthetic_data)
-        # in one process; tests/stages/test_reproduction.py shows that `dvc repro` writes the same
-        repository.stages("validate", "fetch", "prepare", "train", "evaluate", "plot")
+        # in one process, which notes what they open for tests/stages/test_declarations.py;
+        # tests/stages/test_reproduction.py shows that `dvc repro` writes the same
+        stages = ("validate", "fetch", "prepare", "train", "evaluate", "plot")
+        (folder / ".dvc/tmp").mkdir()
+        repository.run(sys.executable, str(AUDIT), ".dvc/tmp/audit.json", *stages)
         repository.dvc("commit", "--force", "--quiet")
         repository.commit("Its results")
 

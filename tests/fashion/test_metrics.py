@@ -71,15 +71,6 @@ def test_the_calibration_error_by_hand(labels, confidences, error):
     assert scores_of(labels, confidences)["ece"] == pytest.approx(error)
 
 
-def test_predictions_have_a_row_per_item_in_order():
-    table = predictions(LABELS, PROBABILITIES, NAMES)
-    assert list(table) == ["actual", "predicted", "confidence", "loss"]
-    assert table["actual"].tolist() == ["Coat", "Coat", "Coat", "Bag", "Bag", "Dress"]
-    assert table["predicted"].tolist() == ["Coat", "Coat", "Bag", "Bag", "Bag", "Bag"]
-    assert table["confidence"].tolist() == pytest.approx([0.8, 0.5, 0.7, 0.9, 0.5, 0.5])
-    assert table["loss"].tolist() == losses(LABELS, PROBABILITIES).tolist()
-
-
 @pytest.mark.parametrize(
     ("labels", "probabilities"),
     [(LABELS, PROBABILITIES), ([0, 1], np.array([[0, 1], [0, 1]], np.float32))],  # 0 is possible

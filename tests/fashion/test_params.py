@@ -47,14 +47,11 @@ def write_changed(path: Path, place: tuple, value: Any) -> dict:
         ("train.epoch", 5, "epoch is not a known key. Check its spelling; fashion/core/params.py"),
         ("train.learning_rate", 1.5, "train.learning_rate is 1.5. Input should be less than or"),
         ("train.learning_rate_schedule", "step", "'step'. Input should be 'constant' or 'cosine'"),
-        ("train.weight_decay", -0.1, "train.weight_decay is -0.1"),
         ("model.batch_normalization", 1, "is 1. Input should be a valid boolean"),
-        ("model.name", "resnet", "model.name is 'resnet'. Input should be 'mlp' or 'cnn'"),
         ("model.dropout", 1.0, "model.dropout is 1.0. Input should be less than 1"),
         ("model.filters", [], "model.filters is []"),
         ("model.hidden_units", [784, -1], "model.hidden_units.1 is -1"),
         ("seed", 2**32, "seed is 4294967296"),
-        ("prepare.validation_size", 1.5, "prepare.validation_size"),
     ],
 )
 def test_a_wrong_param_is_named_with_what_was_expected(path, name, value, message):
@@ -116,12 +113,11 @@ VALUES = st.recursive(
 )
 ADDED = st.text(max_size=9).map(lambda key: (key,))
 CHANGES = st.tuples(st.sampled_from(places(PARAMS)) | ADDED, VALUES)
-GENERATED = settings(
-    max_examples=300, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture]
+
+
+@settings(
+    max_examples=100, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-
-
-@GENERATED
 @given(CHANGES)
 def test_generated_params_are_refused_or_read_as_they_are(path, change):
     """No other error than UserError, no value turned into another, at most 2 s."""
@@ -136,11 +132,3 @@ def test_generated_params_are_refused_or_read_as_they_are(path, change):
     else:
         found = read.model_dump(mode="json")
         assert json.dumps(found, sort_keys=True) == json.dumps(written, sort_keys=True)
-
-
-@GENERATED
-@given(st.binary(max_size=99) | st.text("&*!|>%@-?:{}[],#' \n0aT.").map(str.encode))
-def test_generated_text_is_refused(path, content):
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=r"params\.yaml"):
-        read_params(path)

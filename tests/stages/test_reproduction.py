@@ -14,39 +14,24 @@ from tests.support.repository import PROJECT, Repository
 from tools.process import user_env
 
 
-def test_the_mlp_gives_equal_bytes_on_any_number_of_cores_and_in_smaller_pieces(repository):
-    """Batches of 100 leave rows over when threads share them."""
-    repository.set("train.batch_size=100")
-    results, evaluate = [], repository.folder / "stages/evaluate.py"
-    for cores, threads, piece in (("0,1", "2", "10_000"), ("0", "4", "150")):
-        for path in ("models/model.keras", "metrics/test.json", "plots/predictions.csv"):
-            (repository.folder / path).unlink()
-        source = evaluate.read_text()
-        assert "PIECE = 10_000" in source
-        evaluate.write_text(source.replace("10_000", piece))
-        variables = {"ARITHMETIC_THREADS": threads}
-        printed = repository.stages("train", "evaluate", cores=cores, **variables).splitlines()
-        # and nothing of TensorFlow's own
-        assert [line.split()[:2] for line in printed] == [["epoch", "1/2"], ["epoch", "2/2"]]
-        results.append(repository.results())
-    assert results[0] == results[1]
-
-
 def test_the_cnn_gives_equal_bytes_on_any_number_of_cores(repository):
     repository.set("model.name=cnn", "model.filters=[4]", "train.epochs=1")
     paths, results = ("models/model.keras", "plots/history.csv", "metrics/train.json"), []
     for cores in ("0", "0,1"):
-        repository.stages("train", cores=cores)
+        printed = repository.stages("train", cores=cores)
+        assert printed.startswith("epoch 1/1 ") and printed.count("\n") == 1  # no TensorFlow notes
         results.append([repository.read(path) for path in paths])
     assert results[0] == results[1]
     with zipfile.ZipFile(io.BytesIO(results[0][0])) as archive:
         assert json.loads(archive.read("config.json"))["config"]["name"] == "cnn"
 
 
-def test_a_clone_makes_equal_bytes_and_its_workspace_stays_clean(repository, tmp_path):
+def test_a_clone_on_one_core_makes_equal_bytes_and_its_workspace_stays_clean(repository, tmp_path):
+    """Its batches of 36 leave rows over when threads share them."""
     clone = Repository(tmp_path / "clone")
     repository.run("git", "clone", "--quiet", ".", str(clone.folder))
-    assert clone.dvc("repro", "--force").count("Running stage") == 6
+    words = ("taskset", "--cpu-list", "0", sys.executable, "-m", "dvc", "repro", "--force")
+    assert clone.run(*words, ARITHMETIC_THREADS="4").count("Running stage") == 6
     assert clone.results() == repository.results()
     assert "Running stage" not in clone.dvc("repro")
     assert clone.run("git", "status", "--porcelain") == ""

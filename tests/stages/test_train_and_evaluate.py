@@ -7,8 +7,9 @@ from sklearn.metrics import f1_score, log_loss, precision_recall_fscore_support
 
 from fashion.core.dataset import read_dataset
 from fashion.core.params import read_params
-from stages import StagePaths
+from stages import StagePaths, evaluate
 from stages.train import train
+from tests.stages.running import run_stage
 from tests.support.networks import probabilities_by_numpy
 
 
@@ -58,12 +59,21 @@ def test_training_scores_equal_a_second_computation_on_the_validation_split(buil
     expected = log_loss(labels, probabilities), (probabilities.argmax(axis=1) == labels).mean()
     assert (scores["val_loss"], scores["val_accuracy"]) == pytest.approx(expected, abs=1e-5)
     assert list(history.columns) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
-    assert history["epoch"].tolist() == [1, 2]
+    assert history["epoch"].tolist() == [1, 2] and history["loss"][1] < history["loss"][0]
     last = history.iloc[-1]
     assert scores["loss_gap"] == pytest.approx(last["val_loss"] - last["loss"], abs=2e-6)
     assert scores["val_loss"] == last["val_loss"]
     # a running mean over the epoch, so near the mean before and after it
     assert last["loss"] == pytest.approx(log_loss(*computed("train")), abs=0.5)
+
+
+def test_test_images_in_smaller_pieces_get_equal_scores(repository, monkeypatch):
+    before = repository.results()
+    for path in ("metrics/test.json", "metrics/per_class.csv", "plots/predictions.csv"):
+        (repository.folder / path).unlink()
+    monkeypatch.setattr(evaluate, "PIECE", 150)
+    assert run_stage(repository.folder, "evaluate") == ""
+    assert repository.results() == before
 
 
 def test_train_hands_the_seed_the_params_and_both_splits_to_fit(built, monkeypatch):

@@ -180,7 +180,7 @@ def small_project(folder: Path, data: Path) -> Repository:
     repository = copy_project(folder)
     class_names = read_dataset(PROJECT / DATASET).class_names
     write_dataset(describe_dataset(data, NAME, class_names), folder / DATASET)
-    repository.set(*SMALL, "model.hidden_units=[32, 16]")
+    repository.set(*SMALL, "train.batch_size=36", "model.hidden_units=[32, 16]")
     repository.commit("The project")
     return repository
 

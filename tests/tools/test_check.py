@@ -7,6 +7,7 @@ author does, unless it is a commit itself or `as_it_is`.
 
 import json
 import py_compile
+import random
 import re
 from collections.abc import Callable
 
@@ -19,6 +20,7 @@ from tools.gate import check, sequential
 from tools.gate.config import gate_at
 from tools.gate.judge import read_reference
 from tools.gate.noise import noise_at
+from tools.gate.score import Scorer
 
 RULES = (  # margins so wide that two further seeds mostly settle it
     "accuracy: {better: higher, margin: 0.04, floor: 0.1}, loss: {better: lower, margin: 0.2},"
@@ -292,13 +294,26 @@ def test_uncommitted_changes_are_judged_and_the_index_stays_as_it_is(gated, judg
     assert not list((gated.folder / ".dvc/tmp").glob("*candidate*"))
 
 
-def test_options_stand_in_the_verdict_and_edited_noise_of_the_baseline_is_not_used(gated, judged):
+def test_options_stand_in_the_verdict_and_edited_noise_of_the_baseline_is_not_used(
+    gated, judged, monkeypatch
+):
+    trained, measure = [], Scorer.measure
+
+    def spy(self, pipeline, seeds):
+        trained.append(seeds)
+        return measure(self, pipeline, seeds)
+
+    monkeypatch.setattr(Scorer, "measure", spy)
     for step in (changed_noise(lambda i, x: x + 0.1), commit, write("x", "x"), commit):
         step(gated)
     report = judged(gated, "✓", "--seeds", "1", "--baseline", "HEAD~1")
     assert "(--baseline HEAD~1 --seeds 1)" in report.splitlines()[0]
     assert "Means of 5 runs of the baseline and 1 run of the candidate:" in report
     assert re.search(r"contradicts the \w+ that is committed there", report)
+    # the candidate's hash draws the seeds, so its author can't choose them; its own is not one
+    seeds = [*range(43, 72)]
+    random.Random(gated.run("git", "rev-parse", "HEAD").strip()).shuffle(seeds)  # noqa: S311
+    assert trained == [seeds[:5], seeds[:1]]
 
 
 def test_slow_decline_is_found_against_the_reference(gated, judged):

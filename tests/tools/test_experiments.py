@@ -6,6 +6,7 @@ import pandas as pd
 import psutil
 import pytest
 
+from fashion.comparisons import compare_losses
 from fashion.core.errors import UserError
 from fashion.core.strict_yaml import check_config, read_yaml
 from tests.support.commands import begin, call, processes_in, refusal, typed
@@ -26,11 +27,6 @@ def clones(repository) -> list[Path]:
 
 def table(repository, name: str) -> pd.DataFrame:
     return pd.read_csv(repository.folder / f"metrics/comparisons/{name}.csv")
-
-
-def append(repository, path: str) -> None:
-    content = repository.read(path).decode()
-    (repository.folder / path).write_text(f"{content}\n# changed\n")
 
 
 @pytest.fixture
@@ -75,13 +71,21 @@ def test_progress_and_a_table_of_80_columns_are_printed(built_comparison):
     assert re.search(r"^ +longer +3 +64 +\d\.\d{4} \(ep\. 3\)", shown, re.MULTILINE)
 
 
-def test_only_stale_experiments_run_and_the_plot_follows_the_table(compared):
+def test_only_stale_experiments_run_and_the_plot_follows_the_table(compared, monkeypatch):
+    drawn = {}
+
+    def spy(histories, title):
+        drawn.update({name: len(history) for name, history in histories.items()})
+        return compare_losses(histories, title)
+
+    monkeypatch.setattr("fashion.comparisons.compare_losses", spy)
     before, results = compared.experiments(), compared.results()
     plot = compared.folder / "plots/comparisons/experiments.png"
     plot.unlink()
     output = call(main, compared.folder)
     assert "short: up to date\nlonger: up to date\n" in output and "epoch 1/" not in output
     assert compared.experiments() == before and compared.results() == results
+    assert drawn == {"short": 1, "longer": 3}  # epochs
     compared.set("experiments.longer={train.epochs: 2, train.batch_size: 64}")
     output = call(main, compared.folder, "--only", "longer")
     assert "longer: epoch 2/2" in output and "short:" not in output
@@ -99,29 +103,22 @@ def test_experiments_are_stale_if_something_that_dvc_yaml_declares_changes(compa
     path.write_text(path.read_text().replace("[dataset.yaml,", "[dataset.yaml, Makefile,"))
     compared.commit("Another dependency")
     call(main, compared.folder, "--only", "short")
-    changes = {  # whether the experiment, which sets train.epochs, is up to date afterwards
-        "nothing": (lambda: None, True),
-        "seed": (lambda: compared.set("seed=7"), False),
-        "split": (lambda: compared.set("prepare.split_seed=7"), False),
-        "model": (lambda: compared.set("model.dropout=0.1"), False),
-        "train": (lambda: compared.set("train.weight_decay=0.1"), False),
-        "epochs": (lambda: compared.set("train.epochs=7"), True),
-        "data": (lambda: compared.set("name=others"), False),
-        "graph": (lambda: append(compared, "dvc.yaml"), False),
-        "stage": (lambda: append(compared, "stages/evaluate.py"), False),
-        "dependency": (lambda: append(compared, "Makefile"), False),
-        "license": (lambda: append(compared, "LICENSE"), True),
-        "experiments": (lambda: append(compared, "experiments.yaml"), True),
-    }
-    found = {}
-    for name, (change, _) in changes.items():
-        change()
+    stale = ["seed=7", "prepare.split_seed=7", "model.dropout=0.1", "train.weight_decay=0.1"]
+    stale += ["name=others", "dvc.yaml", "stages/evaluate.py", "Makefile"]
+    harmless = ["train.epochs=7", "LICENSE", "experiments.yaml"]  # the experiment sets the epochs
+    found = []
+    for change in stale + harmless:
+        if "=" in change:
+            compared.set(change)
+        else:
+            with (compared.folder / change).open("a") as file:
+                file.write("\n# changed\n")
         with typed(compared.folder):
             params = with_overrides(read_yaml(Path("params.yaml")), {"train.epochs": 1}, "short")
             inputs = inputs_at(commit_workspace(), params)
-            found[name] = is_up_to_date(head(), "short", inputs)
+            found += [change] if is_up_to_date(head(), "short", inputs) else []
         compared.run("git", "checkout", "--quiet", ".")
-    assert found == {name: expected for name, (_, expected) in changes.items()}
+    assert found == harmless
 
 
 def test_seeds_of_a_group_have_tables_whatever_words_the_names_contain(toy, monkeypatch):
@@ -136,6 +133,7 @@ def test_seeds_of_a_group_have_tables_whatever_words_the_names_contain(toy, monk
     assert seeds["experiment"].tolist() == 2 * ["my-seed-test"] + 2 * ["sweep-up"]
     assert seeds["seed"].tolist() == [42, 43, 7, 8]
     first, second, *_ = seeds["accuracy"]
+    assert first != second
     assert f"{(first + second) / 2:.4f}±{abs(first - second) / 2**0.5:.4f}\n" in output
     assert "over 2 seeds" in output
     assert max(map(len, output.split("\n\n")[-2].splitlines())) <= 80
@@ -145,25 +143,20 @@ def test_seeds_of_a_group_have_tables_whatever_words_the_names_contain(toy, monk
 
 
 def test_other_arithmetic_runs_experiments_again_and_is_shown(compared):
-    compared.set("experiments={short: {train.epochs: 1}}")
+    compared.set("train.epochs=4")
+    compared.dvc("repro", "train", ARITHMETIC="native")  # into DVC's run cache
+    compared.run("git", "checkout", "--quiet", "dvc.lock", "metrics", "params.yaml", "plots")
+    compared.set("experiments={short: {train.epochs: 1}, cached: {train.epochs: 4}}")
     native = call(main, compared.folder, ARITHMETIC="native")
     assert "short: train" in native and "short: up to date" not in native
     row = next(line for line in native.splitlines() if line.split()[:2] == ["short", "1"])
     assert "native arithmetic" in row
     assert "short: up to date" in call(main, compared.folder, ARITHMETIC="native")
-    portable = call(main, compared.folder)  # from DVC's run cache, which has no native results
+    portable = call(main, compared.folder)  # from DVC's run cache, without its native results
     assert "short: completed" in portable and "short: train" not in portable
+    assert "cached: train" in portable
     assert "arithmetic" not in portable
     assert "environment" not in table(compared, "experiments")
-
-
-def test_native_results_in_the_run_cache_are_trained_again(toy):
-    toy.set("experiments={short: {train.epochs: 1}}", "train.epochs=1")
-    toy.dvc("repro", "train", ARITHMETIC="native")
-    toy.run("git", "checkout", "--quiet", "dvc.lock", "metrics", "plots")
-    toy.commit("One epoch")
-    call(main, toy.folder)
-    assert "environment" not in table(toy, "experiments")
 
 
 @pytest.mark.parametrize(
@@ -197,9 +190,10 @@ def test_wrong_names_and_values_are_refused_before_anything_starts(toy):
 
 def test_failed_experiments_are_reported_with_their_logs_and_the_others_go_on(toy):
     bad = "{prepare.validation_size: 1200}"
-    toy.set(f"experiments={{bad: {bad}, worse: {bad}, good: {{train.epochs: 1}}}}")
+    toy.set(f"experiments={{good: {{train.epochs: 1}}, bad: {bad}, worse: {bad}}}")
     toy.commit()
-    output = toy.python("tools.experiments", status=1)
+    output = toy.python("tools.experiments", "--jobs", "1", status=1)
+    assert output.index("worse: failed") < output.index("good: ")  # the longest first
     for name in ("bad", "worse"):
         reported = output[output.index(f"{name} failed. Its last lines:") :]
         assert "  | prepare: prepare.validation_size: 1200 of 1200" in reported
@@ -220,9 +214,6 @@ def test_a_killed_training_fails_alone_and_a_commit_meanwhile_does_not_matter(to
     references = toy.run("git", "for-each-ref", "refs/exps/*/*/*")
     assert re.findall(r"refs/exps/.*", references) == [f"refs/exps/{before[:2]}/{before[2:]}/first"]
     assert clones(toy) == [] and processes_in(toy.folder) == []
-    output = call(main, toy.folder, "--jobs", "1")
-    assert output.index("second: epoch 3/3") < output.index("first: completed")  # longest first
-    assert table(toy, "experiments")["experiment"].tolist() == ["first", "second"]
 
 
 def test_stopping_the_command_stops_all_and_leaves_no_trace(toy, built_toy, running):

@@ -8,12 +8,13 @@ import pytest
 
 from fashion.core.errors import UserError
 from fashion.core.strict_yaml import check_config, parse_yaml
+from tools.gate import judge
 from tools.gate.config import Gate
 from tools.gate.judge import Judgement, analyse, remarks_on
 from tools.gate.noise import Noise
 from tools.gate.report import bullets, code_block, escape, evidence, shown, verdict_of
 from tools.gate.score import image_digests
-from tools.gate.sequential import UNDECIDED, Analysis, compare, decide
+from tools.gate.sequential import UNDECIDED, Analysis, compare, decide, plan_analyses
 
 GATE = """
 false_alarms: 0.005
@@ -81,10 +82,12 @@ def judgement(loss: float, runs: int) -> Judgement:
     """Return a judgement of runs that lose `loss` of accuracy, and half of it in class A|B."""
     baseline = pd.DataFrame({name: [0.86, 0.87, 0.88] for name in COLUMNS})
     now = dict.fromkeys(COLUMNS, 0.87) | {COLUMNS[0]: 0.87 - loss, COLUMNS[1]: 0.87 - loss / 2}
+    now |= {COLUMNS[3]: 0.86}
     candidate = pd.DataFrame([now] * max(1, runs))
     analysis = Analysis(len(candidate), 3.0, 2.0 if runs else None)
     rows = pd.concat({"baseline": compare(baseline, candidate, RULES, analysis)})
-    return Judgement(rows, {"baseline": baseline}, candidate[:1], candidate[:runs], {}, [])
+    committed = candidate[:1] + (0.001 if runs else 0)
+    return Judgement(rows, {"baseline": baseline}, committed, candidate[:runs], {}, [])
 
 
 CLASSES = ("class_f1/A|B", "class_precision/A|B", "class_recall/A|B", "class_f1/" + "m" * 40)
@@ -100,15 +103,16 @@ RULES = Gate.model_validate(RULES | {"metrics": {"accuracy": HIGHER, "class_f1":
         (0.2, 2, "regression", [
             "accuracy is worse than the baseline by 0.2000; chance explains 0.0224, over 2 seeds.",
             '"chance" is the largest loss that chance explains', '"no loss" means that',
-            "- A\\|B: F1 0.870 → 0.770, precision 0.870, recall 0.870", "-0.2000 | 0.0224 | worse",
-            "Classes not shown (1): no loss.", "| F1 of A\\|B |   0.8700 |    0.7700 |"]),
+            "- A\\|B: F1 0.870 → 0.770, precision 0.870, recall 0.860", "-0.2000 | 0.0224 | worse",
+            "Classes not shown (1): no loss.",
+            "| F1 of A\\|B |   0.8700 |    0.7700 |    0.7710 |"]),
         (0.4, 0, "regression", [
             "accuracy is 0.4700, below its floor of 0.5, in the committed run.", "| below floor |",
             "Classes not shown (2): open.", "3 runs of the baseline and 1 run of the candidate:"]),
         (0.0, 2, "no loss", [
             "With 2 further seeds, the test rules out", "+0.0000 | 0.0224 | no loss |",
             "Classes not shown (2): no loss.", "and 2 runs of the candidate:"]),
-        (-0.1, 2, "no loss", ["0.9700 |    0.9700 | +0.1000 | 0.0224 | better "]),
+        (-0.1, 2, "no loss", ["0.9700 |    0.9710 | +0.1000 | 0.0224 | better "]),
         (0.02, 1, "a loss of up to 0.0431 in accuracy is not ruled out", [
             "| up to 0.0431 |", "With 1 further seed, no metric and no class is worse"]),
     ],
@@ -128,16 +132,21 @@ def test_lines_have_at_most_100_columns_and_lists_20_lines():
     assert max(map(len, text.splitlines())) <= 100 and "and 11 more" in text and "mmm…" in text
 
 
-def test_a_regression_against_the_reference_counts_and_no_run_is_trained_twice():
+def test_a_regression_against_the_reference_counts_and_no_run_is_trained_twice(monkeypatch):
     rules = {"accuracy": HIGHER | {"margin": 0.01}}
     gate = Gate.model_validate(RULES.model_dump() | {"metrics": rules})
     runs = pd.DataFrame({"accuracy": np.linspace(0.86, 0.88, 12)})
-    committed, trained = pd.DataFrame({"accuracy": [0.9]}, index=[3]), []
+    committed, trained, sharing = pd.DataFrame({"accuracy": [0.9]}, index=[3]), [], []
 
     def train(seeds: list[int]) -> pd.DataFrame:
         trained.append(seeds)
         return pd.DataFrame({"accuracy": 0.87}, index=seeds)
 
+    def plan(*arguments) -> list[Analysis]:
+        sharing.append(arguments[3])
+        return plan_analyses(*arguments)
+
+    monkeypatch.setattr(judge, "plan_analyses", plan)
     opponents = {"baseline": runs, "reference": runs + 0.04}
     rows, _ = analyse(gate, opponents, committed, [[7, 5], [7, 5, 6, 1]], train)
     assert decide(rows) == ("regression", ("reference", "accuracy"))
@@ -146,6 +155,7 @@ def test_a_regression_against_the_reference_counts_and_no_run_is_trained_twice()
     rows, further = analyse(gate, opponents, committed, [[7, 5], [7, 5, 6, 1]], train)
     assert decide(rows)[0] == UNDECIDED and trained[1:] == [[7, 5], [6, 1]]
     assert list(further.index) == [7, 5, 6, 1]
+    assert sharing == [2, 2, 1]  # comparisons that share the false alarms
 
 
 def test_a_metric_that_is_better_in_one_split_only_is_remarked():

@@ -14,9 +14,10 @@ import psutil
 import pytest
 
 from fashion.core.errors import UserError
-from tests.support.commands import TIMEOUT, begin, call, refusal
+from tests.support.commands import TIMEOUT, begin, call, refusal, typed
 from tests.support.ray_cluster import end, free_port, publish, ray_cluster, ray_node
 from tests.support.repository import Repository
+from tools.dvc import cached_file, lock_at, output_hashes
 from tools.experiments import sweep
 from tools.experiments.__main__ import main
 from tools.experiments.config import Resources
@@ -33,13 +34,16 @@ SLOW = 0.5  # seconds an epoch, so that a node can be killed in one
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """Yield the address of a cluster of two nodes, which no test ends, and their homes.
+    """Yield the address of a cluster of two nodes, their homes, and the second node's process.
 
-    The head claims a GPU.
+    The head claims a GPU. The last test with this fixture kills the second node.
     """
     folder = tmp_path_factory.mktemp("cluster")
-    with ray_cluster(folder, 2, "--num-gpus=1") as address_and_homes:
-        yield address_and_homes
+    with (
+        ray_cluster(folder, 1, "--num-gpus=1") as (address, homes),
+        ray_node(folder / "second", f"--address={address}") as second,
+    ):
+        yield address, [*homes, folder / "second"], second
 
 
 @pytest.fixture
@@ -86,33 +90,8 @@ def assert_no_trainings(homes: list[Path]) -> None:
     assert not trainings(homes)
 
 
-def test_a_dying_node_costs_only_time_and_a_failing_trial_is_not_retried(team, tmp_path, cluster):
-    address, homes = cluster
-    team.slow_training(SLOW)
-    path = team.folder / "stages/train.py"
-    refuse = "\nif params['seed'] == 4:\n    raise SystemExit('train: not this seed')\n"
-    path.write_text(path.read_text() + refuse)
-    team.set(GROUP.replace("}}", "}, d: {seed: 4}}"))
-    push(team, "Slow, and it refuses a seed")
-    here, third = team.copy(tmp_path / "here"), tmp_path / "third"
-    call(main, here.folder, "--only", "a", "b", "c")
-    with (
-        ray_node(third, f"--address={address}") as node,
-        begin(team, "tools.experiments", "--ray", address) as command,
-    ):
-        command.wait_until(lambda: all(has_worked(home, team) for home in (*homes, third)))
-        end(node)
-        assert command.wait() == 1, command.output
-    assert "a: epoch 2/2" in command.output
-    assert "d failed. Its last lines:" in command.output
-    assert command.output.count("| train: not this seed") == 1
-    assert experiments(team) == experiments(here)
-    team.dvc("exp", "apply", "--quiet", "a")  # with its model, which has come along
-    assert team.dvc("status").strip() == "Data and pipelines are up to date."
-
-
 def test_a_sweep_gives_the_trial_of_a_local_one(team, tmp_path, cluster):
-    address, _ = cluster
+    address = cluster[0]
     space = {"train.learning_rate": {"low": 0.001, "high": 0.1, "log": True}}
     small = {"metric": "val_loss", "trials": 1, "jobs": 1, "seed": 1, "sampler": "tpe"}
     team.set(f"sweeps={json.dumps({'small': small | {'prune': False, 'space': space}})}")
@@ -128,23 +107,26 @@ def test_a_sweep_gives_the_trial_of_a_local_one(team, tmp_path, cluster):
 
 
 def test_the_scarcest_resource_decides_and_a_pruned_trial_ends(team, cluster):
-    address, homes = cluster
+    address, homes, _ = cluster
     team.slow_training(SLOW)
     push(team, "Slow")
     program = f"""
 from tools.experiments.backend import ExperimentSpec
 from tools.experiments.ray import RayBackend, Resources
 from tools.experiments.runner import run_parallel
-with RayBackend("{address}", Resources()) as backend:
-    for cpus, gpus in ((1, 0), (0.5, 0), (1, 1), (1, 0.5)):
+backend = RayBackend("{address}", Resources())
+def should_prune(run):
+    if run.spec.name == "short" or not run.history:
+        return False
+    for cpus, gpus in ((0.5, 0), (1, 1), (1, 0.5), (1, 0)):
         backend.wanted = {{"CPU": cpus, "GPU": gpus}}
         print("room for", backend.capacity)
+    return True
 specs = [ExperimentSpec("pruned", {{"train.epochs": 1000}}), ExperimentSpec("short")]
-should_prune = lambda run: run.spec.name == "pruned" and run.history
-run_parallel(specs, RayBackend("{address}", Resources()), should_prune=should_prune)
+run_parallel(specs, backend, should_prune=should_prune)
 """
     output = team.run(sys.executable, "-c", program)
-    assert re.findall(r"room for (\d)", output) == ["2", "4", "1", "1"]
+    assert re.findall(r"room for (\d)", output) == ["4", "1", "1", "2"]
     assert "pruned: pruned" in output and set(experiments(team)) == {"short"}
     assert_no_trainings(homes)
     team.set("ray={cpus: 2, gpus: 1}")
@@ -156,7 +138,7 @@ run_parallel(specs, RayBackend("{address}", Resources()), should_prune=should_pr
 
 
 def test_a_killed_command_ends_its_tasks(team, cluster):
-    address, homes = cluster
+    address, homes, _ = cluster
     team.slow_training(60)
     push(team, "Slow")
     with begin(team, "tools.experiments", "--ray", address) as command:
@@ -165,6 +147,28 @@ def test_a_killed_command_ends_its_tasks(team, cluster):
         command.process.send_signal(signal.SIGKILL)
         command.wait()
         assert_no_trainings(homes)
+
+
+def test_a_dying_node_costs_only_time_and_a_failing_trial_is_not_retried(team, cluster):
+    address, homes, second = cluster
+    team.slow_training(SLOW)
+    path = team.folder / "stages/train.py"
+    refuse = "\nif params['seed'] == 4:\n    raise SystemExit('train: not this seed')\n"
+    path.write_text(path.read_text() + refuse)
+    team.set("experiments={a: {seed: 1}, b: {seed: 2}, d: {seed: 4}}")
+    push(team, "Slow, and it refuses a seed")
+    with begin(team, "tools.experiments", "--ray", address) as command:
+        command.wait_until(lambda: has_worked(homes[1], team))
+        end(second)
+        assert command.wait() == 1, command.output
+    assert "a: epoch 2/2" in command.output
+    assert "d failed. Its last lines:" in command.output
+    assert command.output.count("| train: not this seed") == 1
+    assert set(team.experiments()) == {"a", "b"}
+    with typed(team.folder):  # the models have come along
+        locks = [lock_at(revision) for revision in team.experiments().values()]
+        models = [cached_file(output_hashes(lock)["models/model.keras"]) for lock in locks]
+    assert all(model.exists() for model in models) and len({*models}) == 2
 
 
 def test_folders_of_killed_tasks_are_removed(tmp_path, monkeypatch):

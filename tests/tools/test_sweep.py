@@ -3,12 +3,14 @@ import json
 import pandas as pd
 import pytest
 
+from fashion.comparisons import parallel_coordinates
 from fashion.core.errors import UserError
 from fashion.core.strict_yaml import check_config, read_yaml
 from tests.support.commands import begin, call, refusal
 from tests.support.repository import PROJECT, Repository
 from tools.experiments import sweep
-from tools.experiments.config import Experiments
+from tools.experiments.config import Experiments, Sweep
+from tools.experiments.study import SweepStudy
 from tools.report import __main__ as report
 
 SMALL = {
@@ -92,8 +94,31 @@ def test_a_trial_that_ended_as_the_sweep_was_killed_is_not_run_again(swept):
     path.write_text(json.dumps(study))
     before = repository.results(), repository.experiments()
     output = call(sweep.main, repository.folder)
-    assert "epoch 1/" not in output and "3 completed" in output
+    assert f"{NAMES[2]}: " not in output and "3 completed" in output
     assert (repository.results(), repository.experiments()) == before
+
+
+def test_a_stopped_sweep_has_a_plot_of_its_completed_trials_and_no_row(
+    swept, tmp_path, monkeypatch
+):
+    repository, handed = swept[0].copy(tmp_path / "project"), []
+    (repository.folder / "metrics/sweeps.csv").unlink()
+    path = repository.folder / ".dvc/tmp/sweeps/small.json"
+    study = json.loads(path.read_text())
+    min(study["trials"], key=lambda trial: trial["value"])["state"] = "PRUNED"
+    path.write_text(json.dumps(study))
+
+    def spy(trials, metric, logarithmic, shares, title):
+        handed.append((len(trials), metric, logarithmic, [*shares]))
+        return parallel_coordinates(trials, metric, logarithmic, shares, title)
+
+    monkeypatch.setattr("fashion.comparisons.parallel_coordinates", spy)
+    monkeypatch.chdir(repository.folder)
+    for trials, has_row in ((4, False), (3, True)):
+        small = Sweep.model_validate(SMALL | {"trials": trials})
+        sweep.save_results(SweepStudy("small", small, 2, {}))
+        assert (repository.folder / "metrics/sweeps.csv").exists() == has_row
+    assert handed == 2 * [(2, "val_accuracy", {"train.learning_rate"}, [*SMALL["space"]])]
 
 
 def test_the_best_params_are_applied_and_a_second_sweep_is_a_row_beside_the_first(swept, tmp_path):
@@ -110,8 +135,6 @@ def test_the_best_params_are_applied_and_a_second_sweep_is_a_row_beside_the_firs
     best = table(repository).iloc[0]
     assert rows["best_trial"]["small"] == best.name
     assert "`dvc repro` makes its results" in call(sweep.main, repository.folder, "--apply")
-    repository.dvc("repro", "train")
-    assert "up to date" in repository.dvc("status", "train")
     params = read_yaml(path)
     for name in SMALL["space"]:
         section, key = name.split(".")
