@@ -74,8 +74,8 @@ def environment() -> dict[str, str]:
 def is_pinned() -> bool:
     """Tell whether DVC's run cache, which does not know the environment, may be used.
 
-    It has results of the pinned environment. A machine that is not x86-64 can't compute those, so
-    it takes them over.
+    The cache has results of the pinned environment. A machine that is not x86-64 can't compute
+    these, so it uses those of other machines.
     """
     return not (is_x86_64() and environment())
 

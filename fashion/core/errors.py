@@ -15,7 +15,7 @@ class UserError(Exception):
 
 
 class FileError(UserError):
-    """A missing or corrupted file. The caller adds the command that makes it again."""
+    """A missing or corrupted file. The caller adds the command that rebuilds it."""
 
 
 @contextmanager

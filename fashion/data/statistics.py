@@ -26,7 +26,7 @@ def pixel_mean_and_std(pieces: Iterable[np.ndarray]) -> tuple[float, float]:
 
 
 def count_duplicates(pieces: Iterable[np.ndarray], among: Iterable[np.ndarray]) -> int:
-    """Count the images that are equal to one among others, by digests of 16 bytes."""
+    """Count the images of `pieces` that also occur in `among`, by digests of 16 bytes."""
     digests = np.concatenate([_digests(images) for images in pieces])
     wanted, counts = np.unique(digests, return_counts=True)
     found = np.zeros(len(wanted), bool)

@@ -87,8 +87,8 @@ def build_optimizer(settings: Train, steps: int) -> keras.optimizers.Optimizer:
     """Return Adam with the learning rate's schedule and weight decay, for `steps` batches.
 
     The "cosine" schedule rises from 0 in the first twentieth of the steps, then falls to 0 along
-    half a cosine wave. Each step takes `weight_decay` times the rate off each weight, as a share of
-    it, but not off biases and parameters of normalization (Loshchilov and Hutter, AdamW, 2019).
+    half a cosine wave. Each step shrinks the weights by the share `weight_decay` times the rate,
+    but not biases and parameters of normalization (Loshchilov and Hutter, AdamW, 2019).
     """
     rate = settings.learning_rate
     if settings.learning_rate_schedule == "cosine":
