@@ -104,6 +104,8 @@ def pinned_run_cache() -> Iterator[None]:
         if new and not is_pinned():
             for path in new:
                 path.unlink(missing_ok=True)
+                with suppress(OSError):  # it has other results
+                    path.parent.rmdir()  # DVC fails if it is empty
 
 
 def share_cache(clone: Path) -> None:
