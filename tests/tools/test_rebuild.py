@@ -19,7 +19,7 @@ def test_make_rebuilds_equal_bytes_and_results_of_another_environment_can_be_und
     assert re.search(r"short: completed after \d+ s", output)
     assert clone.run("git", "status", "--porcelain") == ""
 
-    clone.set("experiments={same: {}}")
+    clone.set("experiments={short: {train.epochs: 1}, same: {}}")
     clone.commit("An experiment with the params of the workspace")
     (clone.folder / "models/model.keras").write_bytes(b"corrupted")
     output = clone.python("tools.rebuild", ARITHMETIC="native")
