@@ -22,7 +22,6 @@ from tools.experiments.up_to_date import (
     DATA_METRICS,
     TRAIN_METRICS,
     ReplacementRefused,
-    describe_changes,
     has_our_environment,
     inputs_at,
     run_missing,
@@ -38,8 +37,6 @@ def main() -> None:
     expect_no_arguments("rebuild", __doc__)
     config, commit = read_experiments(), head()
     settled = settle_conflicts()
-    if changes := describe_changes(commit):
-        print(f"Not committed: {'; '.join(changes)}.", flush=True)
     # experiments first: they run side by side, and the workspace may then reuse one of their models
     try:
         results, refusal = run_missing(config.experiments), None

@@ -26,7 +26,7 @@ EXPECTED = {  # the clones, and what runs in them with the arithmetic, threads a
     + ["tools.predict", "import tensorflow"] * 2
     + ["stages.evaluate", "import tensorflow, keras"] * 2
     + ["stages.plot"] * 2,
-    "experiment": ["clone prepare", "dvc"],
+    "experiment": ["clone prepare", "dvc 1"],
     "training": ["clone prepare"]
     + [
         f"{program} {setting}, batch {size}"

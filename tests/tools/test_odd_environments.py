@@ -201,6 +201,6 @@ def test_make_keeps_the_commits_experiments_if_params_have_changed(compared):
     before = compared.experiments()
     compared.set("train.learning_rate=0.01")
     output = compared.python("tools.rebuild")
-    assert output.startswith("Not committed: train.learning_rate: 0.001 -> 0.01.")
+    assert "uncommitted changes (train.learning_rate: 0.001 -> 0.01) would replace" in output
     assert "The experiments stay as they are" in output and "test accuracy 0." in output
     assert compared.experiments() == before
