@@ -2,7 +2,7 @@
 
 The steps are those that made Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, "Fashion-MNIST: a Novel
 Image Dataset for Benchmarking Machine Learning Algorithms", section 2), without its trimming and
-sharpening. Whether images lie on dark or light ground is a property of the data set: `ground` in
+sharpening. What is done belongs to the data set: image_shape, ground, fit and transparency in
 dataset.yaml.
 """
 
@@ -11,13 +11,14 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fashion.core.dataset import Ground
+from fashion.core.dataset import Description, Fit, Transparency
 from fashion.core.errors import UserError
 
 MAX_PIXELS = 50_000_000  # the most that a decoded picture may have; bounds memory
 REDUCTION = 8  # the most by which a JPEG decoder can shrink each side
 FORMATS = ("PNG", "JPEG")
 ORIENTATION = 0x0112  # EXIF's tag
+DONE = {"pad": "fitted", "crop": "cropped", "stretch": "stretched"}  # in words
 LOW_CONTRAST = 10  # of 255, between the darkest and the lightest pixel
 
 Image.MAX_IMAGE_PIXELS = None  # read_picture compares with MAX_PIXELS before it decodes
@@ -44,14 +45,13 @@ def read_picture(file: BinaryIO, name: str) -> Image.Image:
     return picture
 
 
-def preprocess_image(
-    picture: Image.Image, shape: tuple[int, int], ground: Ground
-) -> tuple[np.ndarray, list[str]]:
-    """Return a picture as uint8 pixels (height, width) of `shape`, and the steps taken, in words.
+def preprocess_image(picture: Image.Image, data: Description) -> tuple[np.ndarray, list[str]]:
+    """Return a picture as an image of a data set, uint8 (height, width), and the steps, in words.
 
-    It is turned as its camera noted, laid on white where transparent, made grey, inverted if its
-    edge differs from `ground`, resized with antialiasing until it fits, and centred. A grey picture
-    of this shape stays as it is, so that an image of the data set does not change.
+    It is turned as its camera noted, laid on white or black where transparent, made grey, inverted
+    if its edge differs from the ground, and resized with antialiasing. If it has other proportions,
+    it is padded with the grey of its edge, cropped at the centre, or stretched. A grey picture of
+    the right size stays as it is, so that an image of the data set does not change.
     """
     steps = ["first frame taken"] if getattr(picture, "n_frames", 1) > 1 else []
     try:
@@ -61,25 +61,25 @@ def preprocess_image(
     except Exception:  # Pillow's reader of EXIF may raise anything
         turned = picture
         steps.append("broken EXIF ignored")
-    grey, more = _grey(turned)
+    grey, more = _grey(turned, data.transparency)
     steps += more
-    height, width = shape
+    height, width = data.image_shape
     if not steps and grey.size == (width, height):
         return np.asarray(grey, np.uint8), steps
-    if ground != "any" and _has_light_edge(grey) != (ground == "light"):
-        steps.append(f"{'light' if ground == 'dark' else 'dark'} ground inverted")
+    if data.ground != "any" and (_edge(grey) > 127) != (data.ground == "light"):
+        steps.append(f"{'light' if data.ground == 'dark' else 'dark'} ground inverted")
         grey = ImageOps.invert(grey)
     if grey.size != (width, height):
-        steps.append(f"{grey.width}x{grey.height} fitted to {width}x{height}")
-        grey = _fitted(grey, (width, height))
+        steps.append(f"{grey.width}x{grey.height} {DONE[data.fit]} to {width}x{height}")
+        grey = _fitted(grey, (width, height), data.fit)
     pixels = np.asarray(grey, np.uint8)
     if int(pixels.max()) - int(pixels.min()) < LOW_CONTRAST:
         steps.append("hardly any contrast")
     return pixels, steps
 
 
-def _grey(picture: Image.Image) -> tuple[Image.Image, list[str]]:
-    """Return a picture with 8 bits per pixel, transparency laid on white, and the steps taken."""
+def _grey(picture: Image.Image, ground: Transparency) -> tuple[Image.Image, list[str]]:
+    """Return a picture with 8 bits per pixel, laid on white or black, and the steps taken."""
     steps = []
     if picture.mode == "I" or picture.mode.startswith("I;16"):
         # scaled by hand, since Pillow would clip values above 255
@@ -87,33 +87,29 @@ def _grey(picture: Image.Image) -> tuple[Image.Image, list[str]]:
         pixels = (values.clip(0, 65535) / 257).round().astype(np.uint8)
         steps.append("16 bits to 8")
         if "transparency" in picture.info:
-            pixels[values == picture.info["transparency"]] = 255
-            steps.append("laid on white")
+            pixels[values == picture.info["transparency"]] = 255 if ground == "white" else 0
+            steps.append(f"laid on {ground}")
         return Image.fromarray(pixels), steps
     is_grey = picture.mode in ("1", "L", "F")
     if picture.has_transparency_data:
         cut_out = picture.convert("RGBA")
-        white = Image.new("RGBA", cut_out.size, "white")
-        picture = Image.alpha_composite(white, cut_out).convert("RGB")
-        steps.append("laid on white")
+        below = Image.new("RGBA", cut_out.size, ground)
+        picture = Image.alpha_composite(below, cut_out).convert("RGB")
+        steps.append(f"laid on {ground}")
     return picture.convert("L"), steps + ([] if is_grey else ["colour to grey"])
 
 
-def _fitted(grey: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Return a picture resized to fit into `size`, centred on the grey of its edge."""
-    scale = min(size[0] / grey.width, size[1] / grey.height)
-    small = grey.resize(
-        [max(1, round(scale * side)) for side in grey.size], Image.Resampling.LANCZOS
+def _fitted(grey: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
+    """Return a picture of `size`, width and height."""
+    antialiased = Image.Resampling.LANCZOS
+    if fit == "pad":
+        return ImageOps.pad(grey, size, antialiased, round(_edge(grey)))
+    return (
+        ImageOps.fit(grey, size, antialiased) if fit == "crop" else grey.resize(size, antialiased)
     )
-    whole = Image.new("L", size, round(float(np.median(_edge(grey)))))
-    whole.paste(small, ((size[0] - small.width) // 2, (size[1] - small.height) // 2))
-    return whole
 
 
-def _edge(grey: Image.Image) -> np.ndarray:
+def _edge(grey: Image.Image) -> float:
+    """Return the median of the pixels along a picture's edge, 0 to 255."""
     pixels = np.asarray(grey)
-    return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-
-
-def _has_light_edge(grey: Image.Image) -> bool:
-    return bool(np.median(_edge(grey)) > 127)
+    return float(np.median(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])))

@@ -51,7 +51,7 @@ def answer(content: bytes, model: str) -> dict[str, Any]:
     commit = None if model == WORKSPACE else resolve_revision(model)
     dataset = dataset_at(commit)
     picture = read_picture(io.BytesIO(content), "picture")
-    pixels, steps = preprocess_image(picture, dataset.image_shape, dataset.ground)
+    pixels, steps = preprocess_image(picture, dataset)
     row = classify(model_file(commit), [pixels], dataset)[0]
     predictions = {dataset.class_names[i]: float(row[i]) for i in np.argsort(-row)}
     Image.fromarray(pixels).save(png := io.BytesIO(), "PNG")

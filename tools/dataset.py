@@ -14,7 +14,7 @@ from typing import get_args
 import numpy as np
 from ruamel.yaml import YAML
 
-from fashion.core.dataset import DATASET, DataFiles, Dataset, Ground
+from fashion.core.dataset import DATASET, DataFiles, Dataset, Fit, Ground, Transparency
 from fashion.core.errors import UserError
 from fashion.core.files import atomic_write, sha256
 from fashion.core.strict_yaml import check_config
@@ -26,10 +26,12 @@ from tools.sources import SPLITS, Split, read_source
 HEADER = """\
 # What the data is and where it comes from; `python -m tools.dataset SOURCE` writes this file for
 # another data set. Sources are folders and web addresses, tried in this order, after the folder in
-# FASHION_MNIST_DIR. Label 0 is the first of the class names. The ground is the background of the
-# images: dark, light or, if it varies, any; pictures to predict are inverted to match it.
+# FASHION_MNIST_DIR; data/raw is that of the project around a clone. Label 0 is the first of the
+# class names. The ground is the background of the images: dark, light or, if it varies, any.
+# Pictures to predict are inverted to match it, fitted by a margin (pad), a cut (crop) or neither
+# (stretch), and laid on white or black where transparent.
 """
-CONVERTED = Path("data/converted")
+CONVERTED, RAW = Path("data/converted"), "data/raw"
 CLASS = "class {}"  # the name of a class without one
 MOSTLY = 0.9  # the share of training images from which their ground is that of the data set
 
@@ -47,6 +49,7 @@ def main() -> None:
     values = describe_dataset(folder, title, arguments.classes or names, prefix)
     if arguments.ground or names:  # names come with folders of pictures, which stay as they are
         values["ground"] = arguments.ground or "any"
+    values |= {"fit": arguments.fit, "transparency": arguments.transparency}
     write_dataset(values)
     print_summary(values)
 
@@ -64,6 +67,10 @@ def parse_arguments() -> argparse.Namespace:
     add("--test-share", metavar="SHARE", type=float, help=share)
     ground = "the background of the images; default: measured, for folders of pictures any"
     add("--ground", choices=get_args(Ground), help=ground)
+    fit = "pictures of other proportions: add a margin, cut or stretch; default: pad"
+    add("--fit", choices=get_args(Fit), default="pad", help=fit)
+    transparency = "what transparent pixels become; default: white"
+    add("--transparency", choices=get_args(Transparency), default="white", help=transparency)
     add("--skip-unreadable", action="store_true", help="leave out pictures that can't be read")
     return parser.parse_args()
 
@@ -174,7 +181,7 @@ def describe_dataset(
         "image_shape": list(shape),
         "class_names": class_names or [CLASS.format(label) for label in range(classes)],
         "ground": measure_ground(images),
-        "sources": [str(folder)],
+        "sources": [str(folder), RAW],
         "files": {
             role: {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
             for role, path in files.items()

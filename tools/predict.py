@@ -122,7 +122,7 @@ def read_pictures(
         try:
             with Path(name).open("rb") as file:
                 picture = read_picture(file, name)
-            pixels, steps = preprocess_image(picture, dataset.image_shape, dataset.ground)
+            pixels, steps = preprocess_image(picture, dataset)
             pictures.append((pixels, Prediction(name, steps)))
         except OSError as error:
             failures.append(f"{name}: {error.strerror or error}")
@@ -141,7 +141,9 @@ def test_image(index: int, dataset: Dataset) -> tuple[np.ndarray, Prediction]:
         images, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in files)
         class_names = read_description(PREPARED / "dataset.json").class_names
     except (OSError, ValueError, EOFError, FileError):
-        raise UserError(f"{PREPARED}: missing or corrupted. `dvc repro prepare` makes it") from None
+        raise UserError(
+            f"{PREPARED}: missing or corrupted. `dvc repro prepare` rebuilds it"
+        ) from None
     if not 0 <= index < len(labels):
         raise UserError(f"--test {index}: there are {len(labels):,} test images, counted from 0")
     if images.shape[1:] != dataset.image_shape:

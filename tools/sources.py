@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from fashion.core.dataset import Description
 from fashion.core.errors import UserError
 from fashion.preprocessing import preprocess_image, read_picture
 
@@ -98,12 +99,15 @@ def _decode(paths: list[Path], options: Namespace) -> list[np.ndarray | None]:
     Raises UserError listing the pictures that can't be read, unless the options leave them out.
     """
     images, is_colour, failures, size = [], False, [], options.size
+    settings = {"ground": options.ground or "any", "fit": options.fit}
+    settings["transparency"] = options.transparency
     for path in paths:
         try:
             with path.open("rb") as file:
                 picture = read_picture(file, str(path))
                 size = size or (picture.height, picture.width)
-                pixels, steps = preprocess_image(picture, size, options.ground or "any")
+                target = Description.model_construct(image_shape=size, **settings)
+                pixels, steps = preprocess_image(picture, target)
             images.append(pixels)
             is_colour |= "colour to grey" in steps
         except UserError as error:

@@ -15,6 +15,8 @@ from fashion.core.strict_yaml import Name, StrictModel, check_config, read_confi
 
 DATASET = Path("dataset.yaml")
 Ground = Literal["dark", "light", "any"]  # the background of the images; "any" if it varies
+Fit = Literal["pad", "crop", "stretch"]  # what is done to pictures of other proportions
+Transparency = Literal["white", "black"]  # what transparent pixels become
 
 
 class Description(StrictModel):
@@ -23,7 +25,9 @@ class Description(StrictModel):
     name: Name  # in the title of every plot
     image_shape: tuple[PositiveInt, PositiveInt] = Field(strict=False)  # height, width in pixels
     class_names: Annotated[list[Name], Field(min_length=2, max_length=256)]  # label 0 is the first
-    ground: Ground = "dark"  # to which `predict` inverts pictures
+    ground: Ground = "dark"
+    fit: Fit = "pad"
+    transparency: Transparency = "white"
 
     @field_validator("class_names")
     @classmethod
@@ -64,7 +68,8 @@ def read_dataset(path: Path = DATASET) -> Dataset:
 
 def write_description(path: Path, dataset: Dataset) -> None:
     """Write the facts about the data that later stages need, as JSON."""
-    write_json(path, dataset.model_dump(mode="json", include=set(Description.model_fields)))
+    fields = set(Description.model_fields)
+    write_json(path, dataset.model_dump(mode="json", include=fields, exclude_unset=True))
 
 
 def read_description(path: Path) -> Description:

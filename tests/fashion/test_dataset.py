@@ -39,6 +39,8 @@ def test_the_facts_that_later_stages_need_are_written_with_the_prepared_data(tmp
         "image_shape": (28, 28),
         "class_names": dataset.class_names,
         "ground": "dark",
+        "fit": "pad",
+        "transparency": "white",
     }
 
 

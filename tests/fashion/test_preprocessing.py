@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from fashion.core.dataset import Description
 from fashion.core.errors import UserError
 from fashion.preprocessing import MAX_PIXELS, ORIENTATION, preprocess_image, read_picture
 
@@ -20,9 +21,17 @@ def file(picture: Image.Image, kind="PNG", **options) -> io.BytesIO:
     return io.BytesIO(content.getvalue())
 
 
-def through_a_file(picture, ground="dark", **options) -> tuple[np.ndarray, list[str]]:
+def data(**keys) -> Description:
+    """Return the description of 28x28 images with these keys."""
+    return Description(name="x", image_shape=(28, 28), class_names=["a", "b"], **keys)
+
+
+def through_a_file(
+    picture, ground="dark", fit="pad", transparent="white", **options
+) -> tuple[np.ndarray, list[str]]:
     """Return the pixels of a picture that was written to a file, and the steps taken."""
-    return preprocess_image(read_picture(file(picture, **options), "x"), (28, 28), ground)
+    target = data(ground=ground, fit=fit, transparency=transparent)
+    return preprocess_image(read_picture(file(picture, **options), "x"), target)
 
 
 @pytest.mark.parametrize("ground", ["dark", "light", "any"])
@@ -52,23 +61,28 @@ def test_of_an_animation_the_first_frame_is_taken():
     assert steps == ["first frame taken"]
 
 
-def test_16_bits_with_a_transparent_value_are_laid_on_white_and_low_contrast_is_reported():
+def test_16_bits_with_a_transparent_value_are_filled_and_low_contrast_is_reported():
     values = IMAGE.astype(np.uint16) * 257
     pixels, steps = through_a_file(Image.fromarray(values), "any", transparency=0)
     assert (pixels[IMAGE == 0] == 255).all() and (pixels[IMAGE > 0] == IMAGE[IMAGE > 0]).all()
     assert steps == ["16 bits to 8", "laid on white"]
+    black, _ = through_a_file(Image.fromarray(values), "any", "pad", "black", transparency=0)
+    np.testing.assert_array_equal(black, IMAGE)
     pixels, steps = through_a_file(Image.fromarray(values // 128))  # a camera may use few bits
     assert pixels.max() <= 2 and steps == ["16 bits to 8", "hardly any contrast"]
 
 
-def test_transparent_pixels_become_white_and_colours_grey_by_their_brightness():
+@pytest.mark.parametrize("transparent", ["white", "black"])
+def test_transparent_pixels_are_filled_and_colours_grey_by_their_brightness(transparent):
     """Pillow documents ITU-R BT.601: L = 0.299 R + 0.587 G + 0.114 B."""
     cut_out = np.zeros((28, 28, 4), np.uint8)
     cut_out[4:24, 8:20] = (200, 100, 50, 255)
-    pixels, steps = through_a_file(Image.fromarray(cut_out))
+    pixels, steps = through_a_file(Image.fromarray(cut_out), "dark", "pad", transparent)
     grey = round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
-    assert pixels[0, 0] == 0 and (pixels[4:24, 8:20] == 255 - grey).all()
-    assert steps == ["laid on white", "colour to grey", "light ground inverted"]
+    inverted = transparent == "white"
+    assert pixels[0, 0] == 0 and (pixels[4:24, 8:20] == (255 - grey if inverted else grey)).all()
+    steps_before = [f"laid on {transparent}", "colour to grey"]
+    assert steps == steps_before + ["light ground inverted"] * inverted
 
 
 @pytest.mark.parametrize("size", [(280, 140), (300, 900)])
@@ -83,6 +97,25 @@ def test_any_size_fits_with_its_longer_side_and_is_centred_on_its_ground(size):
         assert abs(int(lit.argmax()) - int(lit[::-1].argmax())) <= 2
     assert steps == ["light ground inverted", f"{size[0]}x{size[1]} fitted to 28x28"]
     assert through_a_file(Image.new("L", (1, 500), 100))[0].shape == (28, 28)
+
+
+@pytest.mark.parametrize(
+    ("fit", "done", "size"),
+    [
+        ("pad", "fitted", (7, 14)),
+        ("crop", "cropped", (14, 28)),
+        ("stretch", "stretched", (7, 28)),
+    ],
+)
+def test_other_proportions_are_padded_cropped_or_stretched(fit, done, size):
+    """Of a picture twice as wide as high, the middle quarter is light."""
+    picture = Image.new("L", (112, 56), 100)
+    picture.paste(200, (42, 0, 70, 56))
+    pixels, steps = through_a_file(picture, "any", fit)
+    light = pixels > 150
+    found = light.any(axis=0).sum(), light.any(axis=1).sum()  # width and height
+    assert found == pytest.approx(size, abs=1)
+    assert steps == [f"112x56 {done} to 28x28"]
 
 
 def test_shrinking_is_antialiased():
@@ -132,7 +165,7 @@ def test_altered_files_are_read_or_refused_by_name():
     for seed in range(200):
         try:
             picture = read_picture(io.BytesIO(altered(seed)), f"picture {seed}")
-            pixels, _ = preprocess_image(picture, (28, 28), "dark")
+            pixels, _ = preprocess_image(picture, data())
             outcomes.append(pixels.shape)
         except UserError as error:
             assert str(error).startswith(f"picture {seed}: ")
@@ -146,7 +179,7 @@ def test_a_broken_exif_is_ignored(tiff):
     body = b"Exif\0\0" + tiff
     exif = b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
     picture = read_picture(io.BytesIO(content[:2] + exif + content[2:]), "x")
-    pixels, _ = preprocess_image(picture, (28, 28), "dark")
+    pixels, _ = preprocess_image(picture, data())
     assert abs(pixels.astype(int) - IMAGE).mean() < 9
 
 
