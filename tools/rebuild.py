@@ -17,15 +17,8 @@ from tools.dvc import DVC_LOCK, dvc, lock_at, output_hashes, pinned_run_cache, r
 from tools.experiments.backend import RETRAIN
 from tools.experiments.compare import save_comparison
 from tools.experiments.config import read_experiments
-from tools.experiments.results import Result
-from tools.experiments.up_to_date import (
-    DATA_METRICS,
-    TRAIN_METRICS,
-    ReplacementRefused,
-    has_our_environment,
-    inputs_at,
-    run_missing,
-)
+from tools.experiments.results import DATA_METRICS, TRAIN_METRICS, Result, has_our_environment
+from tools.experiments.up_to_date import ReplacementRefused, inputs_at, run_missing
 from tools.git import commit_workspace, file_at, git, head
 from tools.process import command_line
 

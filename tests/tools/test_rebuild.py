@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tools.experiments.up_to_date import TEST_METRICS, TRAIN_METRICS, has_our_environment
+from tools.experiments.results import TEST_METRICS, TRAIN_METRICS, has_our_environment
 from tools.git import head
 from tools.rebuild import machine_note
 

@@ -4,10 +4,14 @@ import json
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fashion.core.environment import is_pinned
+from tools.dvc import experiment_ref
+from tools.experiments.results import has_our_environment
+from tools.git import file_at
 
 LOGS = Path(".dvc/tmp/experiments")
 RETRAIN = ["--force", "--downstream", "train"]
@@ -65,3 +69,10 @@ class Backend(AbstractContextManager):
     @abstractmethod
     def start(self, spec: ExperimentSpec) -> Job:
         """Start an experiment, with its output in its log."""
+
+    def has_foreign_result(self, spec: ExperimentSpec) -> bool:
+        """Return whether a completed experiment has the result of another environment.
+
+        DVC's run cache does not record the environment, and `ARITHMETIC=native dvc repro` fills it.
+        """
+        return not has_our_environment(partial(file_at, experiment_ref(self.commit, spec.name)))

@@ -23,7 +23,7 @@ from fashion.core.files import read_csv, write_csv
 from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import read_yaml
 from tools.arguments import parser_of
-from tools.dvc import list_experiments, pinned_run_cache, resolve_revision
+from tools.dvc import list_experiments, resolve_revision
 from tools.experiments.backend import Backend, ExperimentSpec
 from tools.experiments.config import EXPERIMENTS, Sweep, lookup, read_experiments
 from tools.experiments.local import LocalBackend
@@ -104,8 +104,7 @@ def main() -> None:
             if not study.is_complete:
                 prepare_data()
                 trials = Trials(study, backend, raw_params)
-                with pinned_run_cache():
-                    run_parallel(trials.specs(), backend, sweep.jobs, trials.should_prune)
+                run_parallel(trials.specs(), backend, sweep.jobs, trials.should_prune)
         finally:
             if study.best:
                 save_results(study)

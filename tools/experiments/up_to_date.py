@@ -1,16 +1,12 @@
 """Find out which experiments are up to date, and run the others."""
 
-import json
 import os
-from collections.abc import Callable
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from flatten_dict import flatten
 
-from fashion.core.environment import environment, is_x86_64
 from fashion.core.errors import UserError
 from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import read_yaml
@@ -22,21 +18,16 @@ from tools.dvc import (
     list_experiments,
     lock_at,
     output_hashes,
-    pinned_run_cache,
     read_lock,
     status,
 )
 from tools.experiments.backend import Backend, ExperimentSpec
 from tools.experiments.local import LocalBackend
-from tools.experiments.results import Result
+from tools.experiments.results import Result, has_our_environment
 from tools.experiments.runner import experiments_lock, run_parallel
 from tools.fsck import repair_cache
 from tools.git import commit_workspace, file_at, git, is_shallow, yaml_at
 from tools.overrides import with_overrides
-
-# these name the environment that computed them, unless it is the pinned one
-DATA_METRICS, TRAIN_METRICS = Path("metrics/data.json"), Path("metrics/train.json")
-TEST_METRICS = Path("metrics/test.json")
 
 
 class ReplacementRefused(UserError):
@@ -100,7 +91,7 @@ def check_workspace() -> None:
         raise UserError(
             f"{', '.join(deleted)}: no such file. `git checkout {deleted[0]}` restores it"
         )
-    listing = ("--others", "--exclude-standard", "-z", "--", *declared_files())
+    listing = ("--others", "--exclude-per-directory=.gitignore", "-z", "--", *declared_files())
     if untracked := git("ls-files", *listing).split("\0")[:-1]:
         raise UserError(
             f"Git does not track {', '.join(untracked)}, so experiments would run without it."
@@ -122,20 +113,6 @@ def is_up_to_date(commit: str, name: str, inputs: dict[str, dict[str, Any]]) -> 
             print(f"{name}: {path} is not in DVC's cache any more, so the experiment runs again")
             return False
     return has_our_environment(partial(file_at, revision))
-
-
-def has_our_environment(read: Callable[[Path], bytes], *paths: Path) -> bool:
-    """Return whether the packages and the arithmetic of this process computed metrics.
-
-    `read` returns the content of a metrics file. Without `paths`, it reads those of training and
-    test. Machines other than x86-64 have no portable arithmetic, and accept the results of others.
-    """
-    try:
-        metrics = [json.loads(read(path)) for path in paths or (TRAIN_METRICS, TEST_METRICS)]
-    except ValueError:  # DVC took a corrupted file from its cache
-        return False
-    ours = environment().get("environment")
-    return not is_x86_64() or all(one.get("environment") == ours for one in metrics)
 
 
 def run_missing(
@@ -164,23 +141,9 @@ def run_missing(
             prepare_data()
             # the longest first, so that none is left alone at the end
             pending.sort(key=lambda spec: -params[spec.name]["train"]["epochs"])
-            run_all(pending, backend, jobs)
+            run_parallel(pending, backend, jobs)
     revisions = list_experiments(backend.commit)
     return {name: Result(name, revisions[name]) for name in planned}
-
-
-def run_all(specs: list[ExperimentSpec], backend: Backend, jobs: int | None) -> None:
-    """Run experiments, and train again those that DVC's run cache had of another environment.
-
-    The run cache does not record the environment, and `ARITHMETIC=native dvc repro` fills it, too.
-    """
-    with pinned_run_cache():
-        run_parallel(specs, backend, jobs)
-        revisions = list_experiments(backend.commit)
-        readers = {spec: partial(file_at, revisions[spec.name]) for spec in specs}
-        cached = [spec for spec in specs if not has_our_environment(readers[spec])]
-        if cached:
-            run_parallel([replace(spec, retrain=True) for spec in cached], backend, jobs)
 
 
 def prepare_data() -> None:
