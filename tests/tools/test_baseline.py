@@ -120,5 +120,5 @@ def test_a_branch_comes_before_a_tag_and_a_tag_before_an_experiment(history, rev
     history.run("tag main two; tag release one; update-ref refs/tags/HEAD root")
     for name in ("HEAD", "main", "release", "short"):
         git("update-ref", experiment_ref(head(), name), history["root"])
-    description = "HEAD; this is HEAD itself" if revision == "HEAD" else revision
+    description = "which --baseline names" + "; this is HEAD itself" * (revision == "HEAD")
     assert find_baseline(revision, False) == (history[NAMED[revision]], description)

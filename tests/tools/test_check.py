@@ -226,8 +226,11 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
             edit(EVALUATE, 'model["accuracy"]', 'model["score"]')]),
     "renamed class": (REVIEWER, ["The classes differ.", "Purse"], [
         edit("dataset.yaml", "Bag", "Purse")]),
+    "other test labels": ("✓", ["has other test images or labels than the baseline"], [
+        edit(PREPARE, SAVE, f"    labels = labels[::-1] if split == 'test' else labels\n{SAVE}"),
+        set_(f"files.test_labels.sha256='{'0' * 64}'")]),
     "smaller validation split, with images in training": (
-        "✓", ["validated with other images", "trains with 5 of the baseline's validation images"],
+        "✓", ["has other validation images", "trains with 5 of the baseline's validation images"],
         [set_("prepare.validation_size=100"), train_with_images_of(1)]),
     "everything renamed, a metric and a param dropped": ("✓", ["| val_accuracy |", "- dvc.yaml"], [
         edit(EVALUATE, '    "macro_f1": sum(f1) / len(f1),\n', ""),

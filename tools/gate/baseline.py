@@ -24,7 +24,7 @@ def find_baseline(revision: str | None, has_changes: bool) -> tuple[str, str]:
     if revision:
         commit = resolve_revision(revision)
         is_head = commit == head() and not has_changes
-        return commit, f"{revision}; this is HEAD itself" if is_head else revision
+        return commit, "which --baseline names" + "; this is HEAD itself" * is_head
     if is_shallow():
         raise UserError(f"the baseline can't be found. {SHALLOW}")
     for commit, description, note in _candidates():

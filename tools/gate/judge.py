@@ -117,7 +117,7 @@ def score_committed(
     Raises CannotJudge if these contradict each other, if the model is made with test images, or if
     the baseline's code can't score it.
     """
-    same_validation, remarks = check_images(pipeline, scorer)
+    same, remarks = check_images(pipeline, scorer)
     claims = pipeline.metrics()
     try:
         scores = scorer.score(pipeline.model_file)
@@ -129,18 +129,20 @@ def score_committed(
         names = dict.fromkeys([*scorer.claims, *claims])
         found = [f"{name}: {scorer.claims.get(name)}, {claims.get(name)}" for name in names]
         raise CannotJudge(NOT_COMPARABLE, reason, found, error) from None
-    if found := contradictions(pipeline, claims, scores, same_validation):
+    if found := contradictions(pipeline, claims, scores, same):
         reason = "The candidate's code writes other values than the baseline's code measures:"
         raise CannotJudge(CONTRADICTS, reason, found)
     return pd.DataFrame(scores.numbers, index=[pipeline.seed]), claims, remarks
 
 
-def check_images(pipeline: Pipeline, scorer: Scorer) -> tuple[bool, list[str]]:
-    """Return whether the candidate is validated with the baseline's images, and remarks.
+def check_images(pipeline: Pipeline, scorer: Scorer) -> tuple[dict[str, bool], list[str]]:
+    """Return whether the candidate has the baseline's validation and test images, and remarks.
 
     Raises CannotJudge if it learns from test images.
     """
     test, validation, same_validation = scorer.leaks(pipeline)
+    same_test = test_hashes(pipeline) == test_hashes(scorer.pipeline)
+    same = {"validation": same_validation, "test": same_test}
     if test:
         counts = f"{test:,} of the {len(scorer.test):,} test images"
         reason = f"The candidate trains or validates with {counts}."
@@ -151,28 +153,35 @@ def check_images(pipeline: Pipeline, scorer: Scorer) -> tuple[bool, list[str]]:
             f"The candidate trains with {validation:,} of the baseline's validation images, which"
             " improves its validation metrics. Only its metrics on the test images count."
         )
-    if not same_validation:
-        remarks.append(
-            "The candidate was validated with other images than the baseline. Its own validation"
-            " metrics are not compared with the gate's."
-        )
-    return same_validation, remarks
+    remarks += [
+        f"The candidate has other {split} images or labels than the baseline. Its own {split}"
+        " metrics are not compared with the gate's."
+        for split in same
+        if not same[split]
+    ]
+    return same, remarks
+
+
+def test_hashes(pipeline: Pipeline) -> list[str | None]:
+    """Return the SHA-256 of the raw test images and labels in dataset.yaml."""
+    files = read_yaml(pipeline.folder / DATASET).get("files", {})
+    return [files.get(f"test_{kind}", {}).get("sha256") for kind in ("images", "labels")]
 
 
 def contradictions(
-    pipeline: Pipeline, claims: dict[str, Any], scores: Scores, same_validation: bool
+    pipeline: Pipeline, claims: dict[str, Any], scores: Scores, same: Mapping[str, bool]
 ) -> list[str]:
     """Return the claimed metrics and tables that differ from the measured ones.
 
-    Validation metrics count if `same_validation`: both were validated with the same images.
+    `same` says for "validation" and "test" whether both were computed from the same images.
     """
     found = [
         f"{name} is {str(claims[name])[:60]}, measured {scores.metrics[name]}"
         for name in differing(claims, scores.metrics)
-        if (same_validation or not name.startswith("val_"))
+        if same["validation" if name.startswith("val_") else "test"]
         and not (name == "val_loss" and _agree(claims[name], scores.clipped_val_loss))
     ]
-    for claimed in pipeline.tables(pipeline.stages):
+    for claimed in pipeline.tables(pipeline.stages) if same["test"] else []:
         for measured in scores.tables:
             shared = [column for column in claimed if column in measured]
             if len(shared) > 1 and not claimed[shared].equals(measured[shared]):
