@@ -1,8 +1,9 @@
 """Write dataset.yaml for a user's own data, in each form in which people have it."""
 
 import json
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,19 @@ def bars(ground: int = 0) -> Splits:
         for image, label in zip(images, labels, strict=True):
             bar = random.integers(90, 166, (10, 2))
             image[1:-1, 1 + 3 * label : 3 + 3 * label] = bar
+        splits[split] = images, labels
+    return splits
+
+
+def cells(classes: int, seed: int) -> Splits:
+    """Return 20 and 5 noisy images of each class, of which each lights another cell."""
+    random, splits = np.random.default_rng(seed), {}
+    for split, each in (("train", 20), ("test", 5)):
+        labels = (np.arange(each * classes) % classes).astype(np.uint8)
+        images = random.integers(0, 40, (len(labels), 16, 16), np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            down, across = 2 + 2 * (label // 6), 2 + 2 * (label % 6)
+            image[down : down + 2, across : across + 2] = 220
         splits[split] = images, labels
     return splits
 
@@ -67,13 +81,15 @@ def write_archive(folder: Path, splits: Splits) -> None:
     np.savez(folder / "bars.npz", **images, **labels)
 
 
-def write_pictures(folder: Path, splits: Splits, at: Callable = lambda split: split) -> None:
+def write_pictures(
+    folder: Path, splits: Splits, at: Callable = lambda split: split, names: Sequence[str] = CLASSES
+) -> None:
     """Write colour pictures of mixed sizes, PNG and JPEG, whose grey is that of the images."""
     for split, (images, labels) in splits.items():
         for i, (image, label) in enumerate(zip(images, labels, strict=True)):
             times = 1 + i % 3
             pixels = np.repeat(np.repeat(image, times, 0), times, 1)
-            path = folder / at(split) / CLASSES[label] / f"{split}-{i:02}.png"
+            path = folder / at(split) / names[label] / f"{split}-{i:02}.png"
             path = path.with_suffix(".jpg") if i % 5 == 4 else path
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).convert("RGB").save(path)
@@ -309,6 +325,50 @@ def test_versions_of_the_data_are_judged_and_shared_and_come_back(repository, tm
     repository.run("git", "clone", "--quiet", ".", str(other.folder))
     other.dvc("pull", "--quiet")
     assert results(other) == second
+    assert "equal to the byte" in other.python("tools.gate.verify")  # without the source
     repository.run("git", "checkout", "--quiet", "bars-1")
     repository.dvc("checkout", "--quiet")
     assert results(repository) == first
+
+
+@pytest.mark.skipif("SLOW" not in os.environ, reason="takes minutes: SLOW=1 runs it, CI weekly")
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("idx", "0123456789"),  # as MNIST
+        ("emnist", "abcdefghijklmnopqrstuvwxyz"),  # labels 1 to 26
+        ("tables", "0123456789"),
+        ("archive", "0123456789"),
+        ("pictures", "0123456789"),
+    ],
+)
+def test_data_of_each_kind_goes_all_the_way(repository, tmp_path, call, kind, names):
+    """Through the pipeline's own stages, `make`, the report, the gate and `make predict`."""
+    write, name, options = EXACT.get(kind, (write_pictures, "", ()))
+    options = ("--size", "16", "16") if options == SIZE else options
+    source, words = tmp_path / "cells", {"names": names} if kind == "pictures" else {}
+    options += () if words else ("--classes", *names)
+    repository.set(
+        "prepare.validation_size=0.25",
+        "train.epochs=12",
+        "model.hidden_units=[64]",
+        "experiments={short: {train.epochs: 6}}",
+        "metrics={accuracy: {better: higher, margin: 0.3, floor: 0.5}}",
+    )
+    for version in (1, 2):  # with other noise
+        source.mkdir(exist_ok=True)
+        write(source, cells(len(names), version), **words)
+        call(repository, dataset, str(source / name), *options)
+        repository.python("tools.rebuild")
+        repository.commit(f"Version {version}")
+    assert "### ✓" in repository.python("tools.gate.check", "--baseline", "HEAD~1", "--seeds", "2")
+    call(repository, report, "HEAD", "short")
+    assert json.loads(repository.read("data/prepared/dataset.json"))["class_names"] == [*names]
+    images = np.load(repository.folder / "data/prepared/test_images.npy")[:5]
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    words = (*(str(tmp_path / f"{i}.png") for i in range(5)), "--test", *"01234", "--json")
+    lines = [json.loads(line) for line in call(repository, predict, *words).splitlines()]
+    rows = [line["predictions"] for line in lines]
+    assert rows[:5] == rows[5:]
+    assert [next(iter(row)) for row in rows[5:]] == [line["actual"] for line in lines[5:]]
