@@ -4,7 +4,8 @@ Images come in pieces, each (items, height, width) uint8, so memory does not gro
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -27,14 +28,11 @@ def pixel_mean_and_std(pieces: Iterable[np.ndarray]) -> tuple[float, float]:
 
 def count_duplicates(pieces: Iterable[np.ndarray], among: Iterable[np.ndarray]) -> int:
     """Count the images of `pieces` that also occur in `among`, by digests of 16 bytes."""
-    digests = np.concatenate([_digests(images) for images in pieces])
-    wanted, counts = np.unique(digests, return_counts=True)
-    found = np.zeros(len(wanted), bool)
-    for others in map(_digests, among):
-        places = np.searchsorted(wanted, others).clip(max=len(wanted) - 1)
-        found[places[wanted[places] == others]] = True
-    return int(counts[found].sum())
+    counts = Counter(_digests(pieces))
+    found = {digest for digest in _digests(among) if digest in counts}
+    return sum(counts[digest] for digest in found)
 
 
-def _digests(images: np.ndarray) -> np.ndarray:
-    return np.array([hashlib.blake2b(image, digest_size=16).digest() for image in images], "S16")
+def _digests(pieces: Iterable[np.ndarray]) -> Iterator[bytes]:
+    for images in pieces:
+        yield from (hashlib.blake2b(image, digest_size=16).digest() for image in images)
