@@ -60,11 +60,13 @@ HOME = {  # files in the home folder
     "packages/numpy.py": FAILS,
     "packages/keras.py": FAILS,
     ".gitconfig": "[core]\n autocrlf = true\n hooksPath = {home}/hooks\n splitIndex = true\n"
-    " attributesFile = {home}/attributes\n[feature]\n manyFiles = true\n"
+    " attributesFile = {home}/attributes\n excludesFile = {home}/ignore\n"
+    "[feature]\n manyFiles = true\n"
     '[filter "upper"]\n smudge = tr a-z A-Z\n clean = tr A-Z a-z\n required = true\n'
     "[init]\n templateDir = {home}/template\n[diff]\n noprefix = true\n context = 0\n"
     "[status]\n showUntrackedFiles = no\n[commit]\n gpgSign = true\n",
     "attributes": "*.py filter=upper\n",
+    "ignore": "*\n",
     "template/hooks/post-checkout": "#!/bin/sh\nexit 1\n",
     "hooks/post-checkout": "#!/bin/sh\nexit 1\n",
     "hooks/pre-commit": "#!/bin/sh\nexit 1\n",

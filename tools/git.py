@@ -20,6 +20,7 @@ TMP = Path(".dvc/tmp")
 CLONE_SETTINGS = {  # of clones, so that the user's own have no effect
     "core.hooksPath": os.devnull,
     "core.attributesFile": os.devnull,
+    "core.excludesFile": os.devnull,
     "core.autocrlf": "false",
     "core.fsmonitor": "false",
     "core.splitIndex": "false",  # DVC's Git library can't read an index with this or the next two

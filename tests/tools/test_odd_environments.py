@@ -120,12 +120,15 @@ def test_experiments_need_no_python_on_path_and_write_only_into_the_project(comp
     assert "another: completed" in output and sorted(site.glob("*/*")) == before
 
 
-def test_a_partial_clone_is_verified(committed, tmp_path):
+def test_a_partial_clone_is_verified_and_judged(committed, tmp_path):
     committed.run("git", "config", "uploadpack.allowFilter", "true")
     words = ("git", "clone", "--quiet", "--filter=blob:none", committed.folder.as_uri())
     committed.run(*words, str(tmp_path / "clone"))
     partial = Repository(tmp_path / "clone")
-    assert "equal to the byte" in partial.python("tools.gate.verify", "HEAD")
+    assert "equal to the byte" in partial.python("tools.gate.verify")
+    words = ("--baseline", "HEAD~1", "--seeds", "1")
+    report = partial.python("tools.gate.check", *words, status=None)  # of other experiments
+    assert "1 run of the candidate" in report
 
 
 def test_make_runs_in_a_linked_worktree(compared):
