@@ -80,7 +80,8 @@ def parallel_coordinates(
         line = [heights[column].iloc[rank] for column in columns]
         rest = {"color": TRAINING, "alpha": 0.8 - 0.7 * rank / len(trials)}
         axes.plot(line, **(rest if rank else {"color": WRONG, "linewidth": 2.5}))
-    names = [f"{name}\nexplains {share:.0%}" for name, share in shares.items()]
+    scale = {name: " (log)" * (name in logarithmic) for name in shares}
+    names = [f"{name}{scale[name]}\nexplains {share:.0%}" for name, share in shares.items()]
     axes.set_xticks(range(len(columns)), [*names, metric], fontsize=9)
     axes.set(yticks=[], xlim=(-0.1, len(columns) - 0.6), title=title)
     axes.spines[:].set_visible(False)

@@ -36,7 +36,7 @@ def confusion(result: Result) -> dict[str, Any]:
     """Return a chart of how many test images of each class are predicted as each class.
 
     The shade shows the share of the actual class, which is a row of the chart. It grows with the
-    square root, so that few mistakes differ visibly from many.
+    cube root, so that a few mistakes differ visibly from many.
     """
     rows = result.predictions.value_counts(["actual", "predicted"]).reset_index(name="images")
     rows["share"] = rows["images"] / rows.groupby("actual")["images"].transform("sum")
@@ -45,9 +45,9 @@ def confusion(result: Result) -> dict[str, Any]:
         "y": _classes("actual", result),
         "tooltip": _tooltip("actual", "predicted", "images", share=".1%"),
     }
-    blues = {"type": "sqrt", "domain": [0, 1], "scheme": "blues"}
+    blues = {"type": "pow", "exponent": 1 / 3, "domain": [0, 1], "scheme": "blues"}
     shade = {"field": "share", "type": "quantitative", "legend": None, "scale": blues}
-    ink = {"condition": {"test": "datum.share > 0.5", "value": "white"}, "value": "#1b1f24"}
+    ink = {"condition": {"test": "datum.share > 0.3", "value": "white"}, "value": "#1b1f24"}
     layer = [
         {"mark": "rect", "encoding": {"color": shade}},
         {"mark": "text", "encoding": {"text": {"field": "images"}, "color": ink}},
