@@ -72,4 +72,4 @@ def run(stage: Callable[[Params, StagePaths], None]) -> None:
         try:
             stage(read_params(), StagePaths(stage.__name__))
         except FileError as error:
-            raise UserError(f"{error}. `dvc repro` makes it again") from None
+            raise UserError(f"{error}. `dvc repro` rebuilds it") from None

@@ -63,7 +63,7 @@ def corrupted_files(project, tmp_path):
     cached.write_text("corrupted")
     (project.folder / "metrics/test.json").write_text("{}")
     output = project.python("tools.fsck")
-    assert "`dvc pull` fetches it" in output and "`dvc repro` makes it again" in output
+    assert "`dvc pull` fetches it" in output and "`dvc repro` rebuilds it" in output
     shell(project, "dvc pull")
     assert cached.exists()
     shell(project, "dvc repro")
@@ -84,7 +84,7 @@ def model_or_data_gone(project, tmp_path):
     assert model.exists()
     shutil.rmtree(project.folder / "data/prepared")
     output = project.python(PREDICT, "--test", "0", status=1)
-    assert "`dvc repro prepare` makes it" in output
+    assert "`dvc repro prepare` rebuilds it" in output
     shell(project, "dvc repro prepare")
     assert (project.folder / "data/prepared/test_images.npy").exists()
 

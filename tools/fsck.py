@@ -44,12 +44,12 @@ def repair_cache(whole_cache: bool = False) -> None:
         path.unlink(missing_ok=True)
         print(
             f"{path}: corrupted, so it was removed from the cache."
-            " `dvc repro` makes it again, `dvc pull` fetches it"
+            " `dvc repro` rebuilds it, `dvc pull` fetches it"
         )
     for path in corrupted(outputs):
         with suppress(FileNotFoundError):
             os.utime(path)
-        print(f"{path}: differs from {DVC_LOCK}. `dvc repro` makes it again")
+        print(f"{path}: differs from {DVC_LOCK}. `dvc repro` rebuilds it")
 
 
 def corrupted(files: dict[Path, str]) -> list[Path]:

@@ -57,6 +57,6 @@ def test_a_missing_or_corrupted_input_is_one_message(repository):
             file.write_bytes(garbled if damage == "garbled" else half)
         output = run_stage(repository.folder, stage)
         assert output.startswith(f"{stage}: {message}")
-        assert output.endswith(". `dvc repro` makes it again\n") and output.count("\n") == 1
+        assert output.endswith(". `dvc repro` rebuilds it\n") and output.count("\n") == 1
         file.unlink(missing_ok=True)
         file.write_bytes(content)
