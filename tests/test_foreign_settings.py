@@ -66,7 +66,7 @@ HOME = {  # files in the home folder
     "[init]\n templateDir = {home}/template\n[diff]\n noprefix = true\n context = 0\n"
     "[status]\n showUntrackedFiles = no\n[commit]\n gpgSign = true\n",
     "attributes": "*.py filter=upper\n",
-    "ignore": "*\n",
+    "ignore": "*.py\n*.csv\n*.json\n",
     "template/hooks/post-checkout": "#!/bin/sh\nexit 1\n",
     "hooks/post-checkout": "#!/bin/sh\nexit 1\n",
     "hooks/pre-commit": "#!/bin/sh\nexit 1\n",
