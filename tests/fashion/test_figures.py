@@ -100,7 +100,8 @@ def test_parallel_coordinates_have_a_line_per_trial_and_the_best_in_red_on_top()
     from_the_worst = [[0.5, 1, 1], [0, 0, 0.25], [1, 1, 0]]  # the rate by its logarithm
     np.testing.assert_allclose([line.get_ydata() for line in trials], from_the_worst, atol=1e-9)
     assert [to_hex(line.get_color()) == figures.WRONG for line in trials] == [False, False, True]
-    assert texts(axes.get_xticklabels()) == ["rate (log)\nexplains 75%", "kind\nexplains 25%", "val_loss"]
+    names = ["rate (log)\nexplains 75%", "kind\nexplains 25%", "val_loss"]
+    assert texts(axes.get_xticklabels()) == names
     assert set(texts(axes.texts)) == {"0.001", "0.1", "a", "b", "0.25", "1.25"}
 
 
