@@ -182,6 +182,16 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
     "test images in the training split, in another shape": (
         "? test images are used", ["5 of the 400 test images"], [
             train_with_images_of(2), edit(PREPARE, "(count, 2, 2)", "(count, 4)")]),
+    "raw test images in training, after one of them was changed": (
+        NOT_REPRODUCED, ["The test images are out of reach", "No such"], [
+            set_(f"files.test_images.sha256='{'0' * 64}'"),
+            edit("dvc.yaml", "      - data/prepared\n      -", "      - data/prepared\n"
+                 "      - data/t10k-images-idx3-ubyte.gz\n      -"),
+            edit(PREPARE, "prepared.mkdir(parents=True, exist_ok=True)\n",
+                 "prepared.mkdir(parents=True, exist_ok=True)\n"
+                 'Path("data/t10k-images-idx3-ubyte.gz").write_bytes(b"test")\n'),
+            edit(TRAIN, "labels = read",
+                 'Path("data/t10k-images-idx3-ubyte.gz").read_bytes()\nlabels = read')]),
     "only the committed seed is good": (
         "✗ regression", ["over 2 seeds", "is an outlier among its seeds: accuracy 0.7"],
         [add_to_accuracy('+ (params["seed"] == 42) / 7'), WORSE]),

@@ -21,7 +21,7 @@ from fashion.core.strict_yaml import read_yaml
 from tools.dvc import resolve_revision
 from tools.gate.config import Gate, gate_at
 from tools.gate.noise import MIN_SEEDS, NOISE, OUTLIER, SEEDS, noise_at
-from tools.gate.score import ROUNDING, Scorer, Scores, scorer_of
+from tools.gate.score import ROUNDING, Scorer, Scores, raw_test_files, scorer_of
 from tools.gate.sequential import BETTER, UNDECIDED, compare, decide, plan_analyses
 from tools.pipeline import Pipeline, clean_clone
 
@@ -141,8 +141,8 @@ def check_images(pipeline: Pipeline, scorer: Scorer) -> tuple[dict[str, bool], l
     Raises CannotJudge if it learns from test images.
     """
     test, validation, same_validation = scorer.leaks(pipeline)
-    same_test = test_hashes(pipeline) == test_hashes(scorer.pipeline)
-    same = {"validation": same_validation, "test": same_test}
+    ours, theirs = ({*raw_test_files(one).values()} for one in (pipeline, scorer.pipeline))
+    same = {"validation": same_validation, "test": ours == theirs}
     if test:
         counts = f"{test:,} of the {len(scorer.test):,} test images"
         reason = f"The candidate trains or validates with {counts}."
@@ -160,12 +160,6 @@ def check_images(pipeline: Pipeline, scorer: Scorer) -> tuple[dict[str, bool], l
         if not same[split]
     ]
     return same, remarks
-
-
-def test_hashes(pipeline: Pipeline) -> list[str | None]:
-    """Return the SHA-256 of the raw test images and labels in dataset.yaml."""
-    files = read_yaml(pipeline.folder / DATASET).get("files", {})
-    return [files.get(f"test_{kind}", {}).get("sha256") for kind in ("images", "labels")]
 
 
 def contradictions(

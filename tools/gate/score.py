@@ -68,10 +68,8 @@ class Scorer:
         except UserError:
             self.claims = {}
         pipeline.run(pipeline.data_stages)
-        files = read_yaml(pipeline.folder / DATASET)["files"].items()
-        raw = {file["name"] for role, file in files if role.startswith("test_")}
-        paths = pipeline.files(pipeline.stages)
-        self._test_files = {md5(path) for path in paths if path.name in {*TEST, *raw}}
+        paths, names = pipeline.files(pipeline.stages), {*TEST, *raw_test_files(pipeline)}
+        self._test_files = {md5(path) for path in paths if path.name in names}
         named = {path.name: path for path in paths}
         if missing := {*TEST, *VALIDATION, *TRAIN} - named.keys():
             names = ", ".join(sorted(missing))
@@ -123,7 +121,8 @@ class Scorer:
         """
         if stage not in pipeline.learning_stages:
             return []
-        files = [one for one in pipeline.files(pipeline.stages) if self._has_test_images(one)]
+        files, names = pipeline.files(pipeline.stages), raw_test_files(pipeline)
+        files = [one for one in files if one.name in names or self._has_test_images(one)]
         return [one for one in files if one.suffix == ".npy" or stage == pipeline.model_stage]
 
     def leaks(self, pipeline: Pipeline) -> tuple[int, int, bool]:
@@ -147,6 +146,12 @@ class Scorer:
 
     def _has_test_images(self, path: Path) -> bool:
         return path.name in TEST or md5(path) in self._test_files
+
+
+def raw_test_files(pipeline: Pipeline) -> dict[str, str]:
+    """Return the SHA-256 of the raw test images and labels in dataset.yaml, by file name."""
+    files = read_yaml(pipeline.folder / DATASET).get("files") or {}
+    return {files[role]["name"]: files[role]["sha256"] for role in files if "test" in role}
 
 
 @contextmanager
