@@ -25,10 +25,14 @@ class SourceError(Exception):
 
 
 def fetch(_: Params, files: StagePaths) -> None:
-    """Fetch each file from the first source that has it whole."""
+    """Fetch each file from the first source that has it whole.
+
+    The last source of a clone is the data of the project around it.
+    """
     dataset = read_dataset(files["dataset.yaml"])
     sources = [os.environ[DATA_DIR_ENV]] if os.environ.get(DATA_DIR_ENV) else []
     sources += dataset.sources
+    sources += [str(project / files["raw"]) for project in projects_around()]
     for _, file in dataset.files:
         source = fetch_file(file, sources, files["raw"] / file.name)
         print(f"{file.name} from {source}")
@@ -73,8 +77,8 @@ def copy(file: DataFile, folder: str, target: Path) -> None:
     A relative folder is looked up from the workspace, then from the projects around it, since DVC
     runs some experiments in a temporary workspace inside the project.
     """
-    around = [parent for parent in Path.cwd().parents if (parent / ".dvc").is_dir()]
-    paths = [start / Path(folder).expanduser() / file.name for start in (Path.cwd(), *around)]
+    starts = [Path.cwd(), *projects_around()]
+    paths = [start / Path(folder).expanduser() / file.name for start in starts]
     found = next((path for path in paths if path.is_file()), None)
     if found is None:
         raise SourceError("no such file" if paths[0].parent.is_dir() else "no such folder")
@@ -83,6 +87,11 @@ def copy(file: DataFile, folder: str, target: Path) -> None:
         shutil.copyfile(found, target)
     except PermissionError as error:
         raise SourceError(error.strerror) from None
+
+
+def projects_around() -> list[Path]:
+    """Return the projects in whose folders this one lies, the nearest first."""
+    return [parent for parent in Path.cwd().parents if (parent / ".dvc").is_dir()]
 
 
 def download(file: DataFile, address: str, target: Path) -> None:

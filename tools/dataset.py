@@ -26,12 +26,12 @@ from tools.sources import SPLITS, Split, read_source
 HEADER = """\
 # What the data is and where it comes from; `python -m tools.dataset SOURCE` writes this file for
 # another data set. Sources are folders and web addresses, tried in this order, after the folder in
-# FASHION_MNIST_DIR; data/raw is that of the project around a clone. Label 0 is the first of the
-# class names. The ground is the background of the images: dark, light or, if it varies, any.
-# Pictures to predict are inverted to match it, fitted by a margin (pad), a cut (crop) or neither
-# (stretch), and laid on white or black where transparent.
+# FASHION_MNIST_DIR. Label 0 is the first of the class names. The ground is the background of the
+# images: dark, light or, if it varies, any. Pictures to predict are inverted to match it. The fit
+# says whether other proportions are padded (pad, the default), cropped (crop) or stretched
+# (stretch), and the transparency whether transparent pixels become white (the default) or black.
 """
-CONVERTED, RAW = Path("data/converted"), "data/raw"
+CONVERTED = Path("data/converted")
 CLASS = "class {}"  # the name of a class without one
 MOSTLY = 0.9  # the share of training images from which their ground is that of the data set
 
@@ -181,7 +181,7 @@ def describe_dataset(
         "image_shape": list(shape),
         "class_names": class_names or [CLASS.format(label) for label in range(classes)],
         "ground": measure_ground(images),
-        "sources": [str(folder), RAW],
+        "sources": [str(folder)],
         "files": {
             role: {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
             for role, path in files.items()
