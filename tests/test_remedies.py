@@ -141,7 +141,10 @@ def changes_that_are_not_committed(project, tmp_path):
 def code_that_git_does_not_track(project, tmp_path):
     project.run("git", "rm", "--quiet", "--cached", "stages/plot.py")
     project.run("git", "commit", "--quiet", "--message", "Forgotten")
+    (tmp_path / "ignore").write_text("*.py\n")  # the user's own, which hides nothing
+    project.run("git", "config", "core.excludesFile", str(tmp_path / "ignore"))
     assert "`git add` it, or remove it" in project.python(EXPERIMENTS, status=1)
+    project.run("git", "config", "--unset", "core.excludesFile")
     shell(project, "git add stages/plot.py")
     check = "from tools.experiments.up_to_date import *; check_workspace()"
     assert project.run(sys.executable, "-c", check) == ""
