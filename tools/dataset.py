@@ -181,6 +181,8 @@ def describe_dataset(
         "image_shape": list(shape),
         "class_names": class_names or [CLASS.format(label) for label in range(classes)],
         "ground": measure_ground(images),
+        "fit": "pad",
+        "transparency": "white",
         "sources": [str(folder)],
         "files": {
             role: {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
