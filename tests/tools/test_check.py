@@ -239,6 +239,8 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
     "other test labels": ("✓", ["has other test images or labels than the baseline"], [
         edit(PREPARE, SAVE, f"    labels = labels[::-1] if split == 'test' else labels\n{SAVE}"),
         set_(f"files.test_labels.sha256='{'0' * 64}'")]),
+    "validation labels equal to those of the test": ("✓", ["has other validation images"], [
+        set_("prepare.validation_size=400")]),
     "smaller validation split, with images in training": (
         "✓", ["has other validation images", "trains with 5 of the baseline's validation images"],
         [set_("prepare.validation_size=100"), train_with_images_of(1)]),

@@ -141,7 +141,10 @@ def check_images(pipeline: Pipeline, scorer: Scorer) -> tuple[dict[str, bool], l
     Raises CannotJudge if it learns from test images.
     """
     test, validation, same_validation = scorer.leaks(pipeline)
-    ours, theirs = ({*raw_test_files(one).values()} for one in (pipeline, scorer.pipeline))
+    ours, theirs = (
+        [raw["sha256"] for raw in raw_test_files(one).values()]
+        for one in (pipeline, scorer.pipeline)
+    )
     same = {"validation": same_validation, "test": ours == theirs}
     if test:
         counts = f"{test:,} of the {len(scorer.test):,} test images"

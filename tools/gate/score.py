@@ -68,8 +68,10 @@ class Scorer:
         except UserError:
             self.claims = {}
         pipeline.run(pipeline.data_stages)
-        paths, names = pipeline.files(pipeline.stages), {*TEST, *raw_test_files(pipeline)}
-        self._test_files = {md5(path) for path in paths if path.name in names}
+        paths, raw = pipeline.files(pipeline.stages), raw_test_files(pipeline)
+        # not of labels, since those of another split may be equal
+        images = (TEST[0], raw["test_images"]["name"])
+        self._test_files = {md5(path) for path in paths if path.name in images}
         named = {path.name: path for path in paths}
         if missing := {*TEST, *VALIDATION, *TRAIN} - named.keys():
             names = ", ".join(sorted(missing))
@@ -121,7 +123,8 @@ class Scorer:
         """
         if stage not in pipeline.learning_stages:
             return []
-        files, names = pipeline.files(pipeline.stages), raw_test_files(pipeline)
+        files = pipeline.files(pipeline.stages)
+        names = {raw["name"] for raw in raw_test_files(pipeline).values()}
         files = [one for one in files if one.name in names or self._has_test_images(one)]
         return [one for one in files if one.suffix == ".npy" or stage == pipeline.model_stage]
 
@@ -148,10 +151,10 @@ class Scorer:
         return path.name in TEST or md5(path) in self._test_files
 
 
-def raw_test_files(pipeline: Pipeline) -> dict[str, str]:
-    """Return the SHA-256 of the raw test images and labels in dataset.yaml, by file name."""
+def raw_test_files(pipeline: Pipeline) -> dict[str, dict[str, Any]]:
+    """Return what dataset.yaml says of the raw test images and labels, by role."""
     files = read_yaml(pipeline.folder / DATASET).get("files") or {}
-    return {files[role]["name"]: files[role]["sha256"] for role in files if "test" in role}
+    return {role: files[role] for role in files if role.startswith("test_")}
 
 
 @contextmanager
