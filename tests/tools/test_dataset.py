@@ -346,7 +346,7 @@ def test_data_of_each_kind_goes_all_the_way(repository, tmp_path, call, kind, na
     """Through the pipeline's own stages, `make`, the report, the gate and `make predict`."""
     write, name, options = EXACT.get(kind, (write_pictures, "", ()))
     options = ("--size", "16", "16") if options == SIZE else options
-    source, words = tmp_path / "cells", {"names": names} if kind == "pictures" else {}
+    words = {"names": names} if kind == "pictures" else {}
     options += () if words else ("--classes", *names)
     repository.set(
         "prepare.validation_size=0.25",
@@ -356,7 +356,8 @@ def test_data_of_each_kind_goes_all_the_way(repository, tmp_path, call, kind, na
         "metrics={accuracy: {better: higher, margin: 0.3, floor: 0.5}}",
     )
     for version in (1, 2):  # with other noise
-        source.mkdir(exist_ok=True)
+        source = tmp_path / f"version {version}"
+        source.mkdir()
         write(source, cells(len(names), version), **words)
         call(repository, dataset, str(source / name), *options)
         repository.python("tools.rebuild")
