@@ -15,7 +15,8 @@ import pandas as pd
 import pytest
 
 from fashion.core.errors import UserError
-from tests.support.repository import Repository
+from fashion.core.strict_yaml import read_yaml
+from tests.support.repository import Repository, write_yaml
 from tools.gate import check, sequential
 from tools.gate.config import gate_at
 from tools.gate.judge import read_reference
@@ -133,6 +134,19 @@ def changed_noise(change: Callable[[int, float], float]) -> Step:
     return step
 
 
+def frozen_plot(repository: Repository) -> None:
+    """Make the stage plot one of a `foreach`; then freeze it and change its code and command."""
+    path = repository.folder / "dvc.yaml"
+    content = read_yaml(path)
+    plot = content["stages"]["plot"]
+    content["stages"]["plot"] = {"foreach": ["all"], "do": plot}
+    write_yaml(path, content)
+    made(repository)
+    plot |= {"cmd": "python -m  stages.plot", "frozen": True}
+    write_yaml(path, content)
+    edit("stages/plot.py", '"""Draw', '"""Paint')(repository)
+
+
 TRAIN, EVALUATE, PREPARE = (f"stages/{name}.py" for name in ("train", "evaluate", "prepare"))
 WORSE, MUCH_WORSE = (set_(f"train.learning_rate={rate}") for rate in (0.003, 0.03))
 A_BIT_BETTER = set_("train.epochs=3")
@@ -215,10 +229,9 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
     "edited metrics, results of other params, and a frozen stage of other code": (
         NOT_REPRODUCED,
         ["metrics/data.json differs from Git", "params.yaml differs from dvc.lock",
-         "stages/plot.py differs from dvc.lock", "the command of plot differs from dvc.lock"],
-        [edit("metrics/data.json", '"pixel_mean": 0.5', '"pixel_mean": 0.9'), A_BIT_BETTER,
-         edit("dvc.yaml", "python -m stages.plot", "python -m  stages.plot\n    frozen: true"),
-         edit("stages/plot.py", '"""Draw', '"""Paint'), commit]),
+         "stages/plot.py differs from dvc.lock", "the command of plot@all differs from dvc.lock"],
+        [frozen_plot, edit("metrics/data.json", '"pixel_mean": 0.5', '"pixel_mean": 0.9'),
+         A_BIT_BETTER, commit]),
     "evaluate depends on a number that then changes, behind a link": (
         CONTRADICTS, ["- accuracy is"], [
             edit(EVALUATE, '"accuracy": accuracy',
@@ -234,6 +247,8 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
         REVIEWER, ["KeyError: 'accuracy'", "A reviewer has to decide", "- accuracy: 0.6"], [
             edit(TRAIN, '{"accuracy": accuracy, "seed"', '{"score": accuracy, "seed"'),
             edit(EVALUATE, 'model["accuracy"]', 'model["score"]')]),
+    "a data set without files": ("? cannot judge", ["dataset.yaml: files is [1]."], [
+        set_("files=[1]")]),
     "renamed class": (REVIEWER, ["The classes differ.", "Purse"], [
         edit("dataset.yaml", "Bag", "Purse")]),
     "other test labels": ("✓", ["has other test images or labels than the baseline"], [

@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fashion.core.dataset import DATASET
 from fashion.core.environment import environment
 from fashion.core.errors import UserError
-from fashion.core.strict_yaml import read_yaml
 from tools.dvc import resolve_revision
 from tools.gate.config import Gate, gate_at
 from tools.gate.noise import MIN_SEEDS, NOISE, OUTLIER, SEEDS, noise_at
-from tools.gate.score import ROUNDING, Scorer, Scores, raw_test_files, scorer_of
+from tools.gate.score import ROUNDING, Scorer, Scores, data_facts, scorer_of
 from tools.gate.sequential import BETTER, UNDECIDED, compare, decide, plan_analyses
 from tools.pipeline import Pipeline, clean_clone
 
@@ -87,9 +85,7 @@ def rebuild(pipeline: Pipeline, scorer: Scorer) -> None:
 
     Raises CannotJudge if the results are not those committed, or the classes not the baseline's.
     """
-    before, now = (
-        read_yaml(one.folder / DATASET).get("class_names") for one in (scorer.pipeline, pipeline)
-    )
+    before, now = (data_facts(one).class_names for one in (scorer.pipeline, pipeline))
     if now != before:
         classes = [f"baseline: {before}", f"candidate: {now}"]
         raise CannotJudge(NOT_COMPARABLE, f"{REVIEWER} The classes differ.", classes)
@@ -142,8 +138,7 @@ def check_images(pipeline: Pipeline, scorer: Scorer) -> tuple[dict[str, bool], l
     """
     test, validation, same_validation = scorer.leaks(pipeline)
     ours, theirs = (
-        [raw["sha256"] for raw in raw_test_files(one).values()]
-        for one in (pipeline, scorer.pipeline)
+        [raw.sha256 for raw in data_facts(one).raw_tests] for one in (pipeline, scorer.pipeline)
     )
     same = {"validation": same_validation, "test": ours == theirs}
     if test:

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from joblib import cpu_count
+from pydantic import BaseModel
 
 from fashion.core.dataset import DATASET
 from fashion.core.errors import UserError
 from fashion.core.files import md5
-from fashion.core.strict_yaml import read_yaml
+from fashion.core.strict_yaml import check_config, read_yaml
 from tools.pipeline import Pipeline, Stage, clean_clone
 
 PER_CLASS = ("precision", "recall", "f1")
@@ -31,6 +32,28 @@ TEST, VALIDATION, TRAIN = (
 )  # as `prepare` writes them
 ROUNDING = 2e-6  # of numbers with six decimals
 KERAS_EPSILON = 1e-7  # training's validation loss counts smaller probabilities as this
+
+
+class RawFile(BaseModel):
+    name: str
+    sha256: str
+
+
+class TestFiles(BaseModel):
+    test_images: RawFile
+    test_labels: RawFile
+
+
+class DataFacts(BaseModel):
+    """What the gate reads of a dataset.yaml, which may have other keys too."""
+
+    class_names: list[Any]
+    files: TestFiles
+
+    @property
+    def raw_tests(self) -> list[RawFile]:
+        """Return the raw files with the test images and with their labels."""
+        return [self.files.test_images, self.files.test_labels]
 
 
 @dataclass(frozen=True)
@@ -68,9 +91,9 @@ class Scorer:
         except UserError:
             self.claims = {}
         pipeline.run(pipeline.data_stages)
-        paths, raw = pipeline.files(pipeline.stages), raw_test_files(pipeline)
+        paths, (raw_images, _) = pipeline.files(pipeline.stages), data_facts(pipeline).raw_tests
         # not of labels, since those of another split may be equal
-        images = (TEST[0], raw["test_images"]["name"])
+        images = (TEST[0], raw_images.name)
         self._test_files = {md5(path) for path in paths if path.name in images}
         named = {path.name: path for path in paths}
         if missing := {*TEST, *VALIDATION, *TRAIN} - named.keys():
@@ -124,7 +147,7 @@ class Scorer:
         if stage not in pipeline.learning_stages:
             return []
         files = pipeline.files(pipeline.stages)
-        names = {raw["name"] for raw in raw_test_files(pipeline).values()}
+        names = {raw.name for raw in data_facts(pipeline).raw_tests}
         files = [one for one in files if one.name in names or self._has_test_images(one)]
         return [one for one in files if one.suffix == ".npy" or stage == pipeline.model_stage]
 
@@ -151,10 +174,9 @@ class Scorer:
         return path.name in TEST or md5(path) in self._test_files
 
 
-def raw_test_files(pipeline: Pipeline) -> dict[str, dict[str, Any]]:
-    """Return what dataset.yaml says of the raw test images and labels, by role."""
-    files = read_yaml(pipeline.folder / DATASET).get("files") or {}
-    return {role: files[role] for role in files if role.startswith("test_")}
+def data_facts(pipeline: Pipeline) -> DataFacts:
+    """Return what a pipeline's dataset.yaml says. Raises UserError if it lacks something."""
+    return check_config(read_yaml(pipeline.folder / DATASET), str(DATASET), DataFacts)
 
 
 @contextmanager
