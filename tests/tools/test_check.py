@@ -310,6 +310,8 @@ def test_noise_is_every_metric_of_every_seed(gated, monkeypatch):
         for file, name in (("test", "accuracy"), ("train", "val_accuracy")):
             metrics = json.loads(gated.read(f"metrics/{file}.json"))
             assert metrics[name] == table.loc[seed, name]
+    made(gated)
+    assert noise_at("HEAD").equals(table)  # it belongs to other seeds too
 
 
 def test_uncommitted_changes_are_judged_and_the_index_stays_as_it_is(gated, judged):

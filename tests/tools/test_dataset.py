@@ -277,7 +277,8 @@ def test_a_picture_gets_the_answer_of_its_test_image_and_old_models_keep_theirs(
     assert rows[:30] == rows[30:60] == rows[60:]
     assert {*rows[0]} == {*CLASSES}
     assert [line["actual"] for line in lines[60:]] == [path.parent.name for path in pictures]
-    words = ("--rev", "HEAD", "--top", "10", "--json")
+    repository.commit("Bars")
+    words = ("--rev", "HEAD~1", "--top", "10", "--json")
     assert call(repository, predict, str(pictures[0]), *words) == old
     message = call(repository, predict, "--test", "0", *words, status=1)
     assert "the prepared images are 12x9, the model's 28x28" in message

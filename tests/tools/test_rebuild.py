@@ -36,6 +36,10 @@ def test_make_rebuilds_equal_bytes_and_results_of_another_environment_can_be_und
     clone.dvc("repro", "--force", ARITHMETIC="native")
     output = clone.python("tools.rebuild")
     assert "Running stage 'prepare'" in output and "native" not in output
+    clone.dvc("repro", "--force", "--downstream", "train", ARITHMETIC="native")
+    output = clone.python("tools.rebuild")
+    assert re.findall(r"Running stage '(\w+)'", output) == ["train", "evaluate", "plot"]
+    assert "native" not in output
     others = ":!metrics/comparisons", ":!plots/comparisons"  # with another experiment
     assert clone.run("git", "status", "--porcelain", "--", *others) == ""
 
