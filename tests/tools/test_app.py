@@ -34,6 +34,7 @@ def page(built, tmp_path_factory):
     repository, port = Repository(built).copy(folder / "project"), free_port()
     repository.set(f"class_names={NAMES}")
     repository.dvc("exp", "save", "--quiet", "--name", "saved")
+    (repository.folder / "models/model.keras").unlink()  # so that answers come from `saved`
     image = np.load(repository.folder / "data/prepared/test_images.npy")[0]
     Image.fromarray(image).save(folder / "<i>0.png")
     Image.fromarray(np.kron(255 - image, np.ones((9, 9), np.uint8))).save(folder / "large.jpg")
