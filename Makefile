@@ -66,7 +66,7 @@ help: ## List these commands; `make check ARGS=--help` says more
 $(BIN)/installed: requirements.txt
 	@git rev-parse --verify HEAD >/dev/null || { echo "DVC needs a Git repository with a commit: git clone, or git init and commit"; exit 1; }
 	@$(PYTHON) -Es tools/supported.py
-	$(PYTHON) -Es -m venv --clear .venv
+	rm -rf .venv && $(PYTHON) -Es -m venv .venv # --clear would empty the folder behind a link
 	$(INSTALL) -r requirements.txt
 	@echo "$(CURDIR)" > $@
 
