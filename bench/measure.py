@@ -49,7 +49,7 @@ def clone(stage: str = "") -> Iterator[Path]:
     """
     if not RAW.is_dir():
         raise UserError(f"{RAW} is missing. `dvc repro` fetches it")
-    os.environ["FASHION_MNIST_DIR"] = str(RAW.resolve())
+    os.environ["DATA_DIR"] = str(RAW.resolve())
     with TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name).resolve()
         local_clone(folder)

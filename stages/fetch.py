@@ -15,7 +15,7 @@ from fashion.core.files import atomic_write, sha256
 from fashion.core.params import Params
 from stages import StagePaths, run
 
-DATA_DIR_ENV = "FASHION_MNIST_DIR"
+DATA_DIRS = ("DATA_DIR", "FASHION_MNIST_DIR")  # variables that name a folder, tried first
 TIMEOUT = 20  # seconds to wait for a byte from a web address
 MIN_BYTES_PER_SECOND = 50_000  # on average over a file; a slower download is given up
 
@@ -30,8 +30,7 @@ def fetch(_: Params, files: StagePaths) -> None:
     The last source of a clone is the data of the project around it.
     """
     dataset = read_dataset(files["dataset.yaml"])
-    sources = [os.environ[DATA_DIR_ENV]] if os.environ.get(DATA_DIR_ENV) else []
-    sources += dataset.sources
+    sources = [*filter(None, map(os.environ.get, DATA_DIRS)), *dataset.sources]
     sources += [str(project / files["raw"]) for project in projects_around()]
     for _, file in dataset.files:
         source = fetch_file(file, sources, files["raw"] / file.name)
@@ -66,7 +65,7 @@ def fetch_file(file: DataFile, sources: list[str], target: Path) -> str:
         f"no source has {file.name} as dataset.yaml describes it ({file.bytes:,} bytes,"
         f" SHA-256 {file.sha256[:8]}...):\n{listed}\n"
         "Put the files of the data set into a folder and name it:"
-        f" {DATA_DIR_ENV}=/path/to/folder dvc repro\n"
+        f" {DATA_DIRS[0]}=/path/to/folder dvc repro\n"
         "Without them, `make demo` shows the pipeline on synthetic data."
     )
 

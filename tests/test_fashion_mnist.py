@@ -11,7 +11,7 @@ from fashion.core.dataset import read_dataset
 from fashion.core.errors import UserError
 from fashion.data.idx import iterate_idx, read_idx
 from fashion.data.statistics import pixel_mean_and_std
-from stages.fetch import DATA_DIR_ENV, fetch_file
+from stages.fetch import DATA_DIRS, fetch_file
 
 PROJECT = Path(__file__).parents[1]
 
@@ -20,7 +20,8 @@ PROJECT = Path(__file__).parents[1]
 def raw(tmp_path_factory) -> dict[str, Path]:
     """Return the four files, from where the fetch stage finds them."""
     dataset, folder = read_dataset(PROJECT / "dataset.yaml"), tmp_path_factory.mktemp("raw")
-    sources = [str(PROJECT / "data/raw"), os.environ.get(DATA_DIR_ENV) or "", *dataset.sources]
+    named = filter(None, map(os.environ.get, DATA_DIRS))
+    sources = [str(PROJECT / "data/raw"), *named, *dataset.sources]
     try:
         for _, file in dataset.files:
             fetch_file(file, [source for source in sources if source], folder / file.name)

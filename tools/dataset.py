@@ -25,11 +25,12 @@ from tools.sources import SPLITS, Split, read_source
 
 HEADER = """\
 # What the data is and where it comes from; `python -m tools.dataset SOURCE` writes this file for
-# another data set. Sources are folders and web addresses, tried in this order, after the folder in
-# FASHION_MNIST_DIR. Label 0 is the first of the class names. The ground is the background of the
-# images: dark, light or, if it varies, any. Pictures to predict are inverted to match it. The fit
-# says whether other proportions are padded (pad, the default), cropped (crop) or stretched
-# (stretch), and the transparency whether transparent pixels become white (the default) or black.
+# another data set. Sources are folders and web addresses, tried in this order, after the folders in
+# the variables DATA_DIR and FASHION_MNIST_DIR. Label 0 is the first of the class names. The ground
+# is the background of the images: dark, light or, if it varies, any. Pictures to predict are
+# inverted to match it. The fit says whether other proportions are padded (pad, the default),
+# cropped (crop) or stretched (stretch), and the transparency whether transparent pixels become
+# white (the default) or black.
 """
 CONVERTED = Path("data/converted")
 CLASS = "class {}"  # the name of a class without one

@@ -38,7 +38,7 @@ def run_demo(training: int, test: int) -> None:
     print(f"Writing {training + test:,} synthetic images into {DATA} ...", flush=True)
     write_synthetic_data(read_dataset().files, DATA, training, test)
     write_dataset(describe_dataset(DATA.resolve(), NAME, list(SHAPES)), WORKSPACE / DATASET)
-    variables = {"FASHION_MNIST_DIR": str(DATA.resolve())}
+    variables = {"DATA_DIR": str(DATA.resolve())}
     dvc("exp", "run", "--name", "demo", folder=WORKSPACE, **variables)
     dvc("metrics", "show", folder=WORKSPACE)
     print(

@@ -85,9 +85,11 @@ def test_the_environment_comes_before_the_sources_and_without_any_a_message_says
     repository, synthetic_data
 ):
     repository.set("sources=[/nonexistent]")
-    output = run_stage(repository.folder, "fetch", FASHION_MNIST_DIR=str(synthetic_data))
+    output = run_stage(
+        repository.folder, "fetch", DATA_DIR="/nowhere", FASHION_MNIST_DIR=str(synthetic_data)
+    )
     assert output.count(f"from {synthetic_data}") == 4 and "/nonexistent" not in output
     output = run_stage(repository.folder, "fetch")
     assert output.startswith("fetch: no source has train-images") and output.count("\n") == 4
     assert "/nonexistent: no such folder" in output
-    assert "FASHION_MNIST_DIR=" in output and "`make demo`" in output
+    assert "DATA_DIR=" in output and "`make demo`" in output

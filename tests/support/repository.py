@@ -31,8 +31,8 @@ IDENTITY = {
 
 SMALL = ("prepare.validation_size=200", "train.epochs=2", "train.batch_size=32")
 # set by CI or by the `make test` that runs the tests; commands must not see them
-NOT_OURS = ("FASHION_MNIST_DIR", "CI", "GITHUB_BASE_REF", "GITHUB_EVENT_NAME", "MAKEFLAGS", "ARGS")
-NOT_OURS += ("CI_COMMIT_BEFORE_SHA", "CI_MERGE_REQUEST_DIFF_BASE_SHA")
+NOT_OURS = ("DATA_DIR", "FASHION_MNIST_DIR", "CI", "GITHUB_BASE_REF", "GITHUB_EVENT_NAME")
+NOT_OURS += ("CI_COMMIT_BEFORE_SHA", "CI_MERGE_REQUEST_DIFF_BASE_SHA", "MAKEFLAGS", "ARGS")
 
 
 def write_yaml(path: Path, content: dict) -> None:
