@@ -20,7 +20,7 @@ class MetricRule(StrictModel):
 
     @property
     def sign(self) -> int:
-        """1 where larger values are worse, else -1."""
+        """Return 1 where larger values are worse, else -1."""
         return 1 if self.better == "lower" else -1
 
 
