@@ -26,12 +26,23 @@ def folder(tmp_path) -> Repository:
 
 def test_the_environment_is_rebuilt_if_the_folder_has_moved_or_its_python_is_gone(folder):
     installed = folder.folder / ".venv/bin/installed"
-    assert "-m venv .venv" in folder.run(*MAKE, "--dry-run", "fsck")
+    assert "rm -rf .venv && python3 -Es -m venv .venv" in folder.run(*MAKE, "--dry-run", "fsck")
     installed.write_text(f"{folder.folder}\n")
     assert folder.run(*MAKE, "--dry-run", "fsck") == ".venv/bin/python -BEs -m tools.fsck \n"
     (folder.folder / ".venv/bin/python").unlink()
     (folder.folder / ".venv/bin/python").symlink_to("/gone")
-    assert "-m venv .venv" in folder.run(*MAKE, "--dry-run", "fsck")
+    assert "rm -rf .venv && python3 -Es -m venv .venv" in folder.run(*MAKE, "--dry-run", "fsck")
+
+
+def test_the_folder_behind_a_link_keeps_its_files(folder):
+    target = (folder.folder / ".venv").rename(folder.folder / "elsewhere")
+    (folder.folder / ".venv").symlink_to(target)
+    (target / "bin/installed").unlink()
+    folder.run("git", "init", "--quiet")
+    folder.commit()
+    variables = ("PYTHON=true", "INSTALL=mkdir -p .venv/bin #")  # which install nothing
+    folder.run(*MAKE, *variables, ".venv/bin/installed")
+    assert (target / "bin/python").exists() and not (folder.folder / ".venv").is_symlink()
 
 
 def test_pip_settings_that_install_elsewhere_have_no_effect(folder):
