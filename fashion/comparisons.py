@@ -1,4 +1,4 @@
-"""Plots that compare experiments and trials, as matplotlib Figures.
+"""Draw plots that compare experiments and trials, as matplotlib Figures.
 
 They are not in fashion/plots, so a change of them makes no stage stale.
 """

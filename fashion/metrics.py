@@ -1,4 +1,4 @@
-"""Metrics of a classifier, from its probabilities for labelled images.
+"""Compute metrics of a classifier from its probabilities for labelled images.
 
 What a metric needs of an image's probabilities is a column of `predictions`.
 """

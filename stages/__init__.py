@@ -1,4 +1,4 @@
-"""What the stages share: their files as dvc.yaml declares them, and errors for the user.
+"""Share among stages: their files as dvc.yaml declares them, and errors for the user.
 
 Python runs this module before a stage's own imports, so before NumPy reads the environment.
 """

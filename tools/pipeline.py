@@ -1,4 +1,4 @@
-"""The pipeline of a commit in a clean clone, where it runs from the raw files.
+"""Run the pipeline of a commit from the raw files, in a clean clone.
 
 `make check`, `make noise` and `make verify` share this. The clone has only the files that Git
 tracks at the commit: no DVC settings, remotes, cache, run cache or experiments. The commands of the

@@ -36,13 +36,13 @@ def command_line(command: str, status: int = 1) -> Iterator[None]:
 def user_env() -> dict[str, str]:
     """Return this process's environment without variables that could change a result.
 
-    It drops settings of Python and numerical libraries, and the variables that Git sets for hooks,
-    which name another index or repository. It keeps the user's settings of Git and DVC, which
-    remotes may need. `python` means this Python. Raises UserError if Git is not installed.
+    It drops settings of Python, numerical libraries and Gradio, and the variables that Git sets for
+    hooks, which name another index or repository. It keeps the user's settings of Git and DVC,
+    which remotes may need. `python` means this Python. Raises UserError if Git is not installed.
     """
     words = ["git", "rev-parse", "--local-env-vars"]
     hook_names = start(words, env=os.environ, stdout=subprocess.PIPE).communicate()[0].decode()
-    kept = _without(("PYTHON", *FOREIGN), hook_names.split())
+    kept = _without(("PYTHON", "GRADIO_", *FOREIGN), hook_names.split())
     return kept | _fixed() | {"DVC_EXP_AUTO_PUSH": "false", "LOGNAME": _user_name()}
 
 

@@ -8,6 +8,7 @@ all instructions, cores and GPUs of the machine. Other variables of the user hav
 import os
 import platform
 from collections.abc import Mapping, MutableMapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -86,6 +87,7 @@ def pinned_versions() -> dict[str, str]:
     return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 
+@cache
 def installed_version(package: str) -> str | None:
     """Return the version of a package, or None if it is not installed."""
     try:

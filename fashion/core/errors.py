@@ -1,4 +1,4 @@
-"""Errors that speak to the person at the terminal."""
+"""Define errors that speak to the person at the terminal."""
 
 import errno
 import io

@@ -1,4 +1,4 @@
-"""Adam by TensorFlow's fused kernel: one pass over the weights, where Keras' Adam takes a dozen."""
+"""Run Adam as TensorFlow's fused kernel: one pass over the weights, where Keras takes a dozen."""
 
 from fashion.model.backend import keras, tf
 

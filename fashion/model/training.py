@@ -116,10 +116,9 @@ def augmented(batches: tf.data.Dataset, augmentation: str, seed: int) -> tf.data
         keras.layers.RandomFlip("horizontal", seed=seed),
     ]
     if augmentation == "flip_shift":
-        whole_pixels = {"fill_mode": "constant", "interpolation": "nearest"}
-        other = (seed + 1) % 2**32  # with an equal seed, mirrored images would only move up
+        exact = {"fill_mode": "constant", "interpolation": "nearest", "seed": (seed + 1) % 2**32}
         one_pixel = [1 / size for size in image_shape]
-        layers.append(keras.layers.RandomTranslation(*one_pixel, seed=other, **whole_pixels))
+        layers.append(keras.layers.RandomTranslation(*one_pixel, **exact))
     layers = [keras.Input(image_shape), *layers, keras.layers.Reshape(image_shape)]
     augment = keras.Sequential(layers)
     return batches.map(lambda images, labels: (augment(images, training=True), labels)).prefetch(2)

@@ -1,4 +1,4 @@
-"""The plots of the pipeline and of `predict`, as matplotlib Figures."""
+"""Draw the plots of the pipeline and of `predict`, as matplotlib Figures."""
 
 import textwrap
 from pathlib import Path

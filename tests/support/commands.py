@@ -56,7 +56,7 @@ class BackgroundCommand:
         self.log = repository.folder.with_name(f"{repository.folder.name}.log")
         with self.log.open("w") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [sys.executable, "-u", "-m", module, *arguments],
                 cwd=repository.folder,
                 env=repository.env(),
                 stdout=file,

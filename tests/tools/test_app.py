@@ -3,109 +3,173 @@
 import json
 import os
 import re
+import subprocess
+import urllib.error
 import urllib.request
 
 import numpy as np
 import pytest
 from PIL import Image
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
 from fashion.core.dataset import read_dataset
 from fashion.core.errors import UserError
 from fashion.core.files import read_csv
 from tests.support.commands import TIMEOUT, begin, typed
-from tests.support.ray_cluster import free_port
-from tests.support.repository import Repository
+from tests.support.repository import PROJECT, Repository
 from tools import app
 
 if not os.environ.get("CI"):  # which must have it
-    pytest.importorskip("fastapi", reason="pip install -r requirements/app.txt")
+    pytest.importorskip("gradio", reason="pip install -r requirements/app.txt")
 
 
-# which a browser would put first, or take for HTML
-NAMES = ["<b>0</b>", *"123456789"]
+NAMES = ["<b>0</b>", *"123456789"]  # which a browser would put first, or take for HTML
 
 
 @pytest.fixture(scope="module")
 def page(built, tmp_path_factory):
-    """Yield the page's address, a folder of pictures, and a project with the experiment `saved`."""
+    """Yield the page's address, a folder of pictures, and a project with the experiment `run-3`."""
     folder = tmp_path_factory.mktemp("app")
-    repository, port = Repository(built).copy(folder / "project"), free_port()
+    repository = Repository(built).copy(folder / "project")
     repository.set(f"class_names={NAMES}")
-    repository.dvc("exp", "save", "--quiet", "--name", "saved")
-    (repository.folder / "models/model.keras").unlink()  # so that answers come from `saved`
+    repository.dvc("exp", "save", "--quiet", "--name", "run-3")
+    (repository.folder / "models/model.keras").unlink()  # so that answers come from `run-3`
     image = np.load(repository.folder / "data/prepared/test_images.npy")[0]
     Image.fromarray(image).save(folder / "<i>0.png")
-    Image.fromarray(np.kron(255 - image, np.ones((9, 9), np.uint8))).save(folder / "large.jpg")
+    Image.fromarray(np.kron(255 - image, np.ones((9, 9), np.uint8))).save(folder / "shirt.jpg")
     (folder / "text.png").write_text("no picture")
-    with begin(repository, "tools.app", "--port", str(port)) as command:
-        command.wait_for_line("Ctrl-C")
-        yield f"http://127.0.0.1:{port}", folder, repository
+    with begin(repository, "tools.app") as command:
+        command.wait_for_line("http://")
+        yield re.search(r"http://[\d.:]+", command.output)[0], folder, repository
+
+
+class Page:
+    """The page in a browser, and what a user does there."""
+
+    def __init__(self, browser, address):
+        self.browser = browser
+        self.waiting = WebDriverWait(browser, TIMEOUT, ignored_exceptions=[WebDriverException])
+        browser.get(address)
+
+    def find(self, selector):
+        return self.browser.find_elements(By.CSS_SELECTOR, selector)
+
+    def button(self, name):
+        path = f"//button[normalize-space()='{name}' or @aria-label='{name}']"
+        return self.browser.find_element(By.XPATH, path)
+
+    def click(self, name):
+        self.waiting.until(lambda _: self.button(name).click() or True)
+
+    @property
+    def text(self):
+        return self.find("body")[0].text
+
+    @property
+    def notes(self):
+        return self.find("textarea")[0].get_attribute("value")
+
+    def choose(self, model):
+        """Choose a model, and return the names of those that can be chosen."""
+        field = self.waiting.until(lambda _: self.find("input[aria-label=Model]"))[0]
+        field.click()
+        names = [one.text.removeprefix("✓").strip() for one in self.find("[role=option]")]
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(model, Keys.ENTER)
+        return names
+
+    def upload(self, path):
+        self.find("input[type=file]")[0].send_keys(str(path))
+        self.waiting.until(lambda _: self.button("Remove Image"))
+
+    def submit(self, answered):
+        self.click("Submit")
+        self.waiting.until(lambda _: answered())
 
 
 def test_pictures_are_classified_as_by_evaluate_and_nothing_is_asked_from_elsewhere(
     page, browser, built
 ):
     address, folder, repository = page
-    browser.get(f"{address}/")
-    wait = WebDriverWait(browser, TIMEOUT)
-    models = wait.until(lambda _: Select(browser.find_element(By.ID, "model")).options)
-    assert [model.text.split(" (test accuracy ")[0] for model in models] == ["workspace", "saved"]
-    Select(browser.find_element(By.ID, "model")).select_by_value("saved")
-    files = [str(folder / name) for name in ("<i>0.png", "large.jpg", "text.png")]
-    browser.find_element(By.ID, "pictures").send_keys("\n".join(files))
-    wait.until(lambda _: len(browser.find_elements(By.TAG_NAME, "h2")) == 3)
-    browser.find_element(By.ID, "camera").click()
-    wait.until(lambda _: len(browser.find_elements(By.TAG_NAME, "h2")) == 4)
-    text = browser.find_element(By.ID, "answers").text
-    assert "<i>0.png\nas it is" in text and "not a picture in PNG or JPEG format" in text
-    assert "light ground inverted, 252x252 fitted to 28x28" in text
-    assert "your picture\ncolour to grey, 640x480 fitted to 28x28" in text  # Chromium's fake camera
-    table = browser.find_elements(By.TAG_NAME, "table")[-1].text.replace("\n", " ")
-    rows = re.findall(r"(\S+) ([\d.]+)%", table)
-    shares = [float(share) for _, share in rows]
-    assert sorted(name for name, _ in rows) == sorted(NAMES)
-    assert shares == sorted(shares, reverse=True)
+    page = Page(browser, address)
+    assert page.choose("run-3") == ["workspace", "run-3"]
+    page.upload(folder / "<i>0.png")
+    page.submit(lambda: page.notes)
+    accuracy = json.loads(repository.read("metrics/test.json"))["accuracy"]
+    assert page.notes == f"run-3 has a test accuracy of {accuracy:.1%}"
+    best, *rows = page.find("[data-testid=label-output-value], [data-testid$=-confidence-set]")
+    shares = [int(row.text.split("\n")[1].rstrip("%")) for row in rows]
+    names = [row.text.split("\n")[0] for row in rows]
+    assert sorted(names) == sorted(NAMES) and shares == sorted(shares, reverse=True)
     class_names = read_dataset(built / "dataset.yaml").class_names
     _, predicted, confidence, _ = read_csv(repository.folder / "plots/predictions.csv").iloc[0]
-    assert rows[0][0] == NAMES[class_names.index(predicted)]
-    assert shares[0] == pytest.approx(100 * confidence, abs=0.051)
-    images = browser.find_elements(By.TAG_NAME, "img")
-    assert [image.get_property("naturalWidth") for image in images] == [28] * 3
+    assert best.text == names[0] == NAMES[class_names.index(predicted)]
+    assert shares[0] == pytest.approx(100 * confidence, abs=0.51)
+    assert 8 * 28 in [image.get_property("naturalWidth") for image in page.find("img")]
     loaded = "return performance.getEntriesByType('resource').map(entry => entry.name)"
     assert all(one.startswith(address) for one in browser.execute_script(loaded))
 
 
-def test_models_are_listed_with_their_accuracy_where_it_is_known(committed, tmp_path):
-    toy = committed.copy(tmp_path / "project")
-    short = toy.run("git", "show", f"{toy.experiments()['short']}:metrics/test.json")
-    workspace, short = (json.loads(x)["accuracy"] for x in (toy.read("metrics/test.json"), short))
-    with typed(toy.folder, "app"):
-        assert app.list_models() == {"workspace": workspace, "short": short}
-        (toy.folder / "metrics/test.json").unlink()
-        assert app.list_models() == {"workspace": None, "short": short}
+def test_a_picture_is_taken_with_the_camera(page, browser):
+    page = Page(browser, page[0])
+    page.choose("run-3")
+    for name in ("Capture from camera", "Click to Access Webcam", "capture photo"):
+        page.click(name)
+    page.waiting.until(lambda _: page.button("Remove Image"))
+    page.submit(lambda: page.notes)
+    assert "colour to grey\n" in page.notes  # of Chromium's fake camera
 
 
-@pytest.mark.parametrize("port", [None, "65536"])
-def test_a_port_that_can_not_be_used_is_named(page, port):
-    address, _, repository = page
-    port = port or address.rpartition(":")[2]  # which is taken
-    output = repository.python("tools.app", "--port", port, status=1)
-    assert output.startswith(f"app: port {port} can't be used (") and output.count("\n") == 1
+def test_what_is_wrong_is_said(page, browser):
+    address, folder, _ = page
+    page = Page(browser, address)
+    page.submit(lambda: "upload a picture first" in page.text)
+    page.upload(folder / "text.png")
+    page.choose("run-3")
+    page.submit(lambda: "picture: not a picture in PNG or JPEG format" in page.text)
+    page.choose("workspace")
+    page.click("Remove Image")
+    page.upload(folder / "shirt.jpg")
+    page.submit(lambda: "models/model.keras is missing" in page.text)
 
 
-def test_another_host_gets_no_answer(page):
-    """As for a page on the web whose host name leads to this machine."""
-    request = urllib.request.Request(f"{page[0]}/models", headers={"Host": "evil.example"})  # noqa: S310
+def test_it_answers_programs_as_documented(page):
+    address, folder, _ = page
+    text = (PROJECT / "docs/models.md").read_text("utf-8")
+    example = re.search(r"^\$ (U=.*\n.*curl .*)", text, re.MULTILINE)[1]
+    script = example.replace("http://127.0.0.1:7860", address)
+    result = subprocess.run(["sh", "-euc", script], cwd=folder, capture_output=True, check=True)
+    _, notes, answer = json.loads(result.stdout)["data"]
+    assert notes.endswith("\nlight ground inverted\n252x252 fitted to 28x28")
+    assert sorted(one["label"] for one in answer["confidences"]) == sorted(NAMES)
+    assert sum(one["confidence"] for one in answer["confidences"]) == pytest.approx(1)
+
+
+def ask(url, body=None, **headers):
+    headers |= {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, body, headers)  # noqa: S310
+    with urllib.request.urlopen(request) as reply:  # noqa: S310
+        return json.load(reply)
+
+
+def test_other_files_of_this_machine_and_other_hosts_get_no_answer(page):
+    """Another host is a page on the web whose host name leads to this machine."""
+    address, folder, _ = page
+    url = f"{address}/gradio_api/run/predict"
+    data = {"data": [{"path": str(folder / "shirt.jpg")}, "run-3"]}
+    with pytest.raises(urllib.error.HTTPError) as error:
+        ask(url, json.dumps(data).encode())
+    assert "upload a picture first" in error.value.read().decode()
     with pytest.raises(urllib.error.HTTPError, match="400"):
-        urllib.request.urlopen(request)  # noqa: S310
+        ask(address, Host="evil.example")
 
 
 @pytest.mark.parametrize(
     ("content", "model", "message"),
     [
-        (b"x" * (app.MAX_BYTES + 1), "workspace", "the picture is larger than 20,000,000 bytes"),
         (b"x", "workspace", "not a picture"),
         (b"x", "nowhere", "there is no revision nowhere"),
     ],

@@ -1,4 +1,4 @@
-"""The interface of the places where experiments run. local.py and ray.py implement it."""
+"""Define the interface of places where experiments run. local.py and ray.py implement it."""
 
 import json
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""Tables and plots that compare experiments: metrics/comparisons and plots/comparisons."""
+"""Compare experiments in tables and plots: metrics/comparisons and plots/comparisons."""
 
 from pathlib import Path
 

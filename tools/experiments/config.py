@@ -1,4 +1,4 @@
-"""The schema of experiments.yaml: experiments, groups, sweeps, and resources on a cluster."""
+"""Define the schema of experiments.yaml: experiments, groups, sweeps, a cluster's resources."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self

@@ -1,4 +1,4 @@
-"""Experiments on this machine: several `dvc exp run` at a time, each in its own clone.
+"""Run experiments on this machine: several `dvc exp run` at a time, each in its own clone.
 
 DVC changes params.yaml and stashes uncommitted changes, so a kill in the workspace would leave your
 files modified; and in a shared clone, a finishing DVC process pops another one's stash. A clone has

@@ -1,4 +1,4 @@
-"""Experiments on a Ray cluster instead of this machine: `--ray ADDRESS` of experiments and sweep.
+"""Run experiments on a Ray cluster instead of this machine: `--ray ADDRESS`.
 
 A job clones the project from its Git remote at the commit, uses the shared DVC remote and its
 node's own cache, runs `dvc exp run`, and pushes the experiment; this machine, the head, fetches it.

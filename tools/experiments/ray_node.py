@@ -1,4 +1,4 @@
-"""The task that runs an experiment on a node of a Ray cluster.
+"""Run an experiment on a node of a Ray cluster.
 
 Ray sends this module to the node, which has nothing of the project yet. So it imports nothing of
 the project.

@@ -1,4 +1,4 @@
-"""The results of an experiment, read from its Git reference."""
+"""Read the results of an experiment from its Git reference."""
 
 import io
 import json

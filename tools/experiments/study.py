@@ -1,4 +1,4 @@
-"""The trials of a sweep: Optuna proposes them, and a file keeps the outcome of each.
+"""Keep the trials of a sweep: Optuna proposes them, and a file keeps the outcome of each.
 
 Trials are numbered, and the sampler gets another seed for each number. So proposals depend only on
 the sweep's seed and the ended trials, even if the sweep was stopped in between.

@@ -1,4 +1,4 @@
-"""The group sequential test of `make check`: are the metrics worse over seeds?
+"""Test group-sequentially, for `make check`, whether metrics are worse over seeds.
 
 Each run has a different seed. The first interim analysis compares the committed run with the mean
 of the baseline's runs. The later ones compare the mean of further runs, for example of 2, 4 and 10.

@@ -1,4 +1,4 @@
-"""The charts of the report page: Vega-Lite specifications, https://vega.github.io/vega-lite/docs."""
+"""Draw the charts of the report page: Vega-Lite specifications, https://vega.github.io/vega-lite/docs."""
 
 from typing import Any
 
