@@ -4,11 +4,10 @@ import json
 import os
 import re
 import subprocess
-import urllib.error
-import urllib.request
 
 import numpy as np
 import pytest
+import requests
 from PIL import Image
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
@@ -148,23 +147,16 @@ def test_it_answers_programs_as_documented(page):
     assert sum(one["confidence"] for one in answer["confidences"]) == pytest.approx(1)
 
 
-def ask(url, body=None, **headers):
-    headers |= {"Content-Type": "application/json"}
-    request = urllib.request.Request(url, body, headers)  # noqa: S310
-    with urllib.request.urlopen(request) as reply:  # noqa: S310
-        return json.load(reply)
-
-
-def test_other_files_of_this_machine_and_other_hosts_get_no_answer(page):
-    """Another host is a page on the web whose host name leads to this machine."""
+def test_what_should_get_no_answer_gets_none(page):
+    """Other files of this machine, large files, and pages of other hosts that lead here."""
     address, folder, _ = page
-    url = f"{address}/gradio_api/run/predict"
-    data = {"data": [{"path": str(folder / "shirt.jpg")}, "run-3"]}
-    with pytest.raises(urllib.error.HTTPError) as error:
-        ask(url, json.dumps(data).encode())
-    assert "upload a picture first" in error.value.read().decode()
-    with pytest.raises(urllib.error.HTTPError, match="400"):
-        ask(address, Host="evil.example")
+    api, data = f"{address}/gradio_api", {"data": [{"path": str(folder / "shirt.jpg")}, "run-3"]}
+    reply = requests.post(f"{api}/run/predict", json=data, timeout=TIMEOUT)
+    assert "upload a picture first" in reply.text
+    files = {"files": ("large.png", bytes(21_000_000))}
+    assert requests.post(f"{api}/upload", files=files, timeout=TIMEOUT).status_code == 413
+    headers = {"Host": "evil.example"}
+    assert requests.get(address, headers=headers, timeout=TIMEOUT).status_code == 400
 
 
 @pytest.mark.parametrize(

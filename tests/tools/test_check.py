@@ -247,8 +247,8 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
         REVIEWER, ["KeyError: 'accuracy'", "A reviewer has to decide", "- accuracy: 0.6"], [
             edit(TRAIN, '{"accuracy": accuracy, "seed"', '{"score": accuracy, "seed"'),
             edit(EVALUATE, 'model["accuracy"]', 'model["score"]')]),
-    "a data set without files": ("? cannot judge", ["dataset.yaml: files is [1]."], [
-        set_("files=[1]")]),
+    "a data set without files": (
+        "? cannot judge", ["dataset.yaml of the candidate: files is [1]."], [set_("files=[1]")]),
     "renamed class": (REVIEWER, ["The classes differ.", "Purse"], [
         edit("dataset.yaml", "Bag", "Purse")]),
     "other test labels": ("✓", ["has other test images or labels than the baseline"], [

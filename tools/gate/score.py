@@ -176,7 +176,8 @@ class Scorer:
 
 def data_facts(pipeline: Pipeline) -> DataFacts:
     """Return what a pipeline's dataset.yaml says. Raises UserError if it lacks something."""
-    return check_config(read_yaml(pipeline.folder / DATASET), str(DATASET), DataFacts)
+    kind = pipeline.folder.name.split("-")[0]  # of the clone
+    return check_config(read_yaml(pipeline.folder / DATASET), f"{DATASET} of the {kind}", DataFacts)
 
 
 @contextmanager
