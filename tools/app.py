@@ -27,6 +27,8 @@ def answer(content: bytes, model: str) -> tuple[np.ndarray, str, dict[str, float
     What it sees is uint8 (height, width). Raises UserError if the picture or the model is wrong.
     """
     commit = None if model == WORKSPACE else resolve_revision(model)
+    if not (commit or TEST_METRICS.exists()):
+        raise UserError(f"{TEST_METRICS} is missing. `make` writes it")
     dataset = dataset_at(commit)
     pixels, steps = preprocess_image(read_picture(BytesIO(content), "picture"), dataset)
     row = classify(model_file(commit), [pixels], dataset)[0].tolist()
@@ -54,9 +56,7 @@ def main() -> None:
             return np.kron(pixels, np.ones((8, 8), np.uint8)), *others
 
         picture = gr.Image(format="png", label="Picture (PNG, JPEG)")
-        picture.preprocess = lambda data: (
-            data and data.path
-        )  # as it is: `answer` says what is wrong
+        picture.preprocess = lambda data: data and data.path  # `answer` says what is wrong with it
         experiments = exclude_sweep_trials(next(iter(commits_with_experiments()), head()))
         model = gr.Dropdown([WORKSPACE, *experiments], label="Model", allow_custom_value=True)
         seen = gr.Image(format="png", buttons=[], label="What the model sees")

@@ -160,12 +160,15 @@ def test_what_should_get_no_answer_gets_none(page):
 
 
 @pytest.mark.parametrize(
-    ("content", "model", "message"),
+    ("model", "message"),
     [
-        (b"x", "workspace", "not a picture"),
-        (b"x", "nowhere", "there is no revision nowhere"),
+        ("workspace", "metrics/test.json is missing"),
+        ("short", "not a picture"),
+        ("nowhere", "there is no revision nowhere"),
     ],
 )
-def test_what_can_not_be_answered_is_a_sentence(committed, content, model, message):
-    with typed(committed.folder, "app"), pytest.raises(UserError, match=message):
-        app.answer(content, model)
+def test_what_can_not_be_answered_is_a_sentence(committed, tmp_path, model, message):
+    toy = committed.copy(tmp_path / "project")
+    (toy.folder / "metrics/test.json").unlink()
+    with typed(toy.folder, "app"), pytest.raises(UserError, match=message):
+        app.answer(b"x", model)
