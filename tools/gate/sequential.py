@@ -108,8 +108,8 @@ def _standard_error(before: np.ndarray, now: np.ndarray, axis: int) -> np.ndarra
 def _bounds(statistics: np.ndarray, newly: np.ndarray) -> list[float]:
     """Return the bound of each analysis.
 
-    A share of all pairs, its item of `newly`, exceeds this bound and none before. `statistics` is
-    (pairs, analyses).
+    For each analysis, `newly` is the share of all pairs that exceed its bound and none before.
+    `statistics` is (pairs, analyses).
     """
     bounds, remaining = [], statistics
     for number, share in enumerate(newly):
