@@ -101,12 +101,12 @@ def _grey(picture: Image.Image, ground: Transparency) -> tuple[Image.Image, list
 
 def _fitted(grey: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
     """Return a picture of `size`, width and height."""
-    antialiased = Image.Resampling.LANCZOS
+    lanczos = Image.Resampling.LANCZOS
     if fit == "pad":
-        return ImageOps.pad(grey, size, antialiased, round(_edge(grey)))
-    return (
-        ImageOps.fit(grey, size, antialiased) if fit == "crop" else grey.resize(size, antialiased)
-    )
+        longest = 2 * size[0] * grey.height - 1, 2 * size[1] * grey.width - 1
+        grey = grey.resize([*map(min, grey.size, longest)], lanczos)  # or padding leaves no pixel
+        return ImageOps.pad(grey, size, lanczos, round(_edge(grey)))
+    return ImageOps.fit(grey, size, lanczos) if fit == "crop" else grey.resize(size, lanczos)
 
 
 def _edge(grey: Image.Image) -> float:
