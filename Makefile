@@ -38,7 +38,7 @@ fsck: $(BIN)/installed ## Remove corrupted files from DVC's cache; ARGS="--all"
 predict: $(BIN)/installed ## Classify pictures; ARGS="shirt.jpg" or ARGS="--test 0"
 	$(RUN) tools.predict $(ARGS)
 
-app: $(BIN)/installed-app ## Try models on a page in the browser; ARGS="--port 8001"
+app: $(BIN)/installed-app ## Try models on a page in the browser
 	$(RUN) tools.app $(ARGS)
 
 bench: $(BIN)/installed ## Measure the speed; 25 minutes; ARGS="--only commands"
