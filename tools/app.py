@@ -18,7 +18,8 @@ from tools.git import file_at, head
 from tools.predict import classify, dataset_at, model_file
 from tools.process import command_line
 
-HOSTS, WORKSPACE = ["127.0.0.1", "localhost"], "workspace"  # the last is its model's name
+HOSTS = ["127.0.0.1", "localhost"]
+WORKSPACE = "workspace"  # the name of its model
 
 
 def answer(content: bytes, model: str) -> tuple[np.ndarray, str, dict[str, float]]:
@@ -41,7 +42,7 @@ def main() -> None:
     expect_no_arguments("app", __doc__)
     if not find_spec("gradio"):
         raise UserError("Gradio is not installed: `pip install -r requirements/app.txt`")
-    with TemporaryDirectory() as folder:  # of pictures; other users can't open it
+    with TemporaryDirectory() as folder:  # for uploads; other users can't open it
         os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
         import gradio as gr
         from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -56,7 +57,7 @@ def main() -> None:
             return np.kron(pixels, np.ones((8, 8), np.uint8)), *others
 
         picture = gr.Image(format="png", label="Picture (PNG, JPEG)")
-        picture.preprocess = lambda data: data and data.path  # `answer` says what is wrong with it
+        picture.preprocess = lambda data: data and data.path  # undecoded: `answer` reports errors
         experiments = exclude_sweep_trials(next(iter(commits_with_experiments()), head()))
         model = gr.Dropdown([WORKSPACE, *experiments], label="Model", allow_custom_value=True)
         seen = gr.Image(format="png", buttons=[], label="What the model sees")
@@ -68,7 +69,7 @@ def main() -> None:
             run_history=False,
             footer_links=["api"],
             max_file_size="20mb",
-            theme=gr.themes.Default(font="sans-serif", font_mono="monospace"),  # none from a server
+            theme=gr.themes.Default(font="sans-serif", font_mono="monospace"),  # loads no fonts
             app_kwargs={"middleware": [(TrustedHostMiddleware, [], {"allowed_hosts": HOSTS})]},
         )
 

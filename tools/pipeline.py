@@ -52,6 +52,7 @@ class Pipeline:
     stages: list[Stage]  # in the order in which they run
     model: Path  # the file that users get: dvc.yaml's artifact of type model
     model_stage: Stage
+    kind: str = "commit"  # what it is to the command that cloned it: "candidate", for example
     # returns the files that a stage may not see while it runs
     hidden: Callable[["Pipeline", Stage], list[Path]] = lambda pipeline, stage: []
 
@@ -183,7 +184,7 @@ def clean_clone(kind: str, commit: str) -> Iterator[Pipeline]:
         _remove(folder / ".dvc")
         (folder / ".dvc").mkdir()
         (folder / ".dvc/config").write_text("[core]\n    analytics = false\n")
-        yield read_pipeline(folder)
+        yield replace(read_pipeline(folder), kind=kind)
 
 
 def read_pipeline(folder: Path) -> Pipeline:

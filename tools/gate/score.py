@@ -176,8 +176,8 @@ class Scorer:
 
 def data_facts(pipeline: Pipeline) -> DataFacts:
     """Return what a pipeline's dataset.yaml says. Raises UserError if it lacks something."""
-    kind = pipeline.folder.name.split("-")[0]  # of the clone
-    return check_config(read_yaml(pipeline.folder / DATASET), f"{DATASET} of the {kind}", DataFacts)
+    source = f"{DATASET} of the {pipeline.kind}"
+    return check_config(read_yaml(pipeline.folder / DATASET), source, DataFacts)
 
 
 @contextmanager

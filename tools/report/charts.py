@@ -1,4 +1,4 @@
-"""Draw the charts of the report page: Vega-Lite specifications, https://vega.github.io/vega-lite/docs."""
+"""Draw the charts of the report page in Vega-Lite, https://vega.github.io/vega-lite/docs."""
 
 from typing import Any
 
