@@ -1,4 +1,4 @@
-"""Share among stages: their files as dvc.yaml declares them, and errors for the user.
+"""Give stages their files, as dvc.yaml declares them, and show errors to the user.
 
 Python runs this module before a stage's own imports, so before NumPy reads the environment.
 """
