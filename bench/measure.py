@@ -25,7 +25,7 @@ import pandas as pd
 import psutil
 from joblib import cpu_count
 
-from fashion.core.environment import environment, pinned_versions
+from fashion.core.environment import pinned_versions
 from fashion.core.errors import UserError
 from fashion.core.files import write_json
 from tools.dvc import dvc
@@ -155,7 +155,7 @@ def record(
     sections |= {section: values}
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]
     machine = {"cpu": cpu, "cores": cpu_count(), "packages": pinned_versions()}
-    content = {"machine": machine | environment(), "sections": sections}
+    content = {"machine": machine, "sections": sections}
     write_json(path, content | {"tables": tables(sections)})
     for rows in tables({section: values}).values():
         print(pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True), "\n")

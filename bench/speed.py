@@ -21,16 +21,13 @@ from PIL import Image
 
 from bench.measure import RAW, Groups, Rows, alternate, clone, measure, record, table
 from fashion.core.dataset import DATASET, read_dataset
-from fashion.core.environment import ARITHMETIC, PORTABLE_X86_64, THREAD_COUNTS, THREADS
+from fashion.core.environment import PORTABLE_X86_64, THREAD_COUNTS, THREADS
 from tests.support.repository import Repository
 from tools.arguments import parser_of, positive_int
 from tools.dataset import describe_dataset, write_dataset
 from tools.process import command_line
 
-ARITHMETICS = {  # the variables that choose it; PORTABLE_X86_64 is for Keras without our code
-    "portable": {ARITHMETIC: "portable"} | PORTABLE_X86_64,
-    "native": {ARITHMETIC: "native"},
-}
+ARITHMETICS = {"portable": PORTABLE_X86_64, "native": {}}  # variables, for Keras without our code
 THREAD_VARIABLES = [THREADS, *THREAD_COUNTS]
 ONE_THREAD = dict.fromkeys(THREAD_VARIABLES, "1")
 TINY_TRAINING = ("model.hidden_units=[8]", "train.epochs=1", "train.batch_size=1000")
@@ -54,16 +51,17 @@ FACTORS = (1, 16, 100)  # how often the images are repeated
 def end_to_end(repetitions: int | None) -> Groups:
     """Compare `make` with a plain script, from the raw files to three compared experiments."""
 
-    def run(stage: str, *words: str, **variables: str) -> dict[str, float]:
+    def run(arithmetic: str, stage: str, *words: str) -> dict[str, float]:
         with clone(stage) as folder:
-            return measure(folder, "-m", *words, **variables)
+            Repository(folder).set(f"arithmetic={arithmetic}")
+            return measure(folder, "-m", *words, **ARITHMETICS[arithmetic])
 
     measured = {}
     with TemporaryDirectory() as out:
-        for arithmetic, variables in ARITHMETICS.items():
+        for arithmetic in ARITHMETICS:
             rivals = {
-                "`make`": partial(run, "", "tools.rebuild", **variables),
-                "plain script": partial(run, "fetch", "bench.baseline", out, **variables),
+                "`make`": partial(run, arithmetic, "", "tools.rebuild"),
+                "plain script": partial(run, arithmetic, "fetch", "bench.baseline", out),
             }
             measured[f"{arithmetic} arithmetic"] = alternate(rivals, repetitions or 2, "seconds")
     return measured
@@ -106,7 +104,7 @@ def training(repetitions: int | None) -> Groups:
     with clone("prepare") as folder, TemporaryDirectory() as out:
         rivals = {"here": ["stages.train"], "`model.fit`": ["bench.baseline", out]}
         for (arithmetic, threads), size in itertools.product(settings, BATCH_SIZES):
-            params = {"train.epochs": EPOCHS, "train.batch_size": size}
+            params = {"train.epochs": EPOCHS, "train.batch_size": size, "arithmetic": arithmetic}
             assignments = [f"{name}={value}" for name, value in params.items()]
             Repository(folder).set(*assignments, f"experiments={{run: {json.dumps(params)}}}")
             variables = ARITHMETICS[arithmetic] | dict.fromkeys(THREAD_VARIABLES, str(threads))

@@ -4,10 +4,11 @@ Python runs this module before a stage's own imports, so before NumPy reads the 
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fashion.core.environment import environment, set_environment
+from fashion.core.environment import check_environment, set_environment
 from fashion.core.errors import FileError, UserError, exit_on_user_error
 from fashion.core.params import Params, read_params
 from fashion.core.strict_yaml import read_yaml
@@ -15,7 +16,10 @@ from fashion.core.strict_yaml import read_yaml
 if TYPE_CHECKING:
     import numpy as np
 
-set_environment()
+arithmetic = "portable"
+with suppress(UserError):  # which `run` shows
+    arithmetic = read_params().arithmetic
+set_environment(arithmetic)
 
 DVC_YAML = Path("dvc.yaml")
 
@@ -62,13 +66,9 @@ def load_split(files: StagePaths, split: str) -> "tuple[np.ndarray, np.ndarray]"
 
 
 def run(stage: Callable[[Params, StagePaths], None]) -> None:
-    """Run a stage, and print how the environment differs from the pinned, portable one.
-
-    An error that the user can correct ends it with one message and status 1.
-    """
+    """Run a stage. An error that the user can correct ends it with one message and status 1."""
     with exit_on_user_error(stage.__name__):
-        for text in environment().values():
-            print(f"{stage.__name__}: computed with {text}", flush=True)
+        check_environment()
         try:
             stage(read_params(), StagePaths(stage.__name__))
         except FileError as error:

@@ -33,7 +33,8 @@ def evaluate(params: Params, files: StagePaths) -> None:
         tables.append(predictions(labels[piece], predict(model, images[piece]), class_names))
     table = pd.concat(tables, ignore_index=True)
     write_csv(files["predictions.csv"], table)
-    write_json(files["test.json"], classification_metrics(table) | environment() | device())
+    metrics = classification_metrics(table) | environment(params.arithmetic) | device()
+    write_json(files["test.json"], metrics)
     write_csv(files["per_class.csv"], per_class(table))
 
 

@@ -12,7 +12,6 @@ from typing import BinaryIO
 import numpy as np
 
 from fashion.core.dataset import Dataset, read_dataset, write_description
-from fashion.core.environment import environment
 from fashion.core.errors import UserError
 from fashion.core.files import atomic_write, write_json
 from fashion.core.params import Params
@@ -36,7 +35,7 @@ def prepare(params: Params, files: StagePaths) -> None:
     write_splits(prepared, train_images, labels, chosen)
     write_splits(prepared, test_images, test_labels, {"test": np.ones(len(test_labels), bool)})
     write_description(prepared / "dataset.json", dataset)
-    write_json(files["data.json"], describe(prepared, dataset) | environment())
+    write_json(files["data.json"], describe(prepared, dataset))
 
 
 def read_labels(path: Path, images: Path, dataset: Dataset) -> np.ndarray:

@@ -37,7 +37,7 @@ def train(params: Params, files: StagePaths) -> None:
             "loss_gap": last["val_loss"] - last["loss"],
             "parameters": model.count_params(),
         }
-        | environment()
+        | environment(params.arithmetic)
         | device(),
     )
 

@@ -48,7 +48,13 @@ PYTHON = {  # `python -Es` ignores them
     "PYTHONSAFEPATH": "1",
     "PYTHONWARNINGS": "error",
 }
-OTHERS = {"COLUMNS": "20", "LC_ALL": "C", "SOURCE_DATE_EPOCH": "1", "TZ": "Pacific/Auckland"}
+OTHERS = {
+    "ARITHMETIC": "native",
+    "COLUMNS": "20",
+    "LC_ALL": "C",
+    "SOURCE_DATE_EPOCH": "1",
+    "TZ": "Pacific/Auckland",
+}
 GIT = {"GIT_DIR": "{home}/elsewhere", "GIT_INDEX_FILE": "{home}/index", "GIT_WORK_TREE": "{home}"}
 FAILS = "raise SystemExit('a package of the user')\n"
 HOME = {  # files in the home folder
@@ -89,8 +95,8 @@ def home(tmp_path) -> Path:
 
 def test_variables_of_libraries_are_removed_before_the_libraries_read_them():
     plain, foreign = {}, dict(LIBRARIES)
-    set_environment(plain)
-    set_environment(foreign)
+    set_environment("portable", plain)
+    set_environment("portable", foreign)
     assert foreign == plain
 
 
@@ -133,8 +139,9 @@ def test_the_page_on_reliability_lists_every_setting():
     assert len(names) >= 40 and missing == []
 
 
-def test_only_variables_for_access_and_arithmetic_reach_child_processes(monkeypatch):
-    foreign, own = LIBRARIES | PYTHON | GIT, {"ARITHMETIC", "DVC_STUDIO_TOKEN", "GIT_SSH_COMMAND"}
+def test_only_variables_for_access_reach_child_processes(monkeypatch):
+    foreign, own = LIBRARIES | PYTHON | GIT, {"DVC_STUDIO_TOKEN", "GIT_SSH_COMMAND"}
+    foreign |= {"ARITHMETIC": "native"}
     for name in foreign.keys() | own:
         monkeypatch.setenv(name, foreign.get(name, "native"))
     monkeypatch.setattr("getpass.getuser", lambda: {}["this user id has no name"])

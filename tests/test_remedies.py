@@ -19,6 +19,7 @@ ELSEWHERE = {
     "make demo": "tools/test_demo.py",
     "make noise": "tools/test_check.py",
     "make verify": "tools/test_verify.py",
+    "pip install -r requirements.txt": "stages/test_declarations.py",
     "pip install -r requirements/app.txt": "tools/test_app.py",
     "pip install -r requirements/ray.txt": "tools/test_ray.py",
     "ray start --head": "tools/test_ray.py",

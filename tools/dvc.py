@@ -9,15 +9,13 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from fashion.core.environment import is_pinned
 from fashion.core.errors import UserError
 from fashion.core.strict_yaml import parse_yaml
 from tools.git import SHALLOW, file_at, git, is_shallow, yaml_at
@@ -87,25 +85,6 @@ def _cache_folder(dvc_folder: Path) -> Path:
 def cached_file(md5: str) -> Path:
     """Return the path in DVC's cache of the file or folder listing with an MD5."""
     return cache_folder() / "files/md5" / md5[:2] / md5[2:]
-
-
-@contextmanager
-def pinned_run_cache() -> Iterator[None]:
-    """Keep results of other packages and of native arithmetic out of DVC's run cache.
-
-    The run cache does not record the environment, so DVC would restore them in any other.
-    """
-    runs = cache_folder() / "runs"
-    before = set(runs.glob("*/*/*"))
-    try:
-        yield
-    finally:
-        new = set(runs.glob("*/*/*")) - before
-        if new and not is_pinned():
-            for path in new:
-                path.unlink(missing_ok=True)
-                with suppress(OSError):  # it has other results
-                    path.parent.rmdir()  # DVC fails if it is empty
 
 
 def share_cache(clone: Path) -> None:

@@ -34,10 +34,16 @@ def with_overrides(raw_params: dict, overrides: dict[str, Any], source: str) -> 
 
     Raises UserError naming `source`, where the new values come from, if one is not allowed.
     """
+    changed = replace_params(raw_params, overrides, source)
+    check_config(changed, source, Params)
+    return changed
+
+
+def replace_params(raw_params: dict, overrides: dict[str, Any], source: str) -> dict:
+    """Do the same without a check of the values, which those of an old commit might not pass."""
     changed = deepcopy(raw_params)
     for name, value in overrides.items():
         set_dotted(changed, name, value, source)
-    check_config(changed, source, Params)
     return changed
 
 

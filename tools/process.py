@@ -42,7 +42,7 @@ def user_env() -> dict[str, str]:
     """
     words = ["git", "rev-parse", "--local-env-vars"]
     hook_names = start(words, env=os.environ, stdout=subprocess.PIPE).communicate()[0].decode()
-    kept = _without(("PYTHON", "GRADIO_", *FOREIGN), hook_names.split())
+    kept = _without(("PYTHON", "GRADIO_", *FOREIGN), [*hook_names.split(), ARITHMETIC])
     return kept | _fixed() | {"DVC_EXP_AUTO_PUSH": "false", "LOGNAME": _user_name()}
 
 

@@ -7,23 +7,20 @@ params and data, the last line says so, and how to restore the committed ones.
 
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
-from fashion.core.environment import is_pinned
 from fashion.core.errors import UserError
 from tools.arguments import expect_no_arguments
-from tools.dvc import DVC_LOCK, dvc, lock_at, output_hashes, pinned_run_cache, read_lock, status
-from tools.experiments.backend import RETRAIN
+from tools.dvc import DVC_LOCK, dvc, lock_at, output_hashes, read_lock, status
 from tools.experiments.compare import save_comparison
 from tools.experiments.config import read_experiments
-from tools.experiments.results import DATA_METRICS, TRAIN_METRICS, Result, has_our_environment
-from tools.experiments.up_to_date import ReplacementRefused, inputs_at, run_missing
-from tools.git import commit_workspace, file_at, git, head
+from tools.experiments.up_to_date import ReplacementRefused, run_missing
+from tools.git import file_at, git, head
 from tools.process import command_line
 
 # The files that `make` writes; noise and sweeps are in the same folders, but take too long.
 RESULTS = re.compile(r"dvc\.lock|(metrics|plots)/(?!noise|sweeps)")
+TRAIN_METRICS = Path("metrics/train.json")
 
 
 def main() -> None:
@@ -35,16 +32,8 @@ def main() -> None:
         results, refusal = run_missing(config.experiments), None
     except ReplacementRefused as error:
         results, refusal = {}, error
-    with pinned_run_cache():
-        if not is_pinned():
-            copy_results(results.values())  # as DVC's run cache does not have them
-        if status():
-            dvc("repro")
-        # DVC does not see which environment computed results. Any takes data from the pinned one.
-        if is_pinned() and not has_our_environment(Path.read_bytes, DATA_METRICS):
-            dvc("repro", "--force", "--downstream", "prepare")
-        elif not has_our_environment(Path.read_bytes):
-            dvc("repro", *RETRAIN)
+    if status():
+        dvc("repro")
     if settled:
         add = f"`git add {DVC_LOCK} metrics plots`"
         return print(f"\nConflicts settled. Run {add}, commit the merge, then `make` again.")
@@ -53,18 +42,6 @@ def main() -> None:
     save_comparison(list(results.values()))
     if note := machine_note(commit):
         print(f"\n{note}")
-
-
-def copy_results(results: Iterable[Result]) -> None:
-    """Copy the results of an experiment that has the workspace's inputs, if there is one."""
-    wanted = inputs_at(commit_workspace())
-    twin = next((one for one in results if inputs_at(one.revision) == wanted), None)
-    if twin:
-        in_git = git("ls-tree", "-r", "--name-only", "-z", twin.revision).split("\0")
-        outputs = output_hashes(lock_at(twin.revision))
-        paths = [path for path in (str(DVC_LOCK), *outputs) if path in in_git]
-        git("restore", f"--source={twin.revision}", "--", *paths)
-        dvc("checkout", "--force", "--quiet")  # also over a corrupted file
 
 
 def settle_conflicts() -> list[str]:

@@ -1,20 +1,19 @@
-"""Set and describe the environment of a result: the pinned packages and the arithmetic.
+"""Set and check the environment of a result: the arithmetic and the pinned packages.
 
-Portable arithmetic, the default, gives the same bytes on every x86-64 machine since 2013: it uses
-the CPU, instructions that all of them have, and one thread per operation. `ARITHMETIC=native` uses
-all instructions, cores and GPUs of the machine. Other variables of the user have no effect.
+Portable arithmetic gives the same bytes on every x86-64 machine since 2013: it uses the CPU,
+instructions that all of them have, and one thread per operation. Native arithmetic uses all
+instructions, cores and GPUs of the machine. The user's variables have no effect.
 """
 
 import os
 import platform
-from collections.abc import Mapping, MutableMapping
-from functools import cache
+from collections.abc import MutableMapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from fashion.core.errors import UserError
 
-ARITHMETIC = "ARITHMETIC"  # a variable that the user sets to "portable", the default, or "native"
+ARITHMETIC = "ARITHMETIC"  # set by `set_environment`, for what this process imports later
 THREADS = "ARITHMETIC_THREADS"  # per process; set by tools that run several at a time
 THREAD_COUNTS = ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"]
 PINS = sorted(Path(__file__).parents[1].glob("*/requirements.txt"))
@@ -34,51 +33,56 @@ PORTABLE = {"CUDA_VISIBLE_DEVICES": "-1", "TF_NUM_INTRAOP_THREADS": "1"}
 PORTABLE_X86_64 = {"TF_ENABLE_ONEDNN_OPTS": "1", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 
-def set_environment(variables: MutableMapping[str, str] = os.environ) -> None:
-    """Replace the variables that numerical libraries read. Call this before they are imported."""
+def set_environment(
+    arithmetic: str | None = None, variables: MutableMapping[str, str] = os.environ
+) -> None:
+    """Replace the variables that numerical libraries read. Call this before they are imported.
+
+    `arithmetic` is "portable" or "native", by default what an earlier call has set, or portable.
+    """
+    variables[ARITHMETIC] = arithmetic or variables.get(ARITHMETIC) or "portable"
     threads = variables.get(THREADS)
     for name in [name for name in variables if name.startswith(FOREIGN)]:
         del variables[name]
     variables.update(ALWAYS)
     if threads:
         variables.update(dict.fromkeys(THREAD_COUNTS, threads))
-    if not is_native(variables):
+    if variables[ARITHMETIC] != "native":
         # on other machines, oneDNN's variables have another meaning or none
         variables.update(PORTABLE | (PORTABLE_X86_64 if is_x86_64() else {}))
 
 
-def is_native(variables: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether the user has chosen native arithmetic."""
-    return variables.get(ARITHMETIC) == "native"
+def environment(arithmetic: str) -> dict[str, str]:
+    """Return what metrics say of a result that is not portable; {} of a portable one.
 
-
-def environment() -> dict[str, str]:
-    """Return how this environment differs from the pinned, portable one; {} if it does not.
-
-    A difference is {"environment": "native arithmetic; keras 3.12.0, not 3.15.1"}, for example, or
-    "arithmetic of arm64" on a machine that is not x86-64. Raises UserError if ARITHMETIC is unknown
-    or the CPU can't run TensorFlow.
+    It is {"environment": "native arithmetic"}, for example, or "arithmetic of arm64" on a machine
+    that is not x86-64.
     """
-    if (choice := os.environ.get(ARITHMETIC) or "portable") not in ("portable", "native"):
-        raise UserError(f"the variable {ARITHMETIC} is {choice}. Set it to portable or native")
-    check_cpu()
-    found = ["native arithmetic"] if is_native() else []
+    found = ["native arithmetic"] if arithmetic == "native" else []
     found += [] if is_x86_64() else [f"arithmetic of {platform.machine()}"]
-    found += [
-        f"{name} {installed_version(name)}, not {pinned}"
-        for name, pinned in pinned_versions().items()
-        if installed_version(name) != pinned
-    ]
     return {"environment": "; ".join(found)} if found else {}
 
 
-def is_pinned() -> bool:
-    """Tell whether DVC's run cache, which does not know the environment, may be used.
+def check_environment(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
+    """Raise UserError if a package has another version than the pinned one.
 
-    The cache has results of the pinned environment. A machine that is not x86-64 can't compute
-    these, so it uses those of other machines.
+    Also raise it if the CPU can't run TensorFlow, as Linux says in `cpuinfo`.
     """
-    return not (is_x86_64() and environment())
+    if is_x86_64() and cpuinfo.exists() and " avx2 " not in cpuinfo.read_text():
+        raise UserError(
+            "this CPU has no AVX2 instructions, which TensorFlow and portable arithmetic need."
+            " Use a machine built after 2013"
+        )
+    other = [
+        f"{name} {installed}, not {pinned}"
+        for name, pinned in pinned_versions().items()
+        if (installed := installed_version(name)) != pinned
+    ]
+    if other:
+        raise UserError(
+            f"the environment has {'; '.join(other)}. `pip install -r requirements.txt` installs"
+            " what is pinned. To use another version, pin it in fashion/*/requirements.txt"
+        )
 
 
 def pinned_versions() -> dict[str, str]:
@@ -87,7 +91,6 @@ def pinned_versions() -> dict[str, str]:
     return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 
-@cache
 def installed_version(package: str) -> str | None:
     """Return the version of a package, or None if it is not installed."""
     try:
@@ -99,12 +102,3 @@ def installed_version(package: str) -> str | None:
 def is_x86_64() -> bool:
     """Tell whether this is a 64-bit Intel or AMD machine."""
     return platform.machine().lower() in ("x86_64", "amd64")
-
-
-def check_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
-    """Raise UserError if Linux says that the CPU lacks instructions that TensorFlow needs."""
-    if is_x86_64() and cpuinfo.exists() and " avx2 " not in cpuinfo.read_text():
-        raise UserError(
-            "this CPU has no AVX2 instructions, which TensorFlow and portable arithmetic need."
-            " Use a machine built after 2013"
-        )

@@ -51,6 +51,8 @@ class Params(StrictModel):
     """The content of params.yaml."""
 
     seed: Seed  # of the initial weights and the order of batches
+    # portable: equal bytes on every x86-64 machine; native: faster, with all that this one has
+    arithmetic: Literal["portable", "native"]
     prepare: Prepare
     model: Model
     train: Train

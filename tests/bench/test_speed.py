@@ -13,7 +13,7 @@ from fashion.core.strict_yaml import read_yaml
 from fashion.data.idx import read_idx
 from tests.support.commands import call, typed
 
-VARIABLES = ("ARITHMETIC", "ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS")
+VARIABLES = ("ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS")
 MAKE, SCRIPT, TRAIN = "tools.rebuild", "bench.baseline", "stages.train"
 STAGES = ["stages.prepare 1", "stages.train 1", "stages.evaluate 1"]
 EXPECTED = {  # the clones, and what runs in them with the arithmetic, threads and batch size
@@ -48,9 +48,11 @@ def test_a_section_runs_each_rival_in_its_setting_and_records_it(section, reposi
         yield repository.folder
 
     def record_command(folder, *words, **variables):
-        step = " ".join([words[1], *(variables[key] for key in VARIABLES if key in variables)])
-        size = read_yaml(folder / "params.yaml")["train"]["batch_size"]
-        steps.append(f"{step}, batch {size}" if section == "training" else step)
+        params = read_yaml(folder / "params.yaml")
+        chosen = [params["arithmetic"]] if section in ("end-to-end", "training") else []
+        chosen += [variables[key] for key in VARIABLES if key in variables]
+        size = f", batch {params['train']['batch_size']}" if section == "training" else ""
+        steps.append(" ".join([words[1], *chosen]) + size)
         return dict.fromkeys(
             ("seconds", "CPU seconds", "seconds an epoch", "MB"), float(len(steps))
         )

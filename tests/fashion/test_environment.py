@@ -8,9 +8,8 @@ from fashion.core.environment import (
     ALWAYS,
     PORTABLE,
     PORTABLE_X86_64,
-    check_cpu,
+    check_environment,
     environment,
-    is_pinned,
     pinned_versions,
     set_environment,
 )
@@ -29,55 +28,50 @@ def machine(request, monkeypatch) -> str:
     return request.param
 
 
-@pytest.fixture(autouse=True)
-def portable(monkeypatch) -> None:
-    """Unset the variable that chooses the arithmetic."""
-    monkeypatch.delenv("ARITHMETIC", raising=False)
-
-
 @pytest.mark.parametrize(
-    ("chosen", "expected"),
+    ("arithmetic", "own", "expected"),
     [
-        ({}, PORTABLE),
-        ({"ARITHMETIC": "portable", "ARITHMETIC_THREADS": "3"}, THREE | PORTABLE),
-        ({"ARITHMETIC": "native", "ARITHMETIC_THREADS": "3"}, THREE),
+        ("portable", {}, PORTABLE),
+        ("portable", {"ARITHMETIC_THREADS": "3"}, THREE | PORTABLE),
+        ("native", {"ARITHMETIC_THREADS": "3"}, THREE),
     ],
 )
-def test_variables_of_libraries_are_replaced_and_others_stay(machine, chosen, expected):
-    if machine == "x86_64" and chosen.get("ARITHMETIC") != "native":
+def test_variables_of_libraries_are_replaced_and_others_stay(machine, arithmetic, own, expected):
+    if machine == "x86_64" and arithmetic == "portable":
         expected = expected | PORTABLE_X86_64
+    own = own | {"HOME": "/home/me"}
     foreign = {"OMP_NUM_THREADS": "7", "CUDA_VISIBLE_DEVICES": "0", "KERAS_BACKEND": "torch"}
-    variables = chosen | foreign | {"TF_ENABLE_ONEDNN_OPTS": "0", "HOME": "/home/me"}
-    set_environment(variables)
-    assert variables == chosen | {"HOME": "/home/me"} | ALWAYS | expected
+    variables = own | foreign | {"TF_ENABLE_ONEDNN_OPTS": "0", "ARITHMETIC": "of the user"}
+    set_environment(arithmetic, variables)
+    expected = own | ALWAYS | expected | {"ARITHMETIC": arithmetic}
+    assert variables == expected
+    set_environment(variables=variables)  # as fashion/model/backend.py does
+    assert variables == expected
 
 
-def test_metrics_name_what_is_not_pinned_or_portable(machine, monkeypatch):
+def test_metrics_name_what_is_not_portable(machine):
     found = [] if machine == "x86_64" else ["arithmetic of aarch64"]
-    assert environment() == ({"environment": found[0]} if found else {})
-    assert is_pinned()
-    monkeypatch.setenv("ARITHMETIC", "native")
+    assert environment("portable") == ({"environment": found[0]} if found else {})
+    assert environment("native") == {"environment": "; ".join(["native arithmetic", *found])}
+
+
+def test_other_versions_than_the_pinned_ones_are_refused(monkeypatch):
+    check_environment()
     pins = pinned_versions()
     monkeypatch.setattr(module, "installed_version", (pins | {"numpy": "1", "keras": None}).get)
-    texts = [f"numpy 1, not {pins['numpy']}", f"keras None, not {pins['keras']}"]
-    assert environment() == {"environment": "; ".join(["native arithmetic", *found, *texts])}
-    assert is_pinned() == (machine != "x86_64")
-
-
-def test_unknown_arithmetic_is_refused(monkeypatch):
-    monkeypatch.setenv("ARITHMETIC", "fast")
-    with pytest.raises(UserError, match=r"ARITHMETIC is fast\. Set it to portable or native"):
-        environment()
+    found = f"numpy 1, not {pins['numpy']}; keras None, not {pins['keras']}"
+    with pytest.raises(UserError, match=f"{found}. `pip install -r requirements.txt`"):
+        check_environment()
 
 
 def test_a_cpu_without_avx2_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(module.platform, "machine", lambda: "x86_64")
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("flags\t\t: fpu avx avx2 fma\n")
-    check_cpu(cpuinfo)
+    check_environment(cpuinfo)
     cpuinfo.write_text("flags\t\t: fpu avx fma\n")
     with pytest.raises(UserError, match="no AVX2 instructions"):
-        check_cpu(cpuinfo)
+        check_environment(cpuinfo)
 
 
 def test_the_pins_are_the_versions_of_requirements_txt():

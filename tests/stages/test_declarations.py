@@ -1,5 +1,6 @@
 """A stage reads and writes exactly what dvc.yaml declares for it."""
 
+import ast
 import json
 import re
 import sys
@@ -67,12 +68,34 @@ def test_stages_do_what_they_declare(built):
     assert unused == {stage: [] for stage in STAGES} | {"prepare": ["data/params.valid"]}
 
 
-def test_stages_name_another_environment(repository):
-    for stage, metrics in (("prepare", "data"), ("train", "train"), ("evaluate", "test")):
-        output = run_stage(repository.folder, stage, ARITHMETIC="native")
-        assert output.startswith(f"{stage}: computed with native arithmetic\n")
+@pytest.mark.parametrize(("arithmetic", "isa"), [("native", None), ("portable", "AVX2")])
+def test_the_arithmetic_of_params_yaml_is_set_before_numpy_is_imported(toy, arithmetic, isa):
+    toy.set(f"arithmetic={arithmetic}")
+    (toy.folder / "stages/__init__.py").write_bytes((PROJECT / "stages/__init__.py").read_bytes())
+    program = "import os, sys, stages; print('numpy' in sys.modules, {**os.environ})"
+    printed = toy.run(sys.executable, "-c", program, ARITHMETIC="of the user")
+    imported, variables = printed.split(" ", 1)
+    assert imported == "False" and ast.literal_eval(variables).get("ONEDNN_MAX_CPU_ISA") == isa
+
+
+def test_native_results_say_so_and_make_only_their_stages_stale(repository):
+    repository.set("arithmetic=native")
+    assert {"train", "evaluate"} == json.loads(repository.dvc("status", "--json")).keys() - {
+        "validate"
+    }
+    for stage, metrics in (("train", "train"), ("evaluate", "test")):
+        run_stage(repository.folder, stage)
         found = json.loads(repository.read(f"metrics/{metrics}.json"))["environment"]
         assert found == "native arithmetic"
+
+
+def test_a_stage_writes_nothing_with_another_version_of_a_package(repository, monkeypatch):
+    before = repository.results()
+    monkeypatch.setattr("fashion.core.environment.installed_version", lambda package: "0")
+    output = run_stage(repository.folder, "train")
+    assert output.startswith("train: the environment has numpy 0, not ")
+    assert "keras 0, not 3." in output and "`pip install -r requirements.txt`" in output
+    assert repository.results() == before
 
 
 CHEATS = {

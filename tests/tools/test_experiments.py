@@ -142,20 +142,16 @@ def test_seeds_of_a_group_have_tables_whatever_words_the_names_contain(toy, monk
     assert [result.name for result in report.find_results([])] == names
 
 
-def test_other_arithmetic_runs_experiments_again_and_is_shown(compared):
-    compared.set("train.epochs=4")
-    compared.dvc("repro", "train", ARITHMETIC="native")  # into DVC's run cache
-    compared.run("git", "checkout", "--quiet", "dvc.lock", "metrics", "params.yaml", "plots")
-    compared.set("experiments={short: {train.epochs: 1}, cached: {train.epochs: 4}}")
-    native = call(main, compared.folder, ARITHMETIC="native")
-    assert "short: train" in native and "short: up to date" not in native
-    row = next(line for line in native.splitlines() if line.split()[:2] == ["short", "1"])
-    assert "native arithmetic" in row
-    assert "short: up to date" in call(main, compared.folder, ARITHMETIC="native")
-    portable = call(main, compared.folder)  # from DVC's run cache, without its native results
-    assert "short: completed" in portable and "short: train" not in portable
-    assert "cached: train" in portable
-    assert "arithmetic" not in portable
+def test_arithmetic_is_a_param_and_native_results_are_shown(compared):
+    native = "native: {train.epochs: 1, arithmetic: native}"
+    compared.set(f"experiments={{short: {{train.epochs: 1}}, {native}}}")
+    output = call(main, compared.folder)
+    assert "short: up to date" in output and "native: train" in output
+    shown = output.split("\n\n")[1].splitlines()
+    assert ["native arithmetic" in row for row in shown] == [False, False, True]
+    assert "native: up to date" in call(main, compared.folder)
+    compared.set("experiments={short: {train.epochs: 1}}")
+    call(main, compared.folder)
     assert "environment" not in table(compared, "experiments")
 
 

@@ -3,7 +3,7 @@ import pytest
 from fashion.core.errors import UserError
 from fashion.core.strict_yaml import parse_yaml
 from tests.support.repository import PROJECT
-from tools.overrides import set_dotted, with_overrides, write_params
+from tools.overrides import replace_params, set_dotted, with_overrides, write_params
 
 PARAMS = (PROJECT / "params.yaml").read_text()
 
@@ -31,6 +31,12 @@ def test_overrides_change_only_the_named_params_of_a_copy():
 def test_values_that_params_do_not_allow_are_refused(name, value):
     with pytest.raises(UserError, match=f"^here: {name} is {value}"):
         with_overrides(parse_yaml(PARAMS, "here"), {name: value}, "here")
+
+
+def test_params_of_an_older_commit_need_not_be_allowed_today():
+    assert replace_params({"seed": 1}, {"seed": 2}, "here") == {"seed": 2}
+    with pytest.raises(UserError, match="arithmetic is missing"):
+        with_overrides({"seed": 1}, {"seed": 2}, "here")
 
 
 def test_writing_changes_only_the_values_in_the_file(tmp_path):

@@ -94,12 +94,12 @@ def test_a_sweep_gives_the_trial_of_a_local_one(team, tmp_path, cluster):
     address = cluster[0]
     space = {"train.learning_rate": {"low": 0.001, "high": 0.1, "log": True}}
     small = {"metric": "val_loss", "trials": 1, "jobs": 1, "seed": 1, "sampler": "tpe"}
-    team.set(f"sweeps={json.dumps({'small': small | {'prune': False, 'space': space}})}")
+    sweeps = {"small": small | {"prune": False, "space": space}}
+    team.set(f"sweeps={json.dumps(sweeps)}", "arithmetic=native")
     push(team, "A sweep")
     here = team.copy(tmp_path / "here")
-    native = {"ARITHMETIC": "native"}  # which is not set on the nodes
-    call(sweep.main, here.folder, **native)
-    team.python("tools.experiments.sweep", "--ray", address, **native)
+    call(sweep.main, here.folder)
+    team.python("tools.experiments.sweep", "--ray", address)
     assert "native arithmetic" in team.read("metrics/sweeps.csv").decode()
     assert set(experiments(team)) == {"sweep-small-000"}
     assert experiments(team) == experiments(here)
@@ -205,8 +205,8 @@ if "push" in sys.argv:
     (tmp_path / "gitconfig").write_text(settings)
     (tmp_path / "attributes").write_text("* filter=fails\n")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
-    variables = {"CLONE_OPTIONS": " ".join(CLONE_OPTIONS)}
-    lines = list(run_on_node("a", str(project.folder), "HEAD", ["--name", "a"], variables))
+    options = " ".join(CLONE_OPTIONS)
+    lines = list(run_on_node("a", str(project.folder), "HEAD", ["--name", "a"], options))
     assert lines == ["exp run --pull --name a\n", *3 * ["exp push --force origin a\n"], 0]
 
 

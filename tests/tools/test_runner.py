@@ -24,7 +24,6 @@ class ScriptBackend(Backend):
 
     def __init__(self, script: str):
         self.script, self.jobs, self.closed = script, [], []
-        self.foreign: list[str] = []  # names of experiments with another environment's result
 
     def start(self, spec: ExperimentSpec) -> "ScriptJob":
         with spec.log.open("w") as file:
@@ -33,9 +32,6 @@ class ScriptBackend(Backend):
         self.jobs.append(ScriptJob(process, Path(), spec.name, ExitStack()))
         self.jobs[-1].closed = self.closed
         return self.jobs[-1]
-
-    def has_foreign_result(self, spec: ExperimentSpec) -> bool:
-        return spec.name in self.foreign
 
 
 class ScriptJob(LocalJob):
@@ -85,18 +81,6 @@ def test_the_next_experiment_is_asked_for_when_there_is_room():
     # also if the shell had set them to be ignored
     for number in (signal.SIGINT, signal.SIGTERM):
         assert signal.getsignal(number) is signal.default_int_handler
-
-
-def test_a_result_of_another_environment_is_trained_again_before_it_counts():
-    backend, counted = ScriptBackend("pass"), []
-    backend.foreign = ["a"]
-
-    def note(run):
-        counted.append((run.spec.name, run.spec.retrain))
-
-    run_parallel(specs("ab"), backend, jobs=1, should_prune=note)
-    assert backend.closed == [("a", True), ("a", True), ("b", True)]
-    assert counted == [("a", True), ("b", False)]
 
 
 def test_a_run_that_ignores_an_interrupt_is_killed_with_its_processes(monkeypatch):

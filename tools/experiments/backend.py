@@ -4,17 +4,10 @@ import json
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fashion.core.environment import is_pinned
-from tools.dvc import experiment_ref
-from tools.experiments.results import has_our_environment
-from tools.git import file_at
-
 LOGS = Path(".dvc/tmp/experiments")
-RETRAIN = ["--force", "--downstream", "train"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +16,6 @@ class ExperimentSpec:
 
     name: str
     overrides: dict[str, Any] = field(default_factory=dict)
-    # train even if DVC's run cache has a result: it knows no environment
-    retrain: bool = field(default_factory=lambda: not is_pinned())
     message: str = "Experiment"  # of the experiment's commit
 
     @property
@@ -36,8 +27,7 @@ class ExperimentSpec:
     def arguments(self) -> list[str]:
         """Return the arguments of `dvc exp run`."""
         params = [f"-S{name}={json.dumps(value)}" for name, value in self.overrides.items()]
-        retrain = RETRAIN if self.retrain else []
-        return ["--name", self.name, "--message", self.message, *params, *retrain]
+        return ["--name", self.name, "--message", self.message, *params]
 
 
 class Job(ABC):
@@ -69,10 +59,3 @@ class Backend(AbstractContextManager):
     @abstractmethod
     def start(self, spec: ExperimentSpec) -> Job:
         """Start an experiment, with its output in its log."""
-
-    def has_foreign_result(self, spec: ExperimentSpec) -> bool:
-        """Return whether a completed experiment has the result of another environment.
-
-        DVC's run cache does not record the environment, and `ARITHMETIC=native dvc repro` fills it.
-        """
-        return not has_our_environment(partial(file_at, experiment_ref(self.commit, spec.name)))

@@ -49,7 +49,7 @@ def experiments_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table of experiments as texts.
 
     ± is half the width of the 95 % interval over the test images. A column shows the environment if
-    a row comes from other packages than the pinned ones, or from native arithmetic.
+    a row was not computed with portable arithmetic.
     """
     columns = {
         "experiment": "{experiment}",

@@ -6,12 +6,10 @@ The nodes need the project's packages (requirements.txt, requirements/ray.txt), 
 both remotes, but no shared file system. ray_node.py is what runs on a node.
 """
 
-import os
 import socket
 from importlib.util import find_spec
 from typing import Any
 
-from fashion.core.environment import ARITHMETIC
 from fashion.core.errors import UserError
 from tools.dvc import dvc, experiment_ref
 from tools.experiments import ray_node
@@ -85,9 +83,8 @@ class RayBackend(Backend):
         )
 
     def start(self, spec: ExperimentSpec) -> "RayJob":
-        variables = {ARITHMETIC: os.environ.get(ARITHMETIC, "")}
-        variables["CLONE_OPTIONS"] = " ".join(CLONE_OPTIONS)
-        words = (spec.name, self.url, self.commit, spec.arguments, variables)
+        options = " ".join(CLONE_OPTIONS)
+        words = (spec.name, self.url, self.commit, spec.arguments, options)
         return RayJob(self, spec, self.run_on_node.remote(*words))
 
 

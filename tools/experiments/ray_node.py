@@ -17,7 +17,7 @@ import psutil
 # sent with this module
 SUPERVISE = Path(__file__).with_name("supervise.py").read_text(encoding="utf-8")
 # --no-local: without it, Git would copy the objects of all experiments from a remote that is a
-# folder. With --downstream, `exp run` does not pull what comes before.
+# folder.
 # The push is retried, since Git refuses it while another run pushes the same experiment.
 SCRIPT = """
 export DVC_SITE_CACHE_DIR="$PWD/.dvc/tmp/site" DVC_EXP_AUTO_PUSH=false SHELL=/bin/sh
@@ -25,7 +25,6 @@ export GIT_ATTR_NOSYSTEM=1
 git clone --no-local $CLONE_OPTIONS "$URL" .
 git checkout --quiet --detach "$COMMIT"
 printf '[cache]\\n    dir = %s\\n' "$CACHE" > .dvc/config.local
-case " $* " in *" --downstream "*) python -m dvc pull --quiet prepare;; esac
 python -m dvc exp run --pull "$@"
 for push in 1 2 3; do python -m dvc exp push --force origin "$NAME" && exit; done
 exit 1
@@ -33,24 +32,22 @@ exit 1
 
 
 def run_on_node(
-    name: str, url: str, commit: str, experiment: list[str], variables: dict[str, str]
+    name: str, url: str, commit: str, experiment: list[str], clone_options: str
 ) -> Iterator[str | int]:
     """Clone `url` at `commit`, run and push the experiment. Yield each line, then the exit status.
 
-    `experiment` are arguments of `dvc exp run`. `variables` are the user's choice of arithmetic,
-    and CLONE_OPTIONS of tools/git.py.
+    `experiment` are arguments of `dvc exp run`, `clone_options` those of `git clone`.
     """
     remove_stale_folders()
     cache = Path.home() / ".cache/dvc-nodes" / url.strip("/").replace("/", "-").replace(":", "-")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     inputs = {"NAME": name, "URL": url, "COMMIT": commit, "CACHE": str(cache), "PATH": path}
+    inputs["CLONE_OPTIONS"] = clone_options
     words = [sys.executable, "-c", SUPERVISE, "sh", "-e", "-c", SCRIPT, "sh", *experiment]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with (
         TemporaryDirectory(prefix=f"trial-{os.getpid()}-") as folder,
-        subprocess.Popen(
-            words, cwd=folder, env=os.environ | variables | inputs, text=True, **pipes
-        ) as process,
+        subprocess.Popen(words, cwd=folder, env=os.environ | inputs, text=True, **pipes) as process,
     ):
         for line in process.stdout:  # noqa: UP028, since Ray sends values into generators
             yield line

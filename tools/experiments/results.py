@@ -2,21 +2,15 @@
 
 import io
 import json
-from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 
 import pandas as pd
 
-from fashion.core.environment import environment, is_x86_64
 from fashion.core.files import read_csv
 from tools.dvc import experiment_ref
 from tools.git import file_at, git, yaml_at
 
 TRIAL = "Trial of a sweep"  # the subject of a trial's commit
-# these name the environment that computed them, unless it is the pinned one
-DATA_METRICS, TRAIN_METRICS = Path("metrics/data.json"), Path("metrics/train.json")
-TEST_METRICS = Path("metrics/test.json")
 
 
 class Result:
@@ -52,7 +46,7 @@ class Result:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return {"environment": DESCRIPTION}, or {} if it is the pinned and portable one."""
+        """Return {"environment": DESCRIPTION}, or {} if the result is portable."""
         found = [self.train.get(key) or self.test.get(key) for key in ("environment", "device")]
         return {"environment": ", ".join(filter(None, found))} if any(found) else {}
 
@@ -80,20 +74,6 @@ class Result:
             "accuracy_high": high,
             "macro_f1": self.test["macro_f1"],
         } | self.environment
-
-
-def has_our_environment(read: Callable[[Path], bytes], *paths: Path) -> bool:
-    """Return whether the packages and the arithmetic of this process computed metrics.
-
-    `read` returns the content of a metrics file. Without `paths`, it reads those of training and
-    test. Machines other than x86-64 have no portable arithmetic, and accept the results of others.
-    """
-    try:
-        metrics = [json.loads(read(path)) for path in paths or (TRAIN_METRICS, TEST_METRICS)]
-    except ValueError:  # DVC took a corrupted file from its cache
-        return False
-    ours = environment().get("environment")
-    return not is_x86_64() or all(one.get("environment") == ours for one in metrics)
 
 
 def exclude_sweep_trials(commit: str) -> dict[str, str]:

@@ -6,15 +6,13 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from dataclasses import dataclass, field
 
 from filelock import FileLock, Timeout
 
 from fashion.core.errors import UserError
 from fashion.core.files import MIN_FREE_BYTES
 from fashion.model.epoch_line import parse_epoch
-from tools.dvc import pinned_run_cache
 from tools.experiments.backend import LOGS, Backend, ExperimentSpec, Job
 
 STAGE = re.compile(r"Running stage '(\w+)'")
@@ -29,7 +27,7 @@ class ExperimentRun:
 
     spec: ExperimentSpec
     job: Job
-    state: str = "running"  # later "completed", "failed", "pruned" or "replaced"
+    state: str = "running"  # later "completed", "failed" or "pruned"
     epochs: int = 0
     history: list[dict[str, float]] = field(default_factory=list)  # a row per epoch, as in the log
     lines: list[str] = field(default_factory=list)
@@ -69,16 +67,15 @@ def run_parallel(
     """Run experiments, `jobs` at a time; by default, as many as the backend has room for.
 
     An iterator is asked for the next experiment when there is room for it. `should_prune` is called
-    after the events of a run, and returns whether to end it. If DVC's run cache had the result of
-    another environment, the experiment runs again. Raises UserError if experiments failed, after
-    all have ended. However this function ends, no experiment runs on.
+    after the events of a run, and returns whether to end it. Raises UserError if experiments
+    failed, after all have ended. However this function ends, no experiment runs on.
     """
     # both end like Ctrl-C, even if the shell has set them to be ignored
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     LOGS.mkdir(parents=True, exist_ok=True)
     upcoming, runs = iter(specs), []
-    with pinned_run_cache(), backend:
+    with backend:
         try:
             while True:
                 active = [run for run in runs if run.state == "running"]
@@ -88,7 +85,7 @@ def run_parallel(
                 elif not active:
                     break
                 for run in active:
-                    upcoming = chain(follow(run, backend, should_prune), upcoming)
+                    follow(run, should_prune)
                 time.sleep(POLL_INTERVAL)
         finally:
             stop([run.job for run in runs if run.state == "running"])
@@ -96,24 +93,15 @@ def run_parallel(
         raise UserError("\n".join(failed))
 
 
-def follow(
-    run: ExperimentRun, backend: Backend, should_prune: Callable[[ExperimentRun], bool]
-) -> list[ExperimentSpec]:
-    """Print what has happened in a run, and end it if it is to be pruned.
-
-    Returns what has to run again.
-    """
-    events, again = run.poll(), []
-    if run.state == "completed" and not run.spec.retrain and backend.has_foreign_result(run.spec):
-        again, run.state = [replace(run.spec, retrain=True)], "replaced"
-        events.append("this result comes from another environment, so it is trained again")
-    elif events and should_prune(run):
+def follow(run: ExperimentRun, should_prune: Callable[[ExperimentRun], bool]) -> None:
+    """Print what has happened in a run, and end it if it is to be pruned."""
+    events = run.poll()
+    if events and should_prune(run):
         stop([run.job])
         run.state = "pruned"
         events.append(run.state)
     for event in events:
         print(f"{run.spec.name}: {event}", flush=True)
-    return again
 
 
 def stop(jobs: list[Job]) -> None:

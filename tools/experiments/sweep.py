@@ -17,7 +17,6 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
-from fashion.core.environment import environment
 from fashion.core.errors import UserError
 from fashion.core.files import read_csv, write_csv
 from fashion.core.params import PARAMS
@@ -97,7 +96,6 @@ def main() -> None:
         backend = ray or LocalBackend()
         conditions = inputs_at(backend.workspace, params) | {
             "sweep": sweep.model_dump(mode="json", exclude={"trials", "jobs"}),
-            "environment": environment(),
         }
         study = SweepStudy(name, sweep, params["train"]["epochs"], conditions)
         try:

@@ -99,7 +99,7 @@ def rebuild(pipeline: Pipeline, scorer: Scorer) -> None:
         raise CannotJudge(NOT_REPRODUCED, reason, error) from None
     if found:
         reason = "All stages ran from the raw files, and these files differ from the commit:"
-        if other := environment().get("environment"):
+        if other := environment("portable").get("environment"):
             reason = f"This machine computes with {other}. {reason}"
         raise CannotJudge(NOT_REPRODUCED, reason, [f"{path} {how}" for path, how in found.items()])
 

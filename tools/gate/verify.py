@@ -1,9 +1,8 @@
 """Rebuild a commit from the raw data and compare every output: `make verify`.
 
 Runs the commit's stages in a clean clone and lists what differs. Exit status 0: all outputs are
-those of dvc.lock and Git. 3: some differ, but the metrics name another environment than the pinned
-packages with portable arithmetic, and agree within the measured noise. 1: anything else. Nothing in
-the workspace changes.
+those of dvc.lock and Git. 3: some differ, but the metrics name native arithmetic or another kind of
+machine, and agree within the measured noise. 1: anything else. Nothing in the workspace changes.
 """
 
 import sys
@@ -51,7 +50,7 @@ def describe_difference(
     """Return a sentence about outputs that differ, and whether the environment is the reason.
 
     `committed` and `rebuilt` are the metrics of both sides. They have the key "environment" if they
-    were not computed by the pinned packages with portable arithmetic.
+    were not computed with portable arithmetic.
     """
     found = f"{different} of {outputs} outputs differ from the committed ones"
     sides = {"committed": committed.get("environment"), "here": rebuilt.get("environment")}

@@ -41,7 +41,7 @@ with Path("plots/history.csv").open("w", newline="") as file:
         history.writerow(row)
         print(format_epoch(row, train["epochs"]), flush=True)
 metrics = {"val_loss": val_loss, "val_accuracy": val_accuracy, "loss_gap": 0.0}
-metrics |= {"parameters": 1} | environment()
+metrics |= {"parameters": 1} | environment(params["arithmetic"])
 Path("metrics/train.json").write_text(json.dumps(metrics, indent=2) + "\n")
 Path("models").mkdir(exist_ok=True)
 model = {"accuracy": accuracy, "seed": params["seed"], "model": params["model"], "train": train}
