@@ -7,20 +7,19 @@ params and data, the last line says so, and how to restore the committed ones.
 
 import json
 import re
-from pathlib import Path
 
 from fashion.core.errors import UserError
 from tools.arguments import expect_no_arguments
 from tools.dvc import DVC_LOCK, dvc, lock_at, output_hashes, read_lock, status
 from tools.experiments.compare import save_comparison
 from tools.experiments.config import read_experiments
+from tools.experiments.results import TRAIN_METRICS
 from tools.experiments.up_to_date import ReplacementRefused, run_missing
 from tools.git import file_at, git, head
 from tools.process import command_line
 
 # The files that `make` writes; noise and sweeps are in the same folders, but take too long.
 RESULTS = re.compile(r"dvc\.lock|(metrics|plots)/(?!noise|sweeps)")
-TRAIN_METRICS = Path("metrics/train.json")
 
 
 def main() -> None:

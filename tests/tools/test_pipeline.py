@@ -43,7 +43,7 @@ def test_stages_know_their_order_and_what_they_depend_on(read):
     assert [stage.name for stage in pipeline.scoring_stages] == ["evaluate"]
     assert [stage.name for stage in pipeline.learning_stages] == ["prepare", "train"]
     train = pipeline.model_stage
-    assert train.name == "train" and train.params == ["seed", "model", "train"]
+    assert train.name == "train" and train.params == ["seed", "arithmetic", "model", "train"]
     with pytest.raises(UserError, match="seed is not a whole number"):
         assert pipeline.seed
 

@@ -3,6 +3,7 @@
 import io
 import json
 from functools import cached_property
+from pathlib import Path
 
 import pandas as pd
 
@@ -11,6 +12,7 @@ from tools.dvc import experiment_ref
 from tools.git import file_at, git, yaml_at
 
 TRIAL = "Trial of a sweep"  # the subject of a trial's commit
+TRAIN_METRICS, TEST_METRICS = Path("metrics/train.json"), Path("metrics/test.json")
 
 
 class Result:
