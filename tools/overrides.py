@@ -40,7 +40,10 @@ def with_overrides(raw_params: dict, overrides: dict[str, Any], source: str) -> 
 
 
 def replace_params(raw_params: dict, overrides: dict[str, Any], source: str) -> dict:
-    """Do the same without a check of the values, which those of an old commit might not pass."""
+    """Return a copy as `with_overrides` does, but check no value: an older commit's may not pass.
+
+    Raises UserError naming `source` if a name is unknown.
+    """
     changed = deepcopy(raw_params)
     for name, value in overrides.items():
         set_dotted(changed, name, value, source)

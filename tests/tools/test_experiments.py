@@ -12,8 +12,9 @@ from fashion.core.strict_yaml import check_config, read_yaml
 from tests.support.commands import begin, call, processes_in, refusal, typed
 from tests.support.repository import PROJECT, Repository
 from tools.experiments.__main__ import main
+from tools.experiments.backend import ExperimentSpec
 from tools.experiments.config import Experiments
-from tools.experiments.up_to_date import inputs_at, is_up_to_date
+from tools.experiments.up_to_date import announce_changes, inputs_at, is_up_to_date
 from tools.git import commit_workspace, head
 from tools.overrides import with_overrides
 from tools.report import __main__ as report
@@ -249,6 +250,24 @@ def test_uncommitted_changes_are_reported_and_used(compared):
     assert "Not committed: stages/train.py. The experiments run with these changes" in output
     revision = compared.experiments()["short"]
     assert '"marked": 1' in compared.run("git", "show", f"{revision}:metrics/train.json")
+
+
+def test_experiments_of_a_commit_that_lacks_a_new_param_are_not_replaced(compared, capsys):
+    params = compared.folder / "params.yaml"
+    text = params.read_text()
+    params.write_text(text.replace("arithmetic: portable\n", ""))
+    compared.commit("Before the param")
+    commit = compared.run("git", "rev-parse", "HEAD").strip()
+    compared.set("train.epochs=1")
+    revision = compared.run("git", "stash", "create").strip()
+    reference = f"refs/exps/{commit[:2]}/{commit[2:]}/short"
+    compared.run("git", "update-ref", reference, revision)
+    params.write_text(text)
+    expected = "uncommitted changes (arithmetic: None -> portable) would replace short"
+    assert expected in refusal(main, compared.folder, "--only", "short")
+    with typed(compared.folder):  # an experiment with the param can't be the commit's
+        announce_changes(commit, [ExperimentSpec("short", {"arithmetic": "native"})])
+    assert "Not committed: arithmetic: None -> portable" in capsys.readouterr().out
 
 
 def test_the_committed_table_has_the_experiments_of_experiments_yaml():

@@ -16,8 +16,7 @@ import psutil
 
 # sent with this module
 SUPERVISE = Path(__file__).with_name("supervise.py").read_text(encoding="utf-8")
-# --no-local: without it, Git would copy the objects of all experiments from a remote that is a
-# folder.
+# Without --no-local, Git would copy the objects of all experiments from a remote that is a folder.
 # The push is retried, since Git refuses it while another run pushes the same experiment.
 SCRIPT = """
 export DVC_SITE_CACHE_DIR="$PWD/.dvc/tmp/site" DVC_EXP_AUTO_PUSH=false SHELL=/bin/sh

@@ -162,7 +162,10 @@ def announce_changes(commit: str, pending: list[ExperimentSpec]) -> None:
         return
     committed, existing, lost = yaml_at(commit, PARAMS), list_experiments(commit), []
     for spec in [spec for spec in pending if spec.name in existing]:
-        params = replace_params(committed, spec.overrides, spec.name)
+        try:
+            params = replace_params(committed, spec.overrides, spec.name)
+        except UserError:  # the commit does not have all of these params
+            continue
         if inputs_at(existing[spec.name]) == inputs_at(commit, params):
             accuracy = Result(spec.name, existing[spec.name]).test["accuracy"]
             lost.append(f"{spec.name} (test accuracy {accuracy:.4f})")
