@@ -15,10 +15,8 @@ SCENARIOS: dict[str, Callable[[Repository, Path], None]] = {}
 FAILED = {"dvc status", "dvc {}", "git {}"}  # not recommended: messages name them as they fail
 ELSEWHERE = {
     "git add {} metrics plots": "test_sharing.py",
-    "git checkout {} metrics plots": "tools/test_rebuild.py",
     "make demo": "tools/test_demo.py",
     "make noise": "tools/test_check.py",
-    "make verify": "tools/test_verify.py",
     "pip install -r requirements.txt": "stages/test_declarations.py",
     "pip install -r requirements/app.txt": "tools/test_app.py",
     "pip install -r requirements/ray.txt": "tools/test_ray.py",

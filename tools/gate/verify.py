@@ -33,31 +33,18 @@ def main() -> int:
         print(f"{name}: all {len(outputs)} outputs are equal to the byte.")
         return 0
     print(*(f"- {path} {how}" for path, how in found.items()), sep="\n")
-    counts = len(outputs & found.keys()), len(outputs)
-    why, is_elsewhere = describe_difference(committed, rebuilt, *counts)
-    exceeding = beyond_noise(commit, committed, rebuilt) if is_elsewhere else []
-    if exceeding:
-        why += f" Noise does not explain these differences: {'; '.join(exceeding)}."
-    elif is_elsewhere:
-        why += " The metrics agree within noise."
-    print(f"{name}: {why}")
-    return WITHIN_NOISE if is_elsewhere and not exceeding else 1
-
-
-def describe_difference(
-    committed: dict[str, Any], rebuilt: dict[str, Any], different: int, outputs: int
-) -> tuple[str, bool]:
-    """Return a sentence about outputs that differ, and whether the environment is the reason.
-
-    `committed` and `rebuilt` are the metrics of both sides. They have the key "environment" if they
-    were not computed with portable arithmetic.
-    """
-    found = f"{different} of {outputs} outputs differ from the committed ones"
+    different = f"{name}: {len(outputs & found.keys())} of {len(outputs)} outputs differ"
     sides = {"committed": committed.get("environment"), "here": rebuilt.get("environment")}
     others = [f"{side}: {environment}" for side, environment in sides.items() if environment]
-    if others:
-        return f"{found} because of the environment ({', '.join(others)}).", True
-    return f"{found}, though the pinned packages computed both: they should be equal.", False
+    if not others:
+        print(f"{different}, though the pinned packages computed both: they should be equal.")
+        return 1
+    print(f"{different} because of the environment ({', '.join(others)}).")
+    if exceeding := beyond_noise(commit, committed, rebuilt):
+        print(f"Noise does not explain these differences: {'; '.join(exceeding)}.")
+        return 1
+    print("The metrics agree within noise.")
+    return WITHIN_NOISE
 
 
 def beyond_noise(commit: str, committed: dict[str, Any], rebuilt: dict[str, Any]) -> list[str]:
