@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fashion.core.environment import environment
 from fashion.core.errors import UserError
 from tools.dvc import resolve_revision
 from tools.gate.config import Gate, gate_at
@@ -99,8 +98,9 @@ def rebuild(pipeline: Pipeline, scorer: Scorer) -> None:
         raise CannotJudge(NOT_REPRODUCED, reason, error) from None
     if found:
         reason = "All stages ran from the raw files, and these files differ from the commit:"
-        if other := environment("portable").get("environment"):
-            reason = f"This machine computes with {other}. {reason}"
+        if other := pipeline.metrics().get("environment"):
+            note = f"The stages computed with {other}, which gives other bytes elsewhere."
+            reason = f"{note} {reason}"
         raise CannotJudge(NOT_REPRODUCED, reason, [f"{path} {how}" for path, how in found.items()])
 
 
