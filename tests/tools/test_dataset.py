@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from fashion.core.dataset import read_dataset
 from fashion.core.strict_yaml import read_yaml
 from fashion.data.idx import read_idx, write_idx
+from fashion.preprocessing import preprocess_image
 from tests.support.commands import refusal
 from tests.support.repository import Repository, copy_toy_stages
 from tools import dataset, predict
@@ -173,6 +175,7 @@ def test_a_share_of_every_class_is_for_the_test_and_stays_as_pictures_are_added(
 ):
     write_pictures(tmp_path / "bars", bars(), at=lambda split: "")
     words = (str(tmp_path / "bars"), "--test-share", "0.2", "--ground", "light")
+    words += (*SIZE, "--fit", "crop", "--transparency", "black")
     for share in ((), ("--test-share", "1.5")):
         message = refusal(dataset.main, project.folder, words[0], *share)
         assert "--test-share 0.2 takes a fifth" in message
@@ -181,13 +184,16 @@ def test_a_share_of_every_class_is_for_the_test_and_stays_as_pictures_are_added(
     assert (before["test"][0][:, 0] > 127).all()  # the pictures have a dark edge
     assert np.bincount(before["test"][1]).tolist() == [6, 6, 6]
     assert np.bincount(before["train"][1]).tolist() == [24, 24, 24]
-    picture = np.full(SHAPE, 77, np.uint8)
-    Image.fromarray(picture).save(tmp_path / "bars" / CLASSES[0] / "new.png")
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 30, 4), np.uint8))
+    picture.save(tmp_path / "bars" / CLASSES[0] / "new.png")
     call(project, dataset, *words)
     assert project.read("dataset.yaml") != digest
-    after = converted(project.folder)["test"][0]
+    (training, _), (after, _) = converted(project.folder).values()
     gone = [one for one in before["test"][0] if not (after == one).all(axis=(1, 2)).any()]
     assert len(gone) <= 1
+    new, steps = preprocess_image(picture, read_dataset(project.folder / "dataset.yaml"))
+    assert {"laid on black", "30x12 cropped to 9x12"} <= {*steps}
+    assert (np.concatenate([training, after]) == new).all(axis=(1, 2)).any()
 
 
 def test_one_table_is_split_by_class_and_loses_no_row(project, tmp_path, call):
