@@ -14,6 +14,7 @@ from tests.support.repository import PROJECT, Repository
 from tools.experiments.__main__ import main
 from tools.experiments.backend import ExperimentSpec
 from tools.experiments.config import Experiments
+from tools.experiments.results import Result
 from tools.experiments.up_to_date import announce_changes, inputs_at, is_up_to_date
 from tools.git import commit_workspace, head
 from tools.overrides import with_overrides
@@ -151,6 +152,11 @@ def test_arithmetic_is_a_param_and_native_results_are_shown(compared):
     shown = output.split("\n\n")[1].splitlines()
     assert ["native arithmetic" in row for row in shown] == [False, False, True]
     assert "native: up to date" in call(main, compared.folder)
+    with typed(compared.folder):
+        result = Result("native", compared.experiments()["native"])
+    assert result.environment == {"environment": "native arithmetic"}
+    result.train, result.test = {}, {"environment": "arithmetic of arm64", "device": "A GPU"}
+    assert result.environment == {"environment": "arithmetic of arm64, A GPU"}
     compared.set("experiments={short: {train.epochs: 1}}")
     call(main, compared.folder)
     assert "environment" not in table(compared, "experiments")

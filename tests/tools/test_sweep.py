@@ -205,6 +205,8 @@ def test_a_sweep_that_does_not_exist_or_has_other_conditions_is_refused(swept, t
         repository.run(
             "git", "checkout", "--quiet", "params.yaml", "experiments.yaml", "dataset.yaml"
         )
+    repository.set("train.epochs=9", "model.dropout=0.4")  # every trial sets these
+    assert "3 completed" in call(sweep.main, repository.folder)
     repository.set("sweeps.small.space={train.epoch: {choices: [1]}}")
     assert "sweeps.small: train.epoch is not" in refusal(sweep.main, repository.folder)
     repository.set("sweeps={}")
