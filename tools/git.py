@@ -37,6 +37,7 @@ NO_REPOSITORY = (
     "this folder is no Git repository with a commit, and DVC keeps experiments in one. Either"
     " `git clone` the project, or run `git init && git add -A && git commit -m first` here"
 )
+DELETED = "000000"  # the mode of a missing file
 FIXED_IDENTITY = {  # so that the same changes always give the same commit
     f"GIT_{role}_{part}": value
     for role in ("AUTHOR", "COMMITTER")
@@ -73,6 +74,16 @@ def file_at(revision: str, path: Path | str) -> bytes:
 def yaml_at(revision: str, path: Path | str) -> Any:
     """Return the content of a YAML file at a revision. Raises UserError if missing or invalid."""
     return parse_yaml(file_at(revision, path), f"{path} of {revision}")
+
+
+def changed_paths(baseline: str, candidate: str) -> dict[str, str]:
+    """Return the paths that differ between two commits, with the mode that the second one has.
+
+    No setting of Git changes that.
+    """
+    fields = git("diff-tree", "-r", "-z", "--no-renames", baseline, candidate).split("\0")
+    modes = [entry.split()[1] for entry in fields[:-1:2]]  # of ":MODE MODE HASH HASH STATUS"
+    return dict(zip(fields[1::2], modes, strict=True))
 
 
 def head() -> str:

@@ -4,6 +4,7 @@ What the candidate's own code claims is compared with the scores, and otherwise 
 tables of numbers with a row per run, whose seed is the index.
 """
 
+import fnmatch
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -20,8 +21,10 @@ from tools.gate.config import Gate, gate_at
 from tools.gate.noise import MIN_SEEDS, NOISE, OUTLIER, SEEDS, noise_at
 from tools.gate.score import ROUNDING, Scorer, Scores, data_facts, scorer_of
 from tools.gate.sequential import BETTER, UNDECIDED, compare, decide, plan_analyses
+from tools.git import DELETED, changed_paths, file_at
 from tools.pipeline import Pipeline, clean_clone
 
+PINS = "fashion/*/requirements.txt"
 BASELINE, REFERENCE = "baseline", "reference"
 NOT_REPRODUCED, CONTRADICTS = "cannot be reproduced", "results contradict the model"
 NOT_COMPARABLE = "needs a reviewer: not comparable with the baseline"
@@ -53,10 +56,12 @@ def judge(baseline: str, candidate: str, most: int | None) -> Judgement:
     At most `most` further seeds are trained. Raises CannotJudge or another UserError if no
     judgement is possible.
     """
-    gate = gate_at(baseline)
-    with scorer_of(baseline) as scorer, clean_clone("candidate", candidate) as pipeline:
+    gate, pins = gate_at(baseline), changed_pins(baseline, candidate)
+    with scorer_of(baseline, pins) as scorer, clean_clone("candidate", candidate) as pipeline:
         rebuild(pipeline, scorer)
         committed, claims, remarks = score_committed(pipeline, scorer)
+        if pins:
+            remarks += [f"The baseline's code ran with the candidate's {', '.join(pins)}."]
         gate.rules_by_column(committed)
         noise, why_not = read_noise(baseline, gate, scorer)
         seeds = [seed for seed in noise.index if seed != pipeline.seed]
@@ -77,6 +82,16 @@ def judge(baseline: str, candidate: str, most: int | None) -> Judgement:
         rows, runs = analyse(gate, opponents, committed, samples, train)
     remarks += remarks_on(rows.loc[BASELINE], noise, committed, runs)
     return Judgement(rows, opponents, committed, runs, claims, remarks)
+
+
+def changed_pins(baseline: str, candidate: str) -> dict[str, bytes]:
+    """Return the files with pinned versions that a candidate changes, by path.
+
+    The installed packages are the candidate's, and the baseline's stages would refuse others than
+    theirs.
+    """
+    changed = fnmatch.filter(modes := changed_paths(baseline, candidate), PINS)
+    return {path: b"" if modes[path] == DELETED else file_at(candidate, path) for path in changed}
 
 
 def rebuild(pipeline: Pipeline, scorer: Scorer) -> None:

@@ -12,24 +12,13 @@ from tools.gate.config import GATE
 from tools.gate.judge import Judgement
 from tools.gate.noise import NOISE, noise_at
 from tools.gate.score import ROUNDING
-from tools.git import file_at, git, yaml_at
+from tools.git import DELETED, changed_paths, file_at, yaml_at
 
 # what decides how a change is judged
 FOLDERS = ("tools/", ".ci/", ".github/", ".dvc/", "requirements")
 FILES = ("Makefile", "dvc.yaml", ".dvcignore", ".gitattributes", ".gitmodules")
 BYTECODE = (".pyc", ".pyo", ".so", ".pth")
-DELETED = "000000"
 KINDS = {"120000": "a link", "160000": "a submodule"}  # by the mode in a Git tree
-
-
-def changed_paths(baseline: str, candidate: str) -> dict[str, str]:
-    """Return the paths that differ between two commits, with the mode that the second one has.
-
-    No setting of Git changes that.
-    """
-    fields = git("diff-tree", "-r", "-z", "--no-renames", baseline, candidate).split("\0")
-    modes = [entry.split()[1] for entry in fields[:-1:2]]  # of ":MODE MODE HASH HASH STATUS"
-    return dict(zip(fields[1::2], modes, strict=True))
 
 
 def is_unchanged(baseline: str, candidate: str) -> bool:

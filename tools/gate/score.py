@@ -6,7 +6,7 @@ The gate judges only these numbers, never those that the candidate's own code wr
 import hashlib
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -181,9 +181,15 @@ def data_facts(pipeline: Pipeline) -> DataFacts:
 
 
 @contextmanager
-def scorer_of(commit: str) -> Iterator[Scorer]:
-    """Yield the scorer of a commit. Its clone is removed when the block ends."""
+def scorer_of(commit: str, files: Mapping[str, bytes] | None = None) -> Iterator[Scorer]:
+    """Yield the scorer of a commit, in whose clone `files` have another content, by path.
+
+    The clone is removed when the block ends.
+    """
     with clean_clone("baseline", commit) as pipeline:
+        for path, content in (files or {}).items():
+            (pipeline.folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (pipeline.folder / path).write_bytes(content)
         yield Scorer(pipeline)
 
 
