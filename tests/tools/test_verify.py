@@ -1,6 +1,7 @@
 """`make verify`: equal bytes, and how a difference is explained."""
 
 import json
+import statistics
 
 import pytest
 
@@ -35,10 +36,13 @@ def test_a_difference_is_an_error_unless_another_environment_and_noise_explain_i
     assert "The metrics agree within noise." in output
 
 
-@pytest.mark.parametrize(("change", "found"), [(0.0001, 0), (0.3, 1), (-0.3, 1)])
-def test_noise_explains_small_differences(committed, monkeypatch, change, found):
+@pytest.mark.parametrize(("deviations", "found"), [(3.9, 0), (4.1, 1), (-4.1, 1)])
+def test_noise_explains_differences_of_four_standard_deviations(
+    committed, monkeypatch, deviations, found
+):
     monkeypatch.chdir(committed.folder)
+    values = json.loads(committed.read("metrics/noise.json"))["metrics"]["accuracy"]
     metrics = {"accuracy": 0.7, "macro_f1": 0.7, "epoch": 2}
-    other = metrics | {"accuracy": 0.7 + change, "epoch": 3}
+    other = metrics | {"accuracy": 0.7 + deviations * statistics.stdev(values), "epoch": 3}
     lines = beyond_noise("HEAD", metrics, other)
     assert len(lines) == found and all("accuracy: 0.7000 -> " in line for line in lines)
