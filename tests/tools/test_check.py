@@ -244,12 +244,15 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
         write("more/__init__.py", "WORSE = 0.0\n"), add_to_accuracy(f"- {HIDDEN_SETTING}"), made,
         write("more/__init__.py", "WORSE = 0.1\n"), commit]),
     # honest changes
-    "an upgrade of a package": (
+    "an upgrade of a package, and other last digits": (
         "✓ no loss", ["ran with the candidate's fashion/core/requirements.txt"], [
             edit(PREPARE, "import json", "from fashion.core.environment import check_environment"
                  "\ncheck_environment()\nimport json"), made,
             edit("fashion/core/requirements.txt", "numpy==", "numpy==9"), commit,
-            edit("fashion/core/requirements.txt", "numpy==9", "numpy==")]),
+            edit("fashion/core/requirements.txt", "numpy==9", "numpy=="),
+            edit(EVALUATE, "confidence, loss]", "confidence + 1e-5, loss]")]),
+    "invented confidences": (CONTRADICTS, ["the table of actual, predicted, confid"], [
+        edit(EVALUATE, "confidence, loss]", "confidence + (a == p) * 1e-3, loss]")]),
     "another format of the model": (
         REVIEWER, ["KeyError: 'accuracy'", "A reviewer has to decide", "- accuracy: 0.6"], [
             edit(TRAIN, '{"accuracy": accuracy, "seed"', '{"score": accuracy, "seed"'),

@@ -19,7 +19,7 @@ from fashion.core.errors import UserError
 from tools.dvc import resolve_revision
 from tools.gate.config import Gate, gate_at
 from tools.gate.noise import MIN_SEEDS, NOISE, OUTLIER, SEEDS, noise_at
-from tools.gate.score import ROUNDING, Scorer, Scores, data_facts, scorer_of
+from tools.gate.score import TOLERANCE, Scorer, Scores, data_facts, scorer_of
 from tools.gate.sequential import BETTER, UNDECIDED, compare, decide, plan_analyses
 from tools.git import DELETED, changed_paths, file_at
 from tools.pipeline import Pipeline, clean_clone
@@ -191,7 +191,7 @@ def contradictions(
     for claimed in pipeline.tables(pipeline.stages) if same["test"] else []:
         for measured in scores.tables:
             shared = [column for column in claimed if column in measured]
-            if len(shared) > 1 and not claimed[shared].equals(measured[shared]):
+            if len(shared) > 1 and not _tables_agree(claimed[shared], measured[shared]):
                 found.append(f"the table of {', '.join(shared)} differs from the measured one")
     return found
 
@@ -203,11 +203,20 @@ def differing(claims: Mapping[str, Any], measured: Mapping[str, Any]) -> list[st
 
 
 def _agree(claim: Any, measured: Any) -> bool:
-    """Return whether two metrics, numbers or lists of numbers, are equal up to rounding."""
+    """Return whether two metrics, numbers or lists of numbers, are equal within TOLERANCE."""
     try:
-        return np.allclose(claim, measured, rtol=0, atol=ROUNDING)
+        return np.allclose(claim, measured, rtol=0, atol=TOLERANCE)
     except (TypeError, ValueError):  # not numbers, or not as many
         return claim == measured
+
+
+def _tables_agree(claimed: pd.DataFrame, measured: pd.DataFrame) -> bool:
+    """Return whether two tables of texts are equal, numbers within TOLERANCE."""
+    if len(claimed) != len(measured):
+        return False
+    differ = (claimed != measured).to_numpy()
+    pairs = [one.apply(pd.to_numeric, errors="coerce") for one in (claimed, measured)]
+    return _agree(*(one.to_numpy(float)[differ] for one in pairs))  # NaN, for words, never agrees
 
 
 def read_noise(baseline: str, gate: Gate, scorer: Scorer) -> tuple[pd.DataFrame, str]:

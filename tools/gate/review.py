@@ -11,7 +11,7 @@ from tools.dvc import lock_at, output_hashes
 from tools.gate.config import GATE
 from tools.gate.judge import Judgement
 from tools.gate.noise import NOISE, noise_at
-from tools.gate.score import ROUNDING
+from tools.gate.score import TOLERANCE
 from tools.git import DELETED, changed_paths, file_at, yaml_at
 
 # what decides how a change is judged
@@ -74,7 +74,7 @@ def noise_change(candidate: str, measured: pd.DataFrame) -> str:
     except UserError as error:
         return f"{NOISE} can't be used: {error}"
     ours, theirs = measured.align(table, join="inner")
-    wrong = ((ours - theirs).abs() > ROUNDING).any(axis=1)
+    wrong = ((ours - theirs).abs() > TOLERANCE).any(axis=1)
     if wrong.any():
         named = ", ".join(map(str, wrong.index[wrong]))
         return f"{NOISE} is edited: for the seeds {named} the gate has measured other numbers"
