@@ -21,6 +21,7 @@ from tools.gate import check, sequential
 from tools.gate.config import gate_at
 from tools.gate.judge import read_reference
 from tools.gate.noise import noise_at
+from tools.gate.review import noise_change
 from tools.gate.score import Scorer
 
 RULES = (  # margins so wide that two further seeds mostly settle it
@@ -293,7 +294,7 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
         [run("git", "config", "diff.external", "false"), run("git", "config", "diff.context", "0"),
          run("mkdir", "sub"), run("git", "-C", "sub", "init", "--quiet"),
          run("git", "-C", "sub", "commit", "--quiet", "--allow-empty", "--message", "A submodule"),
-         changed_noise(lambda i, x: x + 1),
+         changed_noise(lambda i, x: x + (i > 0)),  # not of the committed seed
          set_(f"metrics={{{RULES}, macro_f1: {{better: higher, margin: 0.1}}}}")]),
 }  # fmt: skip
 
@@ -322,6 +323,14 @@ def test_noise_is_every_metric_of_every_seed(gated, monkeypatch):
             assert metrics[name] == table.loc[seed, name]
     made(gated)
     assert noise_at("HEAD").equals(table)  # it belongs to other seeds too
+
+
+def test_noise_of_a_change_is_compared_with_the_runs_of_the_gate(gated_once, monkeypatch):
+    monkeypatch.chdir(gated_once.folder)
+    runs = noise_at("HEAD")[3:6]
+    assert "is measured again; 3 of its 12 runs agree" in noise_change("HEAD", runs)
+    runs.loc[[45, 47], "accuracy"] += 0.001
+    assert "for the seeds 45, 47 the gate has measured" in noise_change("HEAD", runs)
 
 
 def test_uncommitted_changes_are_judged_and_the_index_stays_as_it_is(gated, judged):
