@@ -15,6 +15,7 @@ SCENARIOS: dict[str, Callable[[Repository, Path], None]] = {}
 FAILED = {"dvc status", "dvc {}", "git {}"}  # not recommended: messages name them as they fail
 ELSEWHERE = {
     "git add {} metrics plots": "test_sharing.py",
+    "git checkout {} && make verify": "tools/test_verify.py",
     "make demo": "tools/test_demo.py",
     "make noise": "tools/test_check.py",
     "pip install -r requirements.txt": "stages/test_declarations.py",

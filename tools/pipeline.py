@@ -6,6 +6,7 @@ stages run one by one, in the order of dvc.yaml's graph. DVC reads that graph an
 results with dvc.lock.
 """
 
+import fnmatch
 import json
 import logging
 import os
@@ -25,9 +26,11 @@ from fashion.core.errors import UserError
 from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import read_yaml
 from tools.dvc import DVC_YAML, model_artifacts
-from tools.git import git, temporary_clone
+from tools.git import DELETED, changed_paths, file_at, git, temporary_clone
 from tools.overrides import write_params
 from tools.process import run
+
+PINS = "fashion/*/requirements.txt"  # the packages without which a stage refuses to run
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,12 @@ def clean_clone(kind: str, commit: str) -> Iterator[Pipeline]:
         (folder / ".dvc").mkdir()
         (folder / ".dvc/config").write_text("[core]\n    analytics = false\n")
         yield replace(read_pipeline(folder), kind=kind)
+
+
+def changed_pins(before: str, after: str) -> dict[str, bytes]:
+    """Return the files with pinned versions that differ between commits, as they are in `after`."""
+    changed = fnmatch.filter(modes := changed_paths(before, after), PINS)
+    return {path: b"" if modes[path] == DELETED else file_at(after, path) for path in changed}
 
 
 def read_pipeline(folder: Path) -> Pipeline:

@@ -1,6 +1,7 @@
 """`make verify`: equal bytes, and how a difference is explained."""
 
 import json
+import re
 import statistics
 
 import pytest
@@ -16,6 +17,16 @@ def test_a_commit_that_rebuilds_to_the_byte_is_verified_and_nothing_here_changes
     assert committed.results() == before
     assert committed.run("git", "status", "--short") == status
     assert not list((committed.folder / ".dvc/tmp").glob("verify-*"))
+
+
+def test_a_commit_with_other_packages_is_verified_from_its_checkout(clone):
+    pins = clone.folder / "fashion/core/requirements.txt"
+    pins.write_text(pins.read_text().replace("numpy==", "numpy==9"))
+    clone.commit("An upgrade")
+    message = clone.python("tools.gate.verify", "HEAD~1", status=1)
+    checkout, verify = re.search("`(.*) && make (verify)`", message).groups()
+    clone.run(*checkout.split())
+    assert "equal to the byte" in clone.make(verify)
 
 
 def claim(clone: Repository, path: str, **values) -> None:

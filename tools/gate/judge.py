@@ -4,7 +4,6 @@ What the candidate's own code claims is compared with the scores, and otherwise 
 tables of numbers with a row per run, whose seed is the index.
 """
 
-import fnmatch
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -21,10 +20,8 @@ from tools.gate.config import Gate, gate_at
 from tools.gate.noise import MIN_SEEDS, NOISE, OUTLIER, SEEDS, noise_at
 from tools.gate.score import TOLERANCE, Scorer, Scores, data_facts, scorer_of
 from tools.gate.sequential import BETTER, UNDECIDED, compare, decide, plan_analyses
-from tools.git import DELETED, changed_paths, file_at
-from tools.pipeline import Pipeline, clean_clone
+from tools.pipeline import Pipeline, changed_pins, clean_clone
 
-PINS = "fashion/*/requirements.txt"
 BASELINE, REFERENCE = "baseline", "reference"
 NOT_REPRODUCED, CONTRADICTS = "cannot be reproduced", "results contradict the model"
 NOT_COMPARABLE = "needs a reviewer: not comparable with the baseline"
@@ -60,7 +57,7 @@ def judge(baseline: str, candidate: str, most: int | None) -> Judgement:
     with scorer_of(baseline, pins) as scorer, clean_clone("candidate", candidate) as pipeline:
         rebuild(pipeline, scorer)
         committed, claims, remarks = score_committed(pipeline, scorer)
-        if pins:
+        if pins:  # the baseline's stages would refuse these packages
             remarks += [f"The baseline's code ran with the candidate's {', '.join(pins)}."]
         gate.rules_by_column(committed)
         noise, why_not = read_noise(baseline, gate, scorer)
@@ -82,16 +79,6 @@ def judge(baseline: str, candidate: str, most: int | None) -> Judgement:
         rows, runs = analyse(gate, opponents, committed, samples, train)
     remarks += remarks_on(rows.loc[BASELINE], noise, committed, runs)
     return Judgement(rows, opponents, committed, runs, claims, remarks)
-
-
-def changed_pins(baseline: str, candidate: str) -> dict[str, bytes]:
-    """Return the files with pinned versions that a candidate changes, by path.
-
-    The installed packages are the candidate's, and the baseline's stages would refuse others than
-    theirs.
-    """
-    changed = fnmatch.filter(modes := changed_paths(baseline, candidate), PINS)
-    return {path: b"" if modes[path] == DELETED else file_at(candidate, path) for path in changed}
 
 
 def rebuild(pipeline: Pipeline, scorer: Scorer) -> None:

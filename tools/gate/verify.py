@@ -8,10 +8,12 @@ machine, and agree within the measured noise. 1: anything else. Nothing in the w
 import sys
 from typing import Any
 
+from fashion.core.errors import UserError
 from tools.arguments import parser_of
 from tools.dvc import resolve_revision
 from tools.gate.noise import OUTLIER, noise_at
-from tools.pipeline import clean_clone
+from tools.git import head
+from tools.pipeline import changed_pins, clean_clone
 from tools.process import command_line
 
 WITHIN_NOISE = 3  # exit status
@@ -25,6 +27,9 @@ def main() -> int:
     revision = parser.parse_args().revision
     commit = resolve_revision(revision)
     name = f"{revision} ({commit[:7]})"
+    if changed_pins(head(), commit):
+        back = f"`git checkout {commit[:7]} && make verify` installs them first"
+        raise UserError(f"{name} pins other packages, without which its stages do not run. {back}")
     with clean_clone("verify", commit) as pipeline:
         print(f"Running all stages of {name} from the raw data", flush=True)
         committed, found, rebuilt = pipeline.metrics(), pipeline.rebuild(), pipeline.metrics()
