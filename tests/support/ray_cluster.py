@@ -64,14 +64,11 @@ def ray_node(home: Path, *options: str) -> Iterator[psutil.Popen]:
 
 
 @contextmanager
-def ray_cluster(folder: Path, nodes: int, *options: str) -> Iterator[tuple[str, list[Path]]]:
-    """Yield the address of a cluster and the home folders of its nodes, which are in `folder`.
-
-    The first node is the head, started with these further options.
-    """
+def ray_cluster(folder: Path, nodes: int) -> Iterator[tuple[str, list[Path]]]:
+    """Yield the address of a cluster and the home folders of its nodes, which are in `folder`."""
     port = free_port()
     address, homes = f"127.0.0.1:{port}", [folder / f"node-{i}" for i in range(nodes)]
-    head = ["--head", f"--port={port}", "--include-dashboard=false", *options]
+    head = ["--head", f"--port={port}", "--include-dashboard=false"]
     with ExitStack() as stack:
         stack.enter_context(ray_node(homes[0], *head))
         for home in homes[1:]:

@@ -36,12 +36,12 @@ SLOW = 0.5  # seconds an epoch, so that a node can be killed in one
 def cluster(tmp_path_factory):
     """Yield the address of a cluster of two nodes, their homes, and the second node's process.
 
-    The head claims a GPU. The last test with this fixture kills the second node.
+    The second claims a GPU. The last test with this fixture kills it.
     """
     folder = tmp_path_factory.mktemp("cluster")
     with (
-        ray_cluster(folder, 1, "--num-gpus=1") as (address, homes),
-        ray_node(folder / "second", f"--address={address}") as second,
+        ray_cluster(folder, 1) as (address, homes),
+        ray_node(folder / "second", f"--address={address}", "--num-gpus=1") as second,
     ):
         yield address, [*homes, folder / "second"], second
 
@@ -91,15 +91,16 @@ def assert_no_trainings(homes: list[Path]) -> None:
 
 
 def test_a_sweep_gives_the_trial_of_a_local_one(team, tmp_path, cluster):
-    address = cluster[0]
+    address, homes, _ = cluster
     space = {"train.learning_rate": {"low": 0.001, "high": 0.1, "log": True}}
     small = {"metric": "val_loss", "trials": 1, "jobs": 1, "seed": 1, "sampler": "tpe"}
     sweeps = {"small": small | {"prune": False, "space": space}}
-    team.set(f"sweeps={json.dumps(sweeps)}", "arithmetic=native")
+    team.set(f"sweeps={json.dumps(sweeps)}", "arithmetic=native", "ray={cpus: 1, gpus: 1}")
     push(team, "A sweep")
     here = team.copy(tmp_path / "here")
     call(sweep.main, here.folder)
     team.python("tools.experiments.sweep", "--ray", address)
+    assert [has_worked(home, team) for home in homes] == [False, True]  # which has the GPU
     assert "native arithmetic" in team.read("metrics/sweeps.csv").decode()
     assert set(experiments(team)) == {"sweep-small-000"}
     assert experiments(team) == experiments(here)
