@@ -25,9 +25,11 @@ def test_the_demo_runs_on_synthetic_data_and_changes_no_tracked_file(toy):
     assert data["name"] == NAME and "triangle" in data["images_per_class"]["test"]
     assert len(list((workspace / "plots").glob("*.png"))) == 6
     described = read_dataset(workspace / "dataset.yaml")
-    fetch_file(described.files.train_images, described.sources, toy.folder / "images")
-    images = read_idx(toy.folder / "images", (600, *described.image_shape))
-    np.testing.assert_array_equal(images, synthetic_images(600, seed=0)[0])
+    for split, count, seed in (("train", 600, 0), ("test", 200, 1)):
+        file = getattr(described.files, f"{split}_images")
+        fetch_file(file, described.sources, toy.folder / file.name)
+        images = read_idx(toy.folder / file.name, (count, *described.image_shape))
+        np.testing.assert_array_equal(images, synthetic_images(count, seed)[0])
 
 
 @pytest.mark.parametrize(
