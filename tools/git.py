@@ -144,7 +144,8 @@ def temporary_clone(kind: str, commit: str) -> Iterator[Path]:
     """Yield a clone of this repository at a commit, removed after the block.
 
     It is inside the project, so that it finds relative data sources, and its name has the ID of
-    this process. Clones of this kind that killed processes left are removed first.
+    this process. Clones of this kind that killed processes left are removed first, unless a process
+    still works in one: its next Git command would find the project around it instead.
     """
     for folder in TMP.glob(f"{kind}-*-*"):
         if not psutil.pid_exists(int(folder.name.split("-")[1])) and not is_in_use(folder):

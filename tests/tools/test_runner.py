@@ -13,6 +13,7 @@ from tools.experiments import runner
 from tools.experiments.backend import LOGS, Backend, ExperimentSpec
 from tools.experiments.local import LocalBackend, LocalJob
 from tools.experiments.runner import run_parallel
+from tools.git import temporary_clone
 
 EPOCH = "epoch 1/9 loss 1.0 accuracy 0.5 val_loss 1.0 val_accuracy 0.5"
 
@@ -111,3 +112,17 @@ def test_a_clone_that_cannot_be_set_up_is_removed(toy, monkeypatch):
     with pytest.raises(UserError, match="reset"):
         backend.start(ExperimentSpec("a"))
     assert list(Path(".dvc/tmp").glob("experiments-*")) == []
+
+
+def test_a_clone_that_was_left_is_removed_once_no_process_works_in_it(toy, monkeypatch):
+    monkeypatch.chdir(toy.folder)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left = Path(f".dvc/tmp/test-{ended.pid}-x")
+    left.mkdir()
+    with subprocess.Popen(["sleep", "600"], cwd=left) as process:
+        with temporary_clone("test", "HEAD"):
+            assert left.exists()
+        process.kill()
+    with temporary_clone("test", "HEAD"):
+        assert not left.exists()
