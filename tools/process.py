@@ -41,9 +41,19 @@ def user_env() -> dict[str, str]:
     which remotes may need. `python` means this Python. Raises UserError if Git is not installed.
     """
     words = ["git", "rev-parse", "--local-env-vars"]
-    hook_names = start(words, env=os.environ, stdout=subprocess.PIPE).communicate()[0].decode()
-    kept = _without(("PYTHON", "GRADIO_", *FOREIGN), [*hook_names.split(), ARITHMETIC])
-    return kept | _fixed() | {"DVC_EXP_AUTO_PUSH": "false", "LOGNAME": _user_name()}
+    names = start(words, stdout=subprocess.PIPE).communicate()[0].decode().split()
+    names += [ARITHMETIC, THREADS]
+    names += [name for name in os.environ if name.startswith(("PYTHON", "GRADIO_", *FOREIGN))]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    fixed = {
+        "PATH": path,
+        "SHELL": "/bin/sh",
+        "LOGNAME": _user_name(),
+        "PYTHONNOUSERSITE": "1",
+        "GIT_ATTR_NOSYSTEM": "1",  # no filters from /etc/gitattributes
+        "DVC_EXP_AUTO_PUSH": "false",
+    }
+    return {name: value for name, value in os.environ.items() if name not in names} | fixed
 
 
 def _user_name() -> str:
@@ -54,32 +64,13 @@ def _user_name() -> str:
         return f"user-{os.getuid()}"
 
 
-def clean_env() -> dict[str, str]:
-    """Return the environment of clean clones, without settings of Git, DVC and arithmetic."""
-    dropped = ("PYTHON", "GIT_", "DVC_", *FOREIGN)
-    return _without(dropped, (ARITHMETIC, THREADS)) | _fixed()
-
-
-def _fixed() -> dict[str, str]:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    fixed = {"PATH": path, "SHELL": "/bin/sh", "PYTHONNOUSERSITE": "1"}
-    return fixed | {"GIT_ATTR_NOSYSTEM": "1"}  # no filters from /etc/gitattributes
-
-
-def _without(prefixes: tuple[str, ...], names: Sequence[str]) -> dict[str, str]:
-    """Return the variables of this process except those with these prefixes or names."""
-    dropped = [name for name in os.environ if name.startswith(prefixes) or name in names]
-    return {name: value for name, value in os.environ.items() if name not in dropped}
-
-
 def start(
-    words: Sequence[str], folder: Path = Path(), env: Mapping[str, str] | None = None, **pipes: Any
+    words: Sequence[str], folder: Path = Path(), env: Mapping[str, str] = os.environ, **pipes: Any
 ) -> subprocess.Popen:
-    """Start a command in `folder`, without input and by default in `clean_env`.
+    """Start a command in `folder` without input; `pipes` are more arguments of subprocess.Popen.
 
-    `pipes` are further arguments of subprocess.Popen. Raises UserError if the command is missing.
+    Raises UserError if the command is missing.
     """
-    env = clean_env() if env is None else env
     try:
         return subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.DEVNULL, **pipes)
     except FileNotFoundError as error:
@@ -87,7 +78,7 @@ def start(
 
 
 def run(words: Sequence[str], folder: Path, failure: str) -> None:
-    """Run a command in `clean_env` without showing its output.
+    """Run a command without showing its output.
 
     Raises CommandFailed with the message `failure` if its exit status is not 0.
     """

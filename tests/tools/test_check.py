@@ -194,6 +194,10 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
         [A_BIT_BETTER, made, set_("train.epochs=2")]),
     "test labels in training": (NOT_REPRODUCED, ["The test images are out of reach", "No such"], [
         edit(TRAIN, "labels = read", 'read_labels("test")\nlabels = read')]),
+    "test labels in training, for other seeds than the committed one": (
+        "? cannot judge", ["stage train failed", "No such"], [
+            edit(TRAIN, "labels = read",
+                 'params["seed"] == 42 or read_labels("test")\nlabels = read')]),
     "test images in the training split, in another shape": (
         "? test images are used", ["5 of the 400 test images"], [
             train_with_images_of(2), edit(PREPARE, "(count, 2, 2)", "(count, 4)")]),

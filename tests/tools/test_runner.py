@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from fashion.core.errors import UserError
+from tools.dvc import share_cache
 from tools.experiments import runner
 from tools.experiments.backend import LOGS, Backend, ExperimentSpec
 from tools.experiments.local import LocalBackend, LocalJob
@@ -126,3 +127,12 @@ def test_a_clone_that_was_left_is_removed_once_no_process_works_in_it(toy, monke
         process.kill()
     with temporary_clone("test", "HEAD"):
         assert not left.exists()
+
+
+def test_clones_share_the_cache_and_have_the_local_settings_of_dvc(toy, tmp_path, monkeypatch):
+    toy.dvc("config", "--local", "cache.type", "symlink")
+    (tmp_path / "clone/.dvc").mkdir(parents=True)
+    monkeypatch.chdir(toy.folder)
+    share_cache(tmp_path / "clone")
+    settings = (tmp_path / "clone/.dvc/config.local").read_text()
+    assert "type = symlink" in settings and f"dir = {toy.folder / '.dvc/cache'}" in settings

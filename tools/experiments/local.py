@@ -29,7 +29,7 @@ class LocalBackend(Backend):
 
     def __init__(self):
         self.commit, self.workspace = head(), commit_workspace()
-        self.env = identity() | {THREADS: "1"} | os.environ
+        self.env = identity() | os.environ | {THREADS: "1"}
 
     def start(self, spec: ExperimentSpec) -> "LocalJob":
         with ExitStack() as stack:
