@@ -127,14 +127,19 @@ def _role(path: Path) -> str | None:
 
 
 def read_files(files: dict[str, Path]) -> dict[str, Split]:
-    """Return the training and the test split in four IDX files, given by role."""
-    return {
-        split: (
-            read_idx(files[f"{split}_images"], (None, None, None)),
-            read_idx(files[f"{split}_labels"], (None,)),
-        )
-        for split in SPLITS
-    }
+    """Return the training and the test split in four IDX files, given by role.
+
+    Raises UserError if a split has no images, or not as many labels.
+    """
+    splits = {}
+    for split in SPLITS:
+        path = files[f"{split}_images"]
+        images = read_idx(path, (None, None, None))
+        labels = read_idx(files[f"{split}_labels"], (None,))
+        if len(images) != len(labels) or not len(images):
+            raise UserError(f"{path}: has {len(images):,} images for {len(labels):,} labels")
+        splits[split] = images, labels
+    return splits
 
 
 def begin_with_1(splits: dict[str, Split]) -> bool:

@@ -170,7 +170,7 @@ def read_npz(path: Path) -> dict[str, Split]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a corrupted archive may raise anything
         raise UserError(f"{path}: missing, or no complete .npz file ({error})") from None
     splits, is_colour = {}, False
     for split in SPLITS:

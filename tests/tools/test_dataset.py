@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from fashion.core.dataset import read_dataset
+from fashion.core.errors import UserError
 from fashion.core.strict_yaml import read_yaml
 from fashion.data.idx import read_idx, write_idx
 from fashion.preprocessing import preprocess_image
@@ -19,6 +20,7 @@ from tests.support.commands import refusal
 from tests.support.repository import Repository, copy_toy_stages
 from tools import dataset, predict
 from tools.report import __main__ as report
+from tools.sources import read_npz
 
 SHAPE, CLASSES = (12, 9), ["007", "1e5", "NA"]  # which look like numbers, and are names
 Splits = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -74,13 +76,13 @@ def write_tables(folder: Path, splits: Splits) -> None:
         table.to_csv(folder / f"bars_{split}.csv", index=False)
 
 
-def write_archive(folder: Path, splits: Splits) -> None:
+def write_archive(folder: Path, splits: Splits, save: Callable = np.savez) -> None:
     """Write an .npz file with colours, of which all three are equal."""
     images = {
         f"x_{split}": np.stack([pixels] * 3, axis=-1) for split, (pixels, _) in splits.items()
     }
     labels = {f"y_{split}": labels for split, (_, labels) in splits.items()}
-    np.savez(folder / "bars.npz", **images, **labels)
+    save(folder / "bars.npz", **images, **labels)
 
 
 def write_pictures(
@@ -218,6 +220,11 @@ def test_one_table_is_split_by_class_and_loses_no_row(project, tmp_path, call):
             lambda f: write_idx(f / "t10k-images.idx3-ubyte", np.zeros((30, 9, 9), "u1")),
             "training images are (12, 9), test images (9, 9)",
         ),
+        (
+            write_idx_files,
+            lambda f: write_idx(f / "t10k-labels.idx1-ubyte", np.zeros(29, "u1")),
+            "t10k-images.idx3-ubyte: has 30 images for 29 labels",
+        ),
         (write_tables, lambda f: None, "108 pixels are not 10x10. Give the size with --size"),
         (
             write_tables,
@@ -249,6 +256,22 @@ def test_what_is_no_data_set_is_refused(project, tmp_path, write, change, messag
 def test_an_archive_with_other_arrays_is_refused(project, tmp_path, arrays, message):
     np.savez(tmp_path / "bars.npz", **arrays)
     assert message in refusal(dataset.main, project.folder, str(tmp_path / "bars.npz"))
+
+
+def test_a_corrupted_archive_is_read_or_refused(project, tmp_path):
+    path, refused = tmp_path / "bars.npz", 0
+    write_archive(tmp_path, bars(), np.savez_compressed)
+    whole = path.read_bytes()
+    for at in range(0, len(whole), len(whole) // 50):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
+        try:
+            read_npz(path)
+        except UserError as error:
+            assert str(error).startswith(f"{path}: ")
+            refused += 1
+    assert refused > 40
+    spoil(path)
+    assert "no complete .npz file" in refusal(dataset.main, project.folder, str(path))
 
 
 @pytest.mark.parametrize(("ground", "found"), [(0, "dark"), (255, "light"), (None, "any")])
