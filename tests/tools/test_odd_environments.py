@@ -78,12 +78,11 @@ def test_a_project_inside_of_a_larger_repository_is_refused(committed, tmp_path)
     assert "is project/ in a larger Git repository" in project.python("tools.fsck", status=1)
 
 
-def test_a_deleted_configuration_file_is_named(compared):
-    (compared.folder / "dataset.yaml").unlink()
-    output = compared.python("tools.rebuild", status=1)
-    assert (
-        output == "rebuild: dataset.yaml: no such file. `git checkout dataset.yaml` restores it\n"
-    )
+@pytest.mark.parametrize("name", ["dataset.yaml", "dvc.yaml"])
+def test_a_deleted_configuration_file_is_named(compared, call, name):
+    (compared.folder / name).unlink()
+    output = call(compared, import_module("tools.rebuild"), status=1)
+    assert output == f"rebuild: {name}: no such file. `git checkout {name}` restores it\n"
 
 
 def test_files_of_file_managers_and_editors_are_ignored(compared):

@@ -47,6 +47,8 @@ def inputs_at(commit: str, params: dict | None = None) -> dict[str, dict[str, An
 
 def declared_files() -> list[str]:
     """Return dvc.yaml and the dependencies that no stage writes, without the params file."""
+    if not DVC_YAML.exists():
+        raise UserError(f"{DVC_YAML}: no such file. `git checkout {DVC_YAML}` restores it")
     return _declared_files(Path.cwd(), DVC_YAML.read_bytes())
 
 
