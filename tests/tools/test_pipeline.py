@@ -1,6 +1,7 @@
 """What the gate reads of a pipeline, and the errors that name what it can't use."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,7 @@ from fashion.core.errors import UserError
 from tests.support.repository import IDENTITY, TOY
 from tools.gate.review import edits_of_the_gate, is_unchanged
 from tools.git import git, head
-from tools.pipeline import Pipeline, read_pipeline
+from tools.pipeline import Pipeline, Stage, read_pipeline
 
 DVC_YAML = (TOY / "dvc.yaml").read_text()
 BEFORE = {"gate.yaml": b"missed: 0.1\nmetrics: {old: {margin: 1}}\n", "gone.bin": b"\0"}
@@ -128,3 +129,17 @@ def test_a_review_lists_what_judges_the_change_and_what_nobody_can_read(tmp_path
     git("commit", "--quiet", "--all", "--message", "A comment")
     assert not is_unchanged(commits[1], head())
     assert edits_of_the_gate(commits[1], head(), None) == []
+
+
+def test_a_further_seed_runs_all_stages_from_the_first_that_declares_it(tmp_path):
+    def stage(name: str, *params: str) -> Stage:
+        before = frozenset("abcd"[: "abcd".index(name)])
+        return Stage(name, [f"echo {name} >> ran"], Path(), [], [*params], [], [], before)
+
+    (tmp_path / "clone").mkdir()
+    (tmp_path / "clone/params.yaml").write_text("seed: 1\n")
+    stages = [stage("a", "split_seed"), stage("b", "seed"), stage("c"), stage("d")]
+    pipeline = Pipeline(tmp_path / "clone", stages, Path("model"), stages[-1])
+    with pipeline.trained(3) as copy:
+        assert (copy.folder / "ran").read_text().split() == ["b", "c", "d"]
+        assert copy.seed == 3 and pipeline.seed == 1
