@@ -155,6 +155,15 @@ def test_arithmetic_is_a_param_and_native_results_are_shown(compared):
     with typed(compared.folder):
         result = Result("native", compared.experiments()["native"])
     assert result.environment == {"environment": "native arithmetic"}
+    losses = {
+        "loss": [0.9, 0.5, 0.2],
+        "val_loss": [0.8, 0.6, 0.75],
+        "val_accuracy": [0.6, 0.7, 0.8],
+    }
+    result.history = pd.DataFrame({"epoch": [1, 2, 3]} | losses)
+    row = result.summary()
+    assert (row["best_epoch"], row["best_val_loss"], row["last_val_loss"]) == (2, 0.6, 0.75)
+    assert row["last_loss_gap"] == pytest.approx(0.55)
     result.train, result.test = {}, {"environment": "arithmetic of arm64", "device": "A GPU"}
     assert result.environment == {"environment": "arithmetic of arm64, A GPU"}
     compared.set("experiments={short: {train.epochs: 1}}")

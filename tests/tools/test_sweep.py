@@ -134,6 +134,10 @@ def test_the_best_params_are_applied_and_a_second_sweep_is_a_row_beside_the_firs
     assert rows["epochs"].tolist() == [2, 6] and rows["pruned"].tolist() == [0, 0]
     best = table(repository).iloc[0]
     assert rows["best_trial"]["small"] == best.name
+    metrics = f"{repository.experiments()[best.name]}:metrics/test.json"
+    assert (
+        rows["accuracy"]["small"] == json.loads(repository.run("git", "show", metrics))["accuracy"]
+    )
     assert "`dvc repro` makes its results" in call(sweep.main, repository.folder, "--apply")
     params = read_yaml(path)
     for name in SMALL["space"]:
