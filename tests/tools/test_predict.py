@@ -69,7 +69,10 @@ def test_the_terminal_shows_bars_and_a_plot_is_written(trained, pictures, call, 
     bars = [line.count("█") for line in output.splitlines() if "%" in line]
     assert shares == sorted(shares, reverse=True) and sum(shares) == pytest.approx(100, abs=0.5)
     assert bars == [pytest.approx(0.3 * share, abs=0.52) for share in shares]
-    assert Image.open(chart).size[0] > 500
+    height = Image.open(chart).height
+    words = (str(pictures / "0.png"), "--test", "1", "--plot", str(chart))
+    call(trained, predict, *words)
+    assert Image.open(chart).height == 2 * height > 200  # a row for each image
 
 
 def test_files_that_can_not_be_read_are_named_and_the_others_shown(trained, pictures, call):
