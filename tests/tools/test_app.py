@@ -1,5 +1,6 @@
 """The page to try models on, in a browser that can reach no network, and its answers."""
 
+import io
 import json
 import os
 import re
@@ -181,3 +182,13 @@ def test_what_can_not_be_answered_is_a_sentence(committed, tmp_path, model, mess
     (toy.folder / "metrics/test.json").unlink()
     with typed(toy.folder, "app"), pytest.raises(UserError, match=message):
         app.answer(b"x", model)
+
+
+def test_a_committed_model_answers_with_the_classes_of_its_commit(repository):
+    picture = io.BytesIO()
+    Image.new("L", (28, 28)).save(picture, "PNG")
+    before = read_dataset(repository.folder / "dataset.yaml").class_names
+    repository.set(f"class_names={json.dumps(before[::-1])}")
+    with typed(repository.folder, "app"):
+        answers = [app.answer(picture.getvalue(), model)[2] for model in ("HEAD", "workspace")]
+    assert [[*one] for one in answers] == [before, before[::-1]]
