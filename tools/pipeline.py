@@ -191,7 +191,10 @@ def clean_clone(kind: str, commit: str) -> Iterator[Pipeline]:
 
 
 def changed_pins(before: str, after: str) -> dict[str, bytes]:
-    """Return the files with pinned versions that differ between commits, as they are in `after`."""
+    """Return the content in `after` of the files with pinned versions that differ from `before`.
+
+    It is by path, and empty for files that `after` lacks.
+    """
     changed = fnmatch.filter(modes := changed_paths(before, after), PINS)
     return {path: b"" if modes[path] == DELETED else file_at(after, path) for path in changed}
 

@@ -54,10 +54,11 @@ def judge(baseline: str, candidate: str, most: int | None) -> Judgement:
     judgement is possible.
     """
     gate, pins = gate_at(baseline), changed_pins(baseline, candidate)
+    # with its own pins, the baseline's code would refuse the packages that are installed
     with scorer_of(baseline, pins) as scorer, clean_clone("candidate", candidate) as pipeline:
         rebuild(pipeline, scorer)
         committed, claims, remarks = score_committed(pipeline, scorer)
-        if pins:  # the baseline's stages would refuse these packages
+        if pins:
             remarks += [f"The baseline's code ran with the candidate's {', '.join(pins)}."]
         gate.rules_by_column(committed)
         noise, why_not = read_noise(baseline, gate, scorer)
