@@ -1,6 +1,5 @@
 """Try models on a page that only this machine can open: `make app` prints its address."""
 
-import json
 import os
 from importlib.util import find_spec
 from io import BytesIO
@@ -10,16 +9,18 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from fashion.core.errors import UserError
+from fashion.core.strict_yaml import read_yaml
 from fashion.preprocessing import preprocess_image, read_picture
 from tools.arguments import expect_no_arguments
 from tools.dvc import commits_with_experiments, resolve_revision
-from tools.experiments.results import TEST_METRICS, exclude_sweep_trials
-from tools.git import file_at, head
+from tools.experiments.results import exclude_sweep_trials
+from tools.git import head, yaml_at
 from tools.predict import classify, dataset_at, model_file
 from tools.process import command_line
 
 HOSTS = ["127.0.0.1", "localhost"]
 WORKSPACE = "workspace"  # the name of its model
+METRICS = Path("metrics/test.json")
 
 
 def answer(content: bytes, model: str) -> tuple[np.ndarray, str, dict[str, float]]:
@@ -28,13 +29,11 @@ def answer(content: bytes, model: str) -> tuple[np.ndarray, str, dict[str, float
     What it sees is uint8 (height, width). Raises UserError if the picture or the model is wrong.
     """
     commit = None if model == WORKSPACE else resolve_revision(model)
-    if not (commit or TEST_METRICS.exists()):
-        raise UserError(f"{TEST_METRICS} is missing. `make` writes it")
     dataset = dataset_at(commit)
+    metrics = yaml_at(commit, METRICS) if commit else read_yaml(METRICS)  # which includes JSON
     pixels, steps = preprocess_image(read_picture(BytesIO(content), "picture"), dataset)
     row = classify(model_file(commit), [pixels], dataset)[0].tolist()
-    metrics = file_at(commit, TEST_METRICS) if commit else TEST_METRICS.read_bytes()
-    accuracy = f"{model} has a test accuracy of {json.loads(metrics)['accuracy']:.1%}"
+    accuracy = f"{model} has a test accuracy of {metrics['accuracy']:.1%}"
     return pixels, "\n".join([accuracy, *steps]), dict(zip(dataset.class_names, row, strict=True))
 
 

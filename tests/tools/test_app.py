@@ -172,7 +172,7 @@ def test_what_should_get_no_answer_gets_none(page):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("workspace", "metrics/test.json is missing"),
+        ("workspace", "metrics/test.json: no such file"),
         ("short", "not a picture"),
         ("nowhere", "there is no revision nowhere"),
     ],

@@ -1,9 +1,7 @@
 """Read the results of an experiment from its Git reference."""
 
 import io
-import json
 from functools import cached_property
-from pathlib import Path
 
 import pandas as pd
 
@@ -12,7 +10,6 @@ from tools.dvc import experiment_ref
 from tools.git import file_at, git, yaml_at
 
 TRIAL = "Trial of a sweep"  # the subject of a trial's commit
-TRAIN_METRICS, TEST_METRICS = Path("metrics/train.json"), Path("metrics/test.json")
 
 
 class Result:
@@ -22,9 +19,8 @@ class Result:
         self.name, self.revision = name, revision
         self.params = yaml_at(revision, "params.yaml")
         self.data, self.train, self.test = (
-            json.loads(self.file_bytes(f"metrics/{part}.json"))
-            for part in ("data", "train", "test")
-        )
+            yaml_at(revision, f"metrics/{part}.json") for part in ("data", "train", "test")
+        )  # YAML 1.2 includes JSON
         self.history = self._csv("plots/history.csv")
 
     @cached_property

@@ -98,10 +98,9 @@ def render_data_card() -> str:
 
 def read_facts() -> dict[str, Any]:
     """Return the content of the configuration and metrics files by their names without suffix."""
-    facts = {name: read_yaml(Path(f"{name}.yaml")) for name in ("params", "dataset", "dvc")}
-    for name in ("data", "train", "test"):
-        facts[name] = json.loads(Path(f"metrics/{name}.json").read_bytes())
-    return facts
+    files = [f"{name}.yaml" for name in ("params", "dataset", "dvc")]
+    files += [f"metrics/{name}.json" for name in ("data", "train", "test")]
+    return {path.stem: read_yaml(path) for path in map(Path, files)}  # YAML 1.2 includes JSON
 
 
 def _template(name: str) -> Template:
