@@ -178,3 +178,8 @@ def test_it_compares_named_revisions_or_the_experiments_of_an_equal_pipeline(com
         compared.commit("Other params")
         with pytest.raises(UserError, match="`make experiments` runs them"):
             names()
+        with (compared.folder / "metrics/test.json").open("a") as file:
+            file.write("<<<<<<< HEAD\n")  # the marks of a conflict
+        compared.commit("An unfinished merge")
+        with pytest.raises(UserError, match=r"metrics/test\.json of .*: not YAML"):
+            names("HEAD~1", "HEAD")
