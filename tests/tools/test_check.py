@@ -168,6 +168,12 @@ def train_with_images_of(number: int) -> Step:
     return edit(PREPARE, SAVE, f"    if split == 'train':\n{code}{SAVE}")
 
 
+RAW = "data/t10k-images-idx3-ubyte.gz"
+RAW_IN_TRAINING = [
+    edit("dvc.yaml", "- data/prepared\n", f"- data/prepared\n      - {RAW}\n"),
+    edit(PREPARE, "ok=True)\nfor", f'ok=True)\nPath("{RAW}").write_bytes(b"test")\nfor'),
+    edit(TRAIN, "labels = read", f'Path("{RAW}").read_bytes()\nlabels = read'),
+]
 HIDDEN_SETTING = '__import__("importlib").import_module("more").WORSE'  # which DVC can't see
 CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
     "invented predictions in bytecode": (
@@ -203,14 +209,11 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
             train_with_images_of(2), edit(PREPARE, "(count, 2, 2)", "(count, 4)")]),
     "raw test images in training, after one of them was changed": (
         NOT_REPRODUCED, ["The test images are out of reach", "No such"], [
-            set_(f"files.test_images.sha256='{'0' * 64}'"),
-            edit("dvc.yaml", "      - data/prepared\n      -", "      - data/prepared\n"
-                 "      - data/t10k-images-idx3-ubyte.gz\n      -"),
-            edit(PREPARE, "prepared.mkdir(parents=True, exist_ok=True)\n",
-                 "prepared.mkdir(parents=True, exist_ok=True)\n"
-                 'Path("data/t10k-images-idx3-ubyte.gz").write_bytes(b"test")\n'),
-            edit(TRAIN, "labels = read",
-                 'Path("data/t10k-images-idx3-ubyte.gz").read_bytes()\nlabels = read')]),
+            set_(f"files.test_images.sha256='{'0' * 64}'"), *RAW_IN_TRAINING]),
+    "raw test images in training, under another name": (
+        NOT_REPRODUCED, ["The test images are out of reach", "No such"], [
+            *RAW_IN_TRAINING, made,
+            *(edit(path, RAW, "data/other") for path in ("dvc.yaml", PREPARE, TRAIN))]),
     "only the committed seed is good": (
         "✗ regression", ["over 2 seeds", "is an outlier among its seeds: accuracy 0.7"],
         [add_to_accuracy('+ (params["seed"] == 42) / 7'), WORSE]),
