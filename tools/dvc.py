@@ -9,7 +9,8 @@ import json
 import os
 import re
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,28 +43,42 @@ def dvc(*arguments: str, folder: Path = Path(), **variables: str) -> None:
         raise UserError(f"`dvc {words}` failed in {place}; the last lines above say why")
 
 
+@contextmanager
+def dvc_repo(folder: Path = Path(), settings: dict[str, dict] | None = None) -> Iterator[Any]:
+    """Yield the project in `folder` as a dvc.repo.Repo, with additional settings of DVC.
+
+    Raises UserError if DVC can't read it.
+    """
+    from dvc.exceptions import DvcException  # slow, so only where it is needed
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(folder), config=settings, _wait_for_lock=True) as repo:
+            yield repo
+    except DvcException as error:
+        here = rf"(?<![\w.]){re.escape(os.path.relpath(folder))}/"  # as in "./dvc.yaml"
+        text = re.sub(here, "", str(error)).replace(f"{folder.resolve()}/", "")
+        raise UserError(f"DVC can't read the pipeline: {text}") from None
+
+
 def status(stage: str | None = None) -> dict[str, list]:
     """Return what `dvc status` reports, by stage; an empty dictionary if all is up to date.
 
     Covers one stage and its ancestors, or all stages. Raises UserError if DVC fails.
     """
-    from dvc.exceptions import DvcException  # slow, so only where it is needed
-    from dvc.repo import Repo
-    from dvc.rwlock import RWLOCK_FILE, RWLockFileCorruptedError
+    with dvc_repo() as repo:
+        from dvc.rwlock import RWLOCK_FILE, RWLockFileCorruptedError
 
-    try:
-        with Repo(_wait_for_lock=True) as repo:
+        try:
             return repo.status(targets=stage, with_deps=True)
-    except RWLockFileCorruptedError:  # a killed DVC truncated it, and every later one fails
-        Path(repo.tmp_dir, RWLOCK_FILE).unlink(missing_ok=True)
-        return status(stage)
-    except DvcException as error:
-        raise UserError(f"`dvc status` fails: {error}") from None
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{error.filename} disappeared while DVC read it: another DVC process is running."
-            " Run this again when it has ended"
-        ) from None
+        except RWLockFileCorruptedError:  # a killed DVC truncated it, and every later one fails
+            Path(repo.tmp_dir, RWLOCK_FILE).unlink(missing_ok=True)
+            return repo.status(targets=stage, with_deps=True)
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{error.filename} disappeared while DVC read it: another DVC process is running."
+                " Run this again when it has ended"
+            ) from None
 
 
 def cache_folder() -> Path:

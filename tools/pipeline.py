@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from itertools import dropwhile
 from pathlib import Path
@@ -25,7 +25,7 @@ import pandas as pd
 from fashion.core.errors import UserError
 from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import read_yaml
-from tools.dvc import DVC_YAML, model_artifacts
+from tools.dvc import DVC_YAML, dvc_repo, model_artifacts
 from tools.git import DELETED, changed_paths, file_at, git, temporary_clone
 from tools.overrides import write_params
 from tools.process import run
@@ -167,7 +167,7 @@ class Pipeline:
         words = ("diff", "--name-only", "-z", "HEAD", "--", *outputs)
         in_git = git("-C", str(self.folder), *words).split("\0")[:-1]
         found = dict.fromkeys(in_git, "differs from Git")
-        with _dvc_repo(self.folder) as repo:
+        with _clean_repo(self.folder) as repo:
             for stage in repo.index.stages:
                 if stage.changed_stage():
                     found[f"the command of {_name_of(stage)}"] = "differs from dvc.lock"
@@ -201,7 +201,7 @@ def changed_pins(before: str, after: str) -> dict[str, bytes]:
 
 def read_pipeline(folder: Path) -> Pipeline:
     """Return the pipeline in a clean clone. Raises UserError as `clean_clone` does."""
-    with _dvc_repo(folder) as repo:
+    with _clean_repo(folder) as repo:
         stages = _read_stages(repo, folder)
     models = model_artifacts(read_yaml(folder / DVC_YAML) or {})
     if len(models) != 1:
@@ -216,19 +216,10 @@ def read_pipeline(folder: Path) -> Pipeline:
     raise UserError(f"no stage of dvc.yaml makes {model}, which its artifact names")
 
 
-@contextmanager
-def _dvc_repo(folder: Path) -> Iterator[Any]:
-    from dvc.exceptions import DvcException  # slow, so only where it is needed
-    from dvc.repo import Repo
-
+def _clean_repo(folder: Path) -> AbstractContextManager[Any]:
+    """Open a clean clone as a DVC repository whose databases are in the clone, too."""
     logging.getLogger("dvc").setLevel(logging.ERROR)  # DVC notes each frozen stage
-    settings = {"core": {"site_cache_dir": str(folder / ".dvc/tmp/site")}}
-    try:
-        with Repo(str(folder), config=settings) as repo:
-            yield repo
-    except DvcException as error:
-        text = str(error).replace(f"{folder}/", "").replace(f"./{os.path.relpath(folder)}/", "")
-        raise UserError(f"dvc.yaml or dvc.lock can't be read: {text}") from None
+    return dvc_repo(folder, {"core": {"site_cache_dir": str(folder / ".dvc/tmp/site")}})
 
 
 def _read_stages(repo: Any, folder: Path) -> list[Stage]:

@@ -53,7 +53,7 @@ def test_stages_know_their_order_and_what_they_depend_on(read):
     ("old", "new", "message"),
     [
         (DVC_YAML, "", "names 0 artifacts of type model"),
-        (DVC_YAML, "stages:\n  train: 3\n", "dvc.yaml or dvc.lock can't be read"),
+        (DVC_YAML, "stages:\n  train: 3\n", "DVC can't read the pipeline: 'dvc.yaml' va"),
         ("type: model", "type: data", "names 0 artifacts of type model"),
         ("{path: models/model.keras", "{path: models/x", "no stage of dvc.yaml makes models/x"),
         ("- models/model.keras", "- ../model.keras", "train writes ../model.keras, outside"),

@@ -15,6 +15,7 @@ from tools.dvc import (
     DVC_YAML,
     cached_file,
     dvc,
+    dvc_repo,
     list_experiments,
     lock_at,
     output_hashes,
@@ -54,16 +55,13 @@ def declared_files() -> list[str]:
 
 @cache
 def _declared_files(project: Path, _content: bytes) -> list[str]:
-    from dvc.exceptions import DvcException  # slow, so only where it is needed
-    from dvc.repo import Repo
-
     try:
-        with Repo(str(project)) as repo:
+        with dvc_repo(project) as repo:
             stages, outputs = repo.index.stages, {out.fs_path for out in repo.index.outs}
-    except DvcException as error:
+    except UserError:
         if DVC_LOCK.exists():
             read_lock()  # if it is incomplete, this says what to do
-        raise UserError(f"{DVC_YAML}: {error}") from None
+        raise
     definitions = {stage.path for stage in stages}  # dvc.yaml and others
     paths = definitions.union(*([dep.fs_path for dep in stage.deps] for stage in stages)) - outputs
     return sorted({os.path.relpath(path, project) for path in paths} - {str(PARAMS)})
