@@ -170,11 +170,10 @@ def describe_dataset(
 ) -> dict:
     """Return the content of dataset.yaml for the four IDX files in `folder`.
 
-    Without `class_names`, classes are called "class 0" and so on. Raises UserError if there are not
-    two files of images and two of labels, or if they do not belong together.
+    Without `class_names`, classes are called "class 0" and so on. Raises UserError if the files do
+    not belong together.
     """
-    if not (files := find_files(folder, prefix)):
-        raise UserError(f"{folder}: has no IDX file")
+    files = find_files(folder, prefix)
     (images, labels), (test_images, test_labels) = read_files(files).values()
     shape, test_shape = images.shape[1:], test_images.shape[1:]
     if shape != test_shape:

@@ -129,11 +129,9 @@ class _Lock(BaseModel):
 
 
 def read_lock(path: Path = DVC_LOCK) -> dict[str, dict[str, Any]]:
-    """Return the stages of a dvc.lock, by name. Raises UserError if it is missing or corrupted."""
+    """Return the stages of a dvc.lock, by name. Raises UserError if it is corrupted."""
     try:
         return parse_lock(path.read_bytes(), str(path))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file. `git checkout {path}` restores it") from None
     except UserError as error:
         raise UserError(
             f"{error}. Run this again, as another DVC process may be writing it. If DVC was killed"

@@ -173,14 +173,20 @@ def test_altered_files_are_read_or_refused_by_name():
     assert 20 < outcomes.count("refused") < 180 and set(outcomes) == {(28, 28), "refused"}
 
 
-@pytest.mark.parametrize("tiff", [b"II*\0\x08\0\0\0\xff\xff", b"MM\0*\0", b"nonsense"])
+RATIO_AS_MAKER = b"\1\x0f\0\5\0\0\0\1\0\0\0\0"  # which Pillow can't write again
+UPRIGHT = b"\1\x12\0\3\0\0\0\1\0\6\0\0"
+BROKEN = b"MM\0*\0\0\0\x08\0\2" + RATIO_AS_MAKER + UPRIGHT
+
+
+@pytest.mark.parametrize("tiff", [b"II*\0\x08\0\0\0\xff\xff", b"nonsense", BROKEN])
 def test_a_broken_exif_is_ignored(tiff):
     content = file(Image.fromarray(IMAGE).convert("RGB"), "JPEG").getvalue()
     body = b"Exif\0\0" + tiff
     exif = b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
     picture = read_picture(io.BytesIO(content[:2] + exif + content[2:]), "x")
-    pixels, _ = preprocess_image(picture, data())
+    pixels, steps = preprocess_image(picture, data())
     assert abs(pixels.astype(int) - IMAGE).mean() < 9
+    assert ("broken EXIF ignored" in steps) == (tiff == BROKEN)
 
 
 def gigantic() -> bytes:

@@ -70,6 +70,7 @@ CASES = [
     (f"checkout main; merge feature; {ORIGIN}", "tip", f"the first parent of this merge{PAST}"),
     ("tag main", "fork", f"{LEFT} main{ALONE}"),
     ("branch -m main master", "fork", f"{LEFT} master{ALONE}"),
+    ("branch -m main trunk", "one", f"{UPDATE}{ALONE}"),
     ("checkout -b new main", "fork", f"the commit before HEAD{ALONE}"),
     (THREE, "tip", f"{UPDATE}{ALONE}"),
     (DROP_TIP, "tip", f"{UPDATE}{ALONE}"),

@@ -212,7 +212,7 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
             set_(f"files.test_images.sha256='{'0' * 64}'"), *RAW_IN_TRAINING]),
     "raw test images in training, under another name": (
         NOT_REPRODUCED, ["The test images are out of reach", "No such"], [
-            *RAW_IN_TRAINING, made,
+            *RAW_IN_TRAINING, made, write("metrics/test.json", "{"), commit,
             *(edit(path, RAW, "data/other") for path in ("dvc.yaml", PREPARE, TRAIN))]),
     "only the committed seed is good": (
         "✗ regression", ["over 2 seeds", "is an outlier among its seeds: accuracy 0.7"],
@@ -224,8 +224,9 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
     "invented metrics": (
         CONTRADICTS,
         ["val_accuracy is", "- accuracy is", "accuracy_interval is", "measured",
-         "the table of class, precision, recall, f1, support"],
-        [edit(TRAIN, '": val_accuracy,', '": val_accuracy + 0.1,'),
+         "the table of class, precision, recall, f1, support", "the table of actual, predicted"],
+        [edit(EVALUATE, "loss in table]", "loss in table[1:]]"),
+         edit(TRAIN, '": val_accuracy,', '": val_accuracy + 0.1,'),
          edit(EVALUATE, "f1[-1], support", "f1[-1] + 0.1, support"),
          edit(EVALUATE, '"accuracy": accuracy', '"accuracy": accuracy + 0.1'),
          edit(EVALUATE, "accuracy + half", "accuracy + 2 * half")]),
@@ -266,7 +267,10 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
             edit(TRAIN, '{"accuracy": accuracy, "seed"', '{"score": accuracy, "seed"'),
             edit(EVALUATE, 'model["accuracy"]', 'model["score"]')]),
     "a data set without files": (
-        "? cannot judge", ["dataset.yaml of the candidate: files is [1]."], [set_("files=[1]")]),
+        "? cannot judge", ["dataset.yaml of the candidate: files is [1]."], [
+            set_("files=[1]"), run("rm", "dvc.lock"), commit]),
+    "arrays renamed in the baseline": ("? cannot judge", ["stages write no test_images.npy"], [
+        edit(PREPARE, "_images.npy", "_x.npy"), made, WORSE]),
     "renamed class": (REVIEWER, ["The classes differ.", "Purse"], [
         edit("dataset.yaml", "Bag", "Purse")]),
     "other test labels": ("✓", ["has other test images or labels than the baseline"], [
@@ -396,6 +400,8 @@ def test_a_reference_with_other_data_is_not_used(gated, monkeypatch):
     monkeypatch.chdir(gated.folder)
     with pytest.raises(UserError, match=f"{reference[:7]} was measured with other data"):
         read_reference("HEAD", gate_at("HEAD"), pd.DataFrame())
+    without = gate_at("HEAD").model_copy(update={"reference": None})
+    assert read_reference("HEAD", without, pd.DataFrame()) == {}
 
 
 def test_a_missing_baseline_is_named_and_in_ci_the_summary_has_the_report(gated, judged):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -207,6 +208,9 @@ def test_one_table_is_split_by_class_and_loses_no_row(project, tmp_path, call):
     assert [np.bincount(found[split][1]).tolist() for split in found] == [[16] * 3, [4] * 3]
     rows = np.concatenate([images for images, _ in found.values()])
     assert sorted(map(bytes, rows)) == sorted(map(bytes, bars()["train"][0]))
+    words = (str(table), *SIZE, "--test-share", "0.2", "--classes", "a", "b")
+    assert "has 3 classes, but only 2 are named" in refusal(dataset.main, project.folder, *words)
+    assert "plots can't show \U0001fae8" in call(project, dataset, *words, "\U0001fae8")
 
 
 @pytest.mark.parametrize(
@@ -230,6 +234,13 @@ def test_one_table_is_split_by_class_and_loses_no_row(project, tmp_path, call):
             write_tables,
             lambda f: (f / "bars_train.csv").write_text("a,b\n1,2\n"),
             "not called label",
+        ),
+        (write_tables, lambda f: (f / "bars_train.csv").write_text(""), "No columns to parse"),
+        (write_tables, lambda f: (f / "a_train.csv").touch(), "expected one CSV file"),
+        (
+            write_pictures,
+            lambda f: shutil.rmtree(f / "test" / CLASSES[1]),
+            "no test picture of 1e5",
         ),
         (lambda f, splits: None, lambda f: None, "has 0 folders with PNG or JPEG pictures"),
     ],

@@ -214,6 +214,8 @@ def test_failed_experiments_are_reported_with_their_logs_and_the_others_go_on(to
         log = toy.folder / re.search(r"The whole log: (\S+)", reported)[1]
         assert log.stem == name and "1200 of 1200" in log.read_text()
     assert set(toy.experiments()) == {"good"} and clones(toy) == []
+    toy.set("prepare.validation_size=1200")
+    assert "`dvc repro prepare` failed in /" in refusal(main, toy.folder, "--replace")
 
 
 def test_a_killed_training_fails_alone_and_a_commit_meanwhile_does_not_matter(toy, running):

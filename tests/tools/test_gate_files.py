@@ -10,7 +10,7 @@ from fashion.core.errors import UserError
 from fashion.core.strict_yaml import check_config, parse_yaml
 from tools.gate import judge
 from tools.gate.config import Gate
-from tools.gate.judge import Judgement, analyse, remarks_on
+from tools.gate.judge import Judgement, analyse, differing, remarks_on
 from tools.gate.noise import Noise
 from tools.gate.report import bullets, code_block, escape, evidence, shown, verdict_of
 from tools.gate.score import image_digests
@@ -64,6 +64,17 @@ def test_noise_that_says_nothing_is_refused(content, named):
 def test_a_gate_that_lets_all_through_is_refused(old, new, named):
     with pytest.raises(UserError, match=named):
         check_config(parse_yaml(GATE.replace(old, new), "gate.yaml"), "gate.yaml", Gate)
+
+
+def test_a_gated_metric_that_nobody_measures_is_named():
+    with pytest.raises(UserError, match=r"gate\.yaml names accuracy, which is not among"):
+        RULES.rules_by_column(["loss", "class_f1/Bag"])
+
+
+def test_metrics_differ_if_numbers_do_or_words():
+    claims = {"a": 0.5, "b": [1, 2], "c": "x", "d": "x", "e": [1], "f": 0.5, "g": 1}
+    measured = {"a": 0.50004, "b": [1, 2.1], "c": "x", "d": "y", "e": "x", "f": 0.50006}
+    assert differing(claims, measured) == ["b", "d", "e", "f"]
 
 
 def test_images_that_numpy_cannot_read_without_running_code_are_an_error(tmp_path):

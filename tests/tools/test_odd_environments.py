@@ -29,6 +29,7 @@ AT_LEAST = "is not a whole number of at least"
         (2, ["tools.demo", "run-1"], "unrecognized arguments: run-1"),
         (2, ["tools.fsck", "--everything"], "unrecognized arguments: --everything"),
         (2, ["tools.gate.check", "--seed", "5"], "unrecognized arguments: --seed 5"),
+        (2, ["tools.gate.check", "--candidate", "/nowhere"], "there is no folder /nowhere"),
         (2, ["tools.experiments.__main__", "--seeds", "0"], f"0 {AT_LEAST} 1"),
         (2, ["tools.experiments.__main__", "--jobs", "two"], f"two {AT_LEAST} 1"),
         (2, ["tools.gate.noise", "--seeds", "4"], f"4 {AT_LEAST} 5"),

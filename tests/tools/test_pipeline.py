@@ -64,6 +64,17 @@ def test_a_pipeline_that_cannot_be_judged_is_an_error(read, old, new, message):
         read(DVC_YAML.replace(old, new))
 
 
+def test_tables_and_stages_that_cannot_be_made_again_are_an_error(read):
+    pipeline = read(DVC_YAML)
+    (pipeline.folder / "plots").mkdir()
+    (pipeline.folder / "plots/history.csv").write_bytes(b"")
+    with pytest.raises(UserError, match=r"one of history\.csv is not a CSV file: No columns"):
+        pipeline.tables(pipeline.stages)
+    (pipeline.folder / "added.dvc").write_text("outs:\n- path: added\n")  # as `dvc add` does it
+    with pytest.raises(UserError, match=r"added\.dvc: has no command, so it can't be run"):
+        read(DVC_YAML)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -1,7 +1,7 @@
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, chdir
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,12 +9,13 @@ import psutil
 import pytest
 
 from fashion.core.errors import UserError
-from tools.dvc import share_cache
+from tests.support.repository import IDENTITY
+from tools.dvc import cache_folder, share_cache
 from tools.experiments import runner
 from tools.experiments.backend import LOGS, Backend, ExperimentSpec
 from tools.experiments.local import LocalBackend, LocalJob
 from tools.experiments.runner import run_parallel
-from tools.git import temporary_clone
+from tools.git import git, identity, temporary_clone
 
 EPOCH = "epoch 1/9 loss 1.0 accuracy 0.5 val_loss 1.0 val_accuracy 0.5"
 
@@ -66,6 +67,14 @@ def test_the_epochs_of_a_job_that_starts_again_replace_the_earlier_ones():
     run = runner.ExperimentRun(spec, SimpleNamespace(poll=lambda: None))
     run.poll()
     assert [row["epoch"] for row in run.history] == [1, 2]
+
+
+def test_a_failure_on_a_full_disk_says_so(monkeypatch):
+    LOGS.mkdir(parents=True)
+    run = runner.ExperimentRun(*specs("a"), SimpleNamespace())
+    assert "The disk is full" not in runner.describe_failure(run)
+    monkeypatch.setattr(runner, "MIN_FREE_BYTES", 2**99)
+    assert "The disk is full: make room, then run it again." in runner.describe_failure(run)
 
 
 def test_the_next_experiment_is_asked_for_when_there_is_room():
@@ -134,5 +143,21 @@ def test_clones_share_the_cache_and_have_the_local_settings_of_dvc(toy, tmp_path
     (tmp_path / "clone/.dvc").mkdir(parents=True)
     monkeypatch.chdir(toy.folder)
     share_cache(tmp_path / "clone")
+    (tmp_path / "clone/.dvc/config").write_text("[core")
+    with chdir(tmp_path / "clone"), pytest.raises(UserError, match="DVC's settings can't be read"):
+        cache_folder()
     settings = (tmp_path / "clone/.dvc/config.local").read_text()
     assert "type = symlink" in settings and f"dir = {toy.folder / '.dvc/cache'}" in settings
+
+
+def test_without_a_name_git_and_dvc_choose_one(tmp_path, monkeypatch):
+    """As in a container, whose user has none."""
+    for name in IDENTITY:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for words in (["init", "--quiet"], ["config", "user.useConfigOnly", "true"]):
+        git(*words)
+    assert identity() == {}
+    git("config", "user.name", "Ada")
+    git("config", "user.email", "ada@example.com")
+    assert identity() == {name: "Ada" if "NAME" in name else "ada@example.com" for name in IDENTITY}

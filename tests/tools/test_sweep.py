@@ -173,6 +173,12 @@ def test_a_hopeless_trial_is_pruned(toy):
     assert list(toy.experiments()) == ["sweep-small-000"]
 
 
+def test_a_failed_trial_is_reported_and_leaves_nothing_to_apply(toy):
+    with_sweep(toy, trials=1, space={"train.learning_rate": {"choices": [1.0]}})  # which diverges
+    assert "sweep-small-000 failed. Its last lines:" in refusal(sweep.main, toy.folder)
+    assert "no trial has completed" in refusal(sweep.main, toy.folder, "--apply")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -45,6 +45,9 @@ def test_a_difference_is_an_error_unless_another_environment_and_noise_explain_i
     output = clone.make("verify", status=2)  # which names the status that it turns into 2
     assert "committed: arithmetic of arm64" in output and "Error 3" in output
     assert "The metrics agree within noise." in output
+    claim(clone, "metrics/test.json", accuracy=0.0)
+    output = clone.python("tools.gate.verify", status=1)
+    assert "Noise does not explain these differences: accuracy: 0.0000 -> " in output
 
 
 @pytest.mark.parametrize(("deviations", "found"), [(3.9, 0), (4.1, 1), (-4.1, 1)])

@@ -11,7 +11,6 @@ from fashion.core.errors import UserError
 from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import read_yaml
 from tools.dvc import (
-    DVC_LOCK,
     DVC_YAML,
     cached_file,
     dvc,
@@ -19,7 +18,6 @@ from tools.dvc import (
     list_experiments,
     lock_at,
     output_hashes,
-    read_lock,
     status,
 )
 from tools.experiments.backend import Backend, ExperimentSpec
@@ -55,13 +53,8 @@ def declared_files() -> list[str]:
 
 @cache
 def _declared_files(project: Path, _content: bytes) -> list[str]:
-    try:
-        with dvc_repo(project) as repo:
-            stages, outputs = repo.index.stages, {out.fs_path for out in repo.index.outs}
-    except UserError:
-        if DVC_LOCK.exists():
-            read_lock()  # if it is incomplete, this says what to do
-        raise
+    with dvc_repo(project) as repo:
+        stages, outputs = repo.index.stages, {out.fs_path for out in repo.index.outs}
     definitions = {stage.path for stage in stages}  # dvc.yaml and others
     paths = definitions.union(*([dep.fs_path for dep in stage.deps] for stage in stages)) - outputs
     return sorted({os.path.relpath(path, project) for path in paths} - {str(PARAMS)})
