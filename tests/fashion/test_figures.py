@@ -84,6 +84,8 @@ def test_compared_losses_have_a_panel_per_run_with_overfitting_shaded():
         assert best.get_xydata().tolist() == [[3, 0.55] if epochs == 4 else [2, 0.6]]
     [shade] = figure.axes[0].collections  # where the validation loss is higher
     assert {x for path in shade.get_paths() for x in path.vertices[:, 0]} == {2, 3, 4}
+    five = compare_losses(dict.fromkeys("abcde", HISTORY), "Losses")  # in a grid of six
+    assert [panel.axison for panel in five.axes] == [True] * 5 + [False]
 
 
 @pytest.mark.parametrize(("longest", "right_edges"), [(4, {4}), (5, {1, 5})])
