@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -77,10 +78,12 @@ def write_tables(folder: Path, splits: Splits) -> None:
         table.to_csv(folder / f"bars_{split}.csv", index=False)
 
 
-def write_archive(folder: Path, splits: Splits, save: Callable = np.savez) -> None:
-    """Write an .npz file with colours, of which all three are equal."""
+def write_archive(
+    folder: Path, splits: Splits, save: Callable = np.savez, colours: int = 3
+) -> None:
+    """Write an .npz file with colours, of which all are equal."""
     images = {
-        f"x_{split}": np.stack([pixels] * 3, axis=-1) for split, (pixels, _) in splits.items()
+        f"x_{split}": np.stack([pixels] * colours, axis=-1) for split, (pixels, _) in splits.items()
     }
     labels = {f"y_{split}": labels for split, (_, labels) in splits.items()}
     save(folder / "bars.npz", **images, **labels)
@@ -129,6 +132,7 @@ EXACT = {
     "emnist": (write_emnist, "", ("--prefix", "emnist-letters")),
     "tables": (write_tables, "", SIZE),
     "archive": (write_archive, "bars.npz", ()),
+    "grey archive": (partial(write_archive, colours=1), "bars.npz", ()),
 }
 
 

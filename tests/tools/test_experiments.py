@@ -267,6 +267,8 @@ def test_uncommitted_changes_are_reported_and_used(compared):
     assert "Not committed: stages/train.py. The experiments run with these changes" in output
     revision = compared.experiments()["short"]
     assert '"marked": 1' in compared.run("git", "show", f"{revision}:metrics/train.json")
+    compared.set("seed=7")  # the experiment is not the commit's any more, so it may go
+    assert "short: completed" in call(main, compared.folder, "--only", "short")
 
 
 def test_experiments_of_a_commit_that_lacks_a_new_param_are_not_replaced(compared, capsys):
