@@ -56,6 +56,8 @@ def dvc_repo(folder: Path = Path(), settings: dict[str, dict] | None = None) -> 
         with Repo(str(folder), config=settings, _wait_for_lock=True) as repo:
             yield repo
     except DvcException as error:
+        if DVC_LOCK.exists():
+            read_lock()  # if it is incomplete, this says what to do
         here = rf"(?<![\w.]){re.escape(os.path.relpath(folder))}/"  # as in "./dvc.yaml"
         text = re.sub(here, "", str(error)).replace(f"{folder.resolve()}/", "")
         raise UserError(f"DVC can't read the pipeline: {text}") from None
@@ -66,9 +68,9 @@ def status(stage: str | None = None) -> dict[str, list]:
 
     Covers one stage and its ancestors, or all stages. Raises UserError if DVC fails.
     """
-    with dvc_repo() as repo:
-        from dvc.rwlock import RWLOCK_FILE, RWLockFileCorruptedError
+    from dvc.rwlock import RWLOCK_FILE, RWLockFileCorruptedError  # slow, as above
 
+    with dvc_repo() as repo:
         try:
             return repo.status(targets=stage, with_deps=True)
         except RWLockFileCorruptedError:  # a killed DVC truncated it, and every later one fails

@@ -57,12 +57,19 @@ def test_files_that_only_the_cache_has_are_verified_with_all(toy):
     assert f"{old}: corrupted" in toy.python("tools.fsck", "--all") and not old.exists()
 
 
-@pytest.mark.parametrize("module", ["tools.fsck", "tools.rebuild"])
-def test_a_truncated_dvc_lock_is_reported(toy, call, module):
+@pytest.mark.parametrize(
+    ("module", "content", "reason"),
+    [
+        ("tools.fsck", "schema: '2.0'", "not complete"),
+        ("tools.rebuild", "schema: '2.0'", "not complete"),
+        ("tools.report.readme", "stages: {", "not YAML"),
+    ],
+)
+def test_a_truncated_dvc_lock_is_reported(toy, call, module, content, reason):
     """Another process finds it while DVC writes it, and a killed DVC leaves it behind."""
-    (toy.folder / "dvc.lock").write_text("schema: '2.0'")
+    (toy.folder / "dvc.lock").write_text(content)
     output = call(toy, import_module(module), status=1)
-    assert "dvc.lock: not complete" in output and "`git checkout dvc.lock`" in output
+    assert f"dvc.lock: {reason}" in output and "`git checkout dvc.lock`" in output
 
 
 @pytest.mark.parametrize("content", ["", "{", "a word", "[1, 2]", "schema: '2.0'", "stages: {a: }"])
