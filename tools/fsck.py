@@ -4,7 +4,7 @@ DVC trusts read-only files in its cache: it does not read them again, and copies
 into the workspace. This compares every file that dvc.lock names with its MD5, in the cache and in
 the workspace; with `--all`, every file in the cache. It removes corrupted files from the cache and
 touches those in the workspace, so that DVC reads them again. Then `dvc repro` or `dvc pull`
-restores them.
+restores them. It also removes what a killed DVC has left in the cache and cannot read.
 """
 
 import json
@@ -33,8 +33,12 @@ def main() -> None:
 def repair_cache(whole_cache: bool = False) -> None:
     """Remove corrupted files from the cache, and make DVC read those in the workspace again.
 
-    Prints a line for each.
+    Prints a line for each. A DVC killed while it recorded a stage's run leaves an empty folder, at
+    which every later run of the stage with these inputs would fail, so empty ones go, too.
     """
+    for folder in (cache_folder() / "runs").glob("*/*"):
+        with suppress(OSError):  # not empty
+            folder.rmdir()
     outputs = lock_outputs()
     cached = {cached_file(digest): digest for digest in outputs.values()}
     if whole_cache:

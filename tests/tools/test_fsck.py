@@ -114,3 +114,14 @@ def test_an_rwlock_that_a_killed_dvc_truncated_is_removed(toy, monkeypatch):
     assert "corrupted" in toy.dvc("status", status=1)
     monkeypatch.chdir(toy.folder)
     assert status() == {} and is_up_to_date(toy)
+
+
+def test_folders_of_runs_that_a_killed_dvc_left_empty_are_removed(toy):
+    before = toy.results()
+    for path in (toy.folder / ".dvc/cache/runs").glob("*/*/*"):
+        path.unlink()
+    (toy.folder / "dvc.lock").unlink()
+    assert "not 'NoneType'" in toy.dvc("repro", status=255)
+    assert toy.python("tools.fsck") == ""
+    toy.dvc("repro")
+    assert toy.results() == before

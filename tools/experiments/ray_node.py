@@ -17,6 +17,7 @@ import psutil
 # sent with this module
 SUPERVISE = Path(__file__).with_name("supervise.py").read_text(encoding="utf-8")
 # Without --no-local, Git would copy the objects of all experiments from a remote that is a folder.
+# Empty folders of recorded runs are removed as tools/fsck.py explains.
 # The push is retried, since Git refuses it while another run pushes the same experiment.
 SCRIPT = """
 export DVC_SITE_CACHE_DIR="$PWD/.dvc/tmp/site" DVC_EXP_AUTO_PUSH=false SHELL=/bin/sh
@@ -24,6 +25,7 @@ export GIT_ATTR_NOSYSTEM=1
 git clone --no-local $CLONE_OPTIONS "$URL" .
 git checkout --quiet --detach "$COMMIT"
 printf '[cache]\\n    dir = %s\\n' "$CACHE" > .dvc/config.local
+find "$CACHE/runs" -mindepth 2 -type d -empty -delete 2>/dev/null || true
 python -m dvc exp run --pull "$@"
 for push in 1 2 3; do python -m dvc exp push --force origin "$NAME" && exit; done
 exit 1
