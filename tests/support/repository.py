@@ -167,9 +167,9 @@ class Repository:
         """Return the content of every output file and of dvc.lock, by path."""
         folders = [self.folder / name for name in ("data", "models", "metrics", "plots")]
         files = [self.folder / "dvc.lock", *(path for one in folders for path in one.rglob("*"))]
-        return {
-            str(one.relative_to(self.folder)): one.read_bytes() for one in files if one.is_file()
-        }
+        # a killed DVC leaves temporary files, which Git ignores
+        files = [one for one in files if one.is_file() and not one.match(".*.tmp")]
+        return {str(one.relative_to(self.folder)): one.read_bytes() for one in files}
 
 
 def small_project(folder: Path, data: Path) -> Repository:
