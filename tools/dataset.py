@@ -63,7 +63,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--classes", metavar="NAME", nargs="+", help="of label 0, 1 and so on")
     add("--prefix", default="", help="of the IDX files, where a folder has several sets")
     size = {"metavar": ("HEIGHT", "WIDTH"), "nargs": 2, "type": positive_int}
-    add("--size", **size, help="of the images; default: that of the first picture")
+    add("--size", **size, help="of pictures and CSV rows; default: of the first one, or a square")
     share = "of the images for the test, where the source does not split them"
     add("--test-share", metavar="SHARE", type=float, help=share)
     ground = "the background of the images; default: measured, for folders of pictures any"

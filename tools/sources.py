@@ -46,17 +46,22 @@ def read_tree(folder: Path, options: Namespace) -> tuple[dict[str, Split], list[
     """
     is_split = all((folder / split).is_dir() for split in SPLITS)
     roots = [folder / split for split in SPLITS] if is_split else [folder]
-    classes = {  # of each picture
+    files = {
         path: path.relative_to(root).parts[0]
         for root in roots
         for path in sorted(root.glob("*/**/*"))
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        if path.is_file()
     }
+    classes = {path: name for path, name in files.items() if path.suffix.lower() in SUFFIXES}
     names = sorted({*classes.values()})
     if not 2 <= len(names) <= 256:
         raise UserError(
-            f"{folder}: has {len(names)} folders with PNG or JPEG pictures, not 2 to 256"
+            f"{folder}: has {len(names)} folders with PNG or JPEG pictures, not 2 to 256. IDX files"
+            " have idx or .gz in their names"
         )
+    if others := files.keys() - classes.keys():
+        kinds = ", ".join(sorted({path.suffix or path.name for path in others}))
+        print(f"Note: files left out, as only PNG and JPEG are read: {len(others)} ({kinds}).")
     labels = np.array([names.index(name) for name in classes.values()], np.uint8)
     if is_split:
         in_test = np.array([path.is_relative_to(roots[1]) for path in classes])

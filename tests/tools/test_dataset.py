@@ -173,7 +173,9 @@ def test_pictures_become_grey_and_of_one_size_and_unreadable_ones_are_listed_or_
     message = refusal(dataset.main, project.folder, str(source))
     assert message.startswith("2 of 90 pictures can't be read:") and "train-00.png" in message
     assert len(converted(project.folder)["train"][1]) == 60  # as before
-    assert call(project, dataset, str(source), "--skip-unreadable").count("left out: ") == 2
+    (source / "train" / CLASSES[0] / "scan.bmp").touch()
+    output = call(project, dataset, str(source), "--skip-unreadable")
+    assert output.count("left out: ") == 2 and "JPEG are read: 1 (.bmp)." in output
     assert [len(labels) for _, labels in converted(project.folder).values()] == [59, 29]
 
 
