@@ -45,7 +45,7 @@ def load(files: dict, params: dict) -> dict[str, Split]:
 
 
 def build() -> keras.Sequential:
-    """Return the network of params.yaml, compiled."""
+    """Return the network that params.yaml has as committed, compiled."""
     hidden = [keras.layers.Dense(units, activation="relu") for units in (784, 392, 196, 49)]
     output = keras.layers.Dense(10, activation="softmax")
     model = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), *hidden, output])

@@ -24,7 +24,7 @@ from fashion.core.environment import THREADS
 from fashion.core.errors import UserError
 from fashion.core.files import write_csv
 from fashion.core.params import PARAMS
-from tests.support.repository import PROJECT, Repository, small_project
+from tests.support.repository import PROJECT, STAGES, Repository, small_project
 from tools.arguments import parser_of
 from tools.demo import write_synthetic_data
 from tools.experiments.config import read_experiments
@@ -35,7 +35,6 @@ EMULATOR = "qemu-x86_64-static"
 NATIVE = "native"
 CPUS = ["Haswell-noTSX", "EPYC-Rome"]  # Intel's of 2013 and AMD's of 2019, both with AVX2
 MODELS = ["run-1", "mlp-best", "cnn-small"]
-STAGES = ["fetch", "prepare", "train", "evaluate", "plot"]
 SMALL = {
     "model.hidden_units": [784, 392, 196, 49],
     "prepare.validation_size": 100,

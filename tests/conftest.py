@@ -17,7 +17,7 @@ import pytest
 from filelock import FileLock
 
 from fashion.core.dataset import read_dataset
-from tests.support.repository import PROJECT, Repository, small_project, toy_project
+from tests.support.repository import PROJECT, STAGES, Repository, small_project, toy_project
 from tools.demo import write_synthetic_data
 
 AUDIT = Path(__file__).with_name("stages") / "audit.py"
@@ -94,9 +94,8 @@ def built(tmp_path_factory, synthetic_data) -> Path:
         repository = small_project(folder, synthetic_data)
         # in one process, which notes what they open for tests/stages/test_declarations.py;
         # tests/stages/test_reproduction.py shows that `dvc repro` writes the same
-        stages = ("validate", "fetch", "prepare", "train", "evaluate", "plot")
         (folder / ".dvc/tmp").mkdir()
-        repository.run(sys.executable, str(AUDIT), ".dvc/tmp/audit.json", *stages)
+        repository.run(sys.executable, str(AUDIT), ".dvc/tmp/audit.json", *STAGES)
         repository.dvc("commit", "--force", "--quiet")
         repository.commit("Its results")
 

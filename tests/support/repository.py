@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from fashion.core.dataset import DATASET, read_dataset
+from fashion.core.dataset import DATASET
 from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import parse_yaml, read_yaml
 from tests.support.fork_server import run_forked, starts_alike
@@ -18,8 +18,10 @@ from tools.demo import NAME
 from tools.experiments.config import EXPERIMENTS, Experiments
 from tools.gate.config import GATE, Gate
 from tools.overrides import set_dotted
+from tools.synthetic import SHAPES
 
 PROJECT = Path(__file__).parents[2]
+STAGES = list(read_yaml(PROJECT / "dvc.yaml")["stages"])  # in an order in which they can run
 TOY = Path(__file__).with_name("toy")
 # Names that look like numbers, Markdown, HTML or CSV, so that every tool must treat them as text.
 TOY_CLASSES = ["T-shirt/top", "0", "007", "1e5", "true", "NA", 'a "b", c', "<b>|$", "Bag", "שלום日"]
@@ -178,8 +180,7 @@ def small_project(folder: Path, data: Path) -> Repository:
     Its data is the synthetic data in the folder `data`, and its params are small.
     """
     repository = copy_project(folder)
-    class_names = read_dataset(PROJECT / DATASET).class_names
-    write_dataset(describe_dataset(data, NAME, class_names), folder / DATASET)
+    write_dataset(describe_dataset(data, NAME, list(SHAPES)), folder / DATASET)
     repository.set(*SMALL, "train.batch_size=36", "model.hidden_units=[32, 16]")
     repository.commit("The project")
     return repository
