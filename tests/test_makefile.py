@@ -66,8 +66,8 @@ def test_arguments_with_a_dollar_are_refused(folder):
     [
         ("Linux", "x86_64", "glibc", (3, 11, 0), None),
         ("Darwin", "arm64", "", (3, 13, 5), None),
-        ("Darwin", "x86_64", "", (3, 12, 0), "no package for Darwin on x86_64"),
-        ("Linux", "x86_64", "", (3, 12, 0), "no package for Linux on x86_64"),  # Alpine
+        ("Darwin", "x86_64", "", (3, 12, 0), "not run on Darwin on x86_64"),
+        ("Linux", "x86_64", "", (3, 12, 0), "not run on Linux on x86_64"),  # Alpine
         ("Linux", "x86_64", "glibc", (3, 10, 9), "needs Python 3.11, 3.12 or 3.13"),
         ("Linux", "x86_64", "glibc", (3, 14, 0), "needs Python 3.11, 3.12 or 3.13"),
     ],

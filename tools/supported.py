@@ -14,6 +14,6 @@ if not PYTHONS[0] <= sys.version_info < PYTHONS[1]:
 machine, is_linux = (platform.system(), platform.machine()), platform.system() == "Linux"
 if machine not in MACHINES or (is_linux and platform.libc_ver()[0] != "glibc"):
     sys.exit(
-        f"TensorFlow has no package for {' on '.join(machine)} with this C library. It supports"
-        " Linux with glibc, also in WSL, and macOS on Apple silicon"
+        f"This does not run on {' on '.join(machine)} with this C library. Use Linux with glibc,"
+        " also in WSL, or macOS on Apple silicon"
     )

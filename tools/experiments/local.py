@@ -3,8 +3,8 @@
 DVC changes params.yaml and stashes uncommitted changes, so a kill in the workspace would leave your
 files modified; and in a shared clone, a finishing DVC process pops another one's stash. A clone has
 the files that Git tracks and shares DVC's cache and settings. The result is a Git reference, which
-is fetched from the clone. Each experiment trains with one thread, which gives the most work per
-core.
+is fetched from the clone. Each experiment trains with one thread (a convolutional network with
+two), which gives the most work per core.
 """
 
 import os

@@ -198,10 +198,7 @@ def param_importances(study: SweepStudy) -> dict[str, float]:
 
 
 def save_summary(best: Result, table: pd.DataFrame, name: str) -> None:
-    """Write the row of this sweep into the table of all sweeps.
-
-    Of its trials, the best alone opens the test images.
-    """
+    """Write the row of this sweep, with its best trial, into the table of all sweeps."""
     row = {
         "sweep": name,
         "trials": len(table),

@@ -3,7 +3,7 @@
 Rebuilds the candidate (HEAD with the uncommitted changes) from the raw files in a clean clone.
 Scores its model, and models trained with further seeds, with the baseline's code on the baseline's
 images, and judges the scores by the baseline's rules. Prints a report in Markdown. Exit status 0:
-no loss, or nothing changed; 1: a regression; 2: it cannot judge, for any reason.
+no regression; 1: a regression; 2: it cannot judge, for any reason.
 """
 
 import os
