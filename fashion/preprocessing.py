@@ -16,7 +16,6 @@ from fashion.core.errors import UserError
 
 MAX_PIXELS = 50_000_000  # the most that a decoded picture may have; bounds memory
 REDUCTION = 8  # the most by which a JPEG decoder can shrink each side
-FORMATS = ("PNG", "JPEG")
 ORIENTATION = 0x0112  # EXIF's tag
 DONE = {"pad": "fitted", "crop": "cropped", "stretch": "stretched"}  # in words
 LOW_CONTRAST = 10  # of 255, between the darkest and the lightest pixel
@@ -30,41 +29,46 @@ def read_picture(file: BinaryIO, name: str) -> Image.Image:
     Raises UserError naming `name` if the file has another format, is corrupted or too large.
     """
     try:
-        picture = Image.open(file, formats=FORMATS)
+        picture = Image.open(file, formats=("PNG", "JPEG"))
         if picture.width * picture.height > MAX_PIXELS:
             picture.draft(picture.mode, [side // REDUCTION for side in picture.size])  # JPEG's
-        if picture.width * picture.height > MAX_PIXELS:
-            raise UserError(f"{name}: has more than {MAX_PIXELS:,} pixels. Make it smaller")
-        picture.load()
+        if is_small := picture.width * picture.height <= MAX_PIXELS:
+            picture.load()
     except UnidentifiedImageError:
         raise UserError(f"{name}: not a picture in PNG or JPEG format") from None
-    except UserError:
-        raise
     except Exception as error:  # a decoder may raise anything
         raise UserError(f"{name}: the picture is corrupted ({error})") from None
+    if not is_small:
+        raise UserError(f"{name}: has more than {MAX_PIXELS:,} pixels. Make it smaller")
     return picture
 
 
-def preprocess_image(picture: Image.Image, data: Description) -> tuple[np.ndarray, list[str]]:
+def turn_upright(picture: Image.Image) -> tuple[Image.Image, list[str]]:
+    """Return a picture turned as its camera noted, and the steps, in words."""
+    try:
+        orientation = picture.getexif().get(ORIENTATION, 1)
+        turned = ImageOps.exif_transpose(picture)
+    except Exception:  # Pillow's reader of EXIF may raise anything
+        return picture, ["broken EXIF ignored"]
+    return turned, [] if orientation in (0, 1) else ["turned upright"]
+
+
+def preprocess_image(
+    picture: Image.Image, data: Description, may_keep: bool = True
+) -> tuple[np.ndarray, list[str]]:
     """Return a picture as an image of a data set, uint8 (height, width), and the steps, in words.
 
     It is turned as its camera noted, laid on white or black where transparent, made grey, inverted
     if its edge differs from the ground, and resized with antialiasing. If it has other proportions,
     it is padded with the grey of its edge, cropped at the centre, or stretched. A grey picture of
-    the right size stays as it is, so that an image of the data set does not change.
+    the right size stays as it is if `may_keep`, so that an image of the data set does not change.
     """
     steps = ["first frame taken"] if getattr(picture, "n_frames", 1) > 1 else []
-    try:
-        orientation = picture.getexif().get(ORIENTATION, 1)
-        turned = ImageOps.exif_transpose(picture)
-        steps += [] if orientation in (0, 1) else ["turned upright"]
-    except Exception:  # Pillow's reader of EXIF may raise anything
-        turned = picture
-        steps.append("broken EXIF ignored")
-    grey, more = _grey(turned, data.transparency)
-    steps += more
+    turned, more = turn_upright(picture)
+    grey, even_more = _grey(turned, data.transparency)
+    steps += more + even_more
     height, width = data.image_shape
-    if not steps and grey.size == (width, height):
+    if may_keep and not steps and grey.size == (width, height):
         return np.asarray(grey, np.uint8), steps
     if data.ground != "any" and (_edge(grey) > 127) != (data.ground == "light"):
         steps.append(f"{'light' if data.ground == 'dark' else 'dark'} ground inverted")

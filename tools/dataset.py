@@ -21,7 +21,7 @@ from fashion.core.strict_yaml import check_config
 from fashion.data.idx import read_idx, read_idx_shape, write_idx
 from tools.arguments import parser_of, positive_int
 from tools.process import command_line
-from tools.sources import SPLITS, Split, read_source
+from tools.sources import SPLITS, Split, is_split, read_source
 
 HEADER = """\
 # What the data is and where it comes from; `python -m tools.dataset SOURCE` writes this file for
@@ -32,7 +32,7 @@ HEADER = """\
 # cropped (crop) or stretched (stretch), and the transparency whether transparent pixels become
 # white (the default) or black.
 """
-CONVERTED = Path("data/converted")
+RAW, CONVERTED = Path("data/raw"), Path("data/converted")
 CLASS = "class {}"  # the name of a class without one
 MOSTLY = 0.9  # the share of training images from which their ground is that of the data set
 
@@ -40,10 +40,14 @@ MOSTLY = 0.9  # the share of training images from which their ground is that of 
 def main() -> None:
     arguments = parse_arguments()
     folder, prefix, names = arguments.source, arguments.prefix, None
-    if files := find_files(folder, prefix) if folder.is_dir() else {}:
+    files = find_files(folder, prefix) if folder.is_dir() else {}
+    check_arguments(arguments, files)
+    if files:
         splits = read_files(files)
     else:
         splits, names = read_source(folder, arguments)
+    if names and sorted(arguments.classes or []) == names != arguments.classes:
+        raise UserError(f"--classes: the folders name the classes, in this order: {names}")
     if not files or begin_with_1(splits):
         folder, prefix = convert(splits), ""
     title = arguments.name or arguments.source.resolve().stem
@@ -74,6 +78,20 @@ def parse_arguments() -> argparse.Namespace:
     add("--transparency", choices=get_args(Transparency), default="white", help=transparency)
     add("--skip-unreadable", action="store_true", help="leave out pictures that can't be read")
     return parser.parse_args()
+
+
+def check_arguments(arguments: argparse.Namespace, files: dict[str, Path]) -> None:
+    """Raise UserError if the source can't be used, or if options do not apply to it."""
+    source = arguments.source
+    if source.resolve().is_relative_to(RAW.resolve()):
+        raise UserError(f"{source}: `dvc repro` empties {RAW}. Move the files to another folder")
+    if arguments.prefix and not files:
+        raise UserError(f"{source}: no IDX file begins with {arguments.prefix}")
+    has_size = bool(files) or source.suffix == ".npz"
+    if has_size and arguments.size:
+        raise UserError(f"{source}: the images have a size, so leave out --size")
+    if (has_size or is_split(source)) and arguments.test_share:
+        raise UserError(f"{source}: has images for the test, so leave out --test-share")
 
 
 def print_summary(values: dict) -> None:
@@ -120,7 +138,8 @@ def find_files(folder: Path, prefix: str = "") -> dict[str, Path]:
 def _role(path: Path) -> str | None:
     """Return a file's role, such as "train_images", or None if its name is not that of IDX."""
     splits = {"train": "train", "test": "test", "t10k": "test"}
-    if not path.is_file() or not ("idx" in path.name or path.suffix == ".gz"):
+    is_idx = "idx" in path.name or (path.suffix == ".gz" and ".tar" not in path.suffixes)
+    if not path.is_file() or not is_idx:
         return None
     kind = {3: "images", 1: "labels"}.get(len(read_idx_shape(path)), "unknown")
     return f"{next((splits[word] for word in splits if word in path.name), 'unknown')}_{kind}"

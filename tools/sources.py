@@ -4,7 +4,11 @@ Pictures become grey and of one size, as `fashion.preprocessing` does it for pic
 """
 
 import hashlib
+import os
+import re
+import warnings
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,11 +17,11 @@ import pandas as pd
 
 from fashion.core.dataset import Description
 from fashion.core.errors import UserError
-from fashion.preprocessing import preprocess_image, read_picture
+from fashion.preprocessing import preprocess_image, read_picture, turn_upright
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 SPLITS = ("train", "test")
-COLOUR_LOST = "Note: colours become grey."
+SPLIT_LIKE = re.compile("train|test|val", re.IGNORECASE)
 Split = tuple[np.ndarray, np.ndarray]  # images (items, height, width) and labels (items,), uint8
 
 
@@ -31,7 +35,7 @@ def read_source(source: Path, options: Namespace) -> tuple[dict[str, Split], lis
     if source.suffix == ".npz":
         return read_npz(source), None
     tables = sorted(source.glob("*.csv")) if source.is_dir() else [source]
-    if tables and all(path.suffix == ".csv" for path in tables):
+    if not is_split(source) and tables and all(path.suffix == ".csv" for path in tables):
         return read_tables(tables, options), None
     if source.is_dir():
         return read_tree(source, options)
@@ -39,34 +43,47 @@ def read_source(source: Path, options: Namespace) -> tuple[dict[str, Split], lis
     raise UserError(f"{source}: {what}")
 
 
+def is_split(folder: Path) -> bool:
+    """Return whether a folder has one for each split."""
+    return all((folder / split).is_dir() for split in SPLITS)
+
+
+def is_hidden(path: Path, folder: Path) -> bool:
+    """Return whether programs keep a file in a folder for themselves."""
+    return any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
+
+
 def read_tree(folder: Path, options: Namespace) -> tuple[dict[str, Split], list[str]]:
     """Read train/CLASS/* and test/CLASS/*, or CLASS/* of which a share is for the test.
 
     Order and split depend on names alone, so new pictures do not move the others.
     """
-    is_split = all((folder / split).is_dir() for split in SPLITS)
-    roots = [folder / split for split in SPLITS] if is_split else [folder]
-    files = {
+    roots = [folder / split for split in SPLITS] if is_split(folder) else [folder]
+    classes = {  # of each picture
         path: path.relative_to(root).parts[0]
         for root in roots
         for path in sorted(root.glob("*/**/*"))
-        if path.is_file()
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not is_hidden(path, folder)
     }
-    classes = {path: name for path, name in files.items() if path.suffix.lower() in SUFFIXES}
     names = sorted({*classes.values()})
+    if names and all(SPLIT_LIKE.match(name) for name in names):
+        raise UserError(
+            f"{folder}: {', '.join(names)} look like splits. Call the two folders train and test"
+        )
     if not 2 <= len(names) <= 256:
         raise UserError(
             f"{folder}: has {len(names)} folders with PNG or JPEG pictures, not 2 to 256. IDX files"
             " have idx or .gz in their names"
         )
-    if others := files.keys() - classes.keys():
-        kinds = ", ".join(sorted({path.suffix or path.name for path in others}))
-        print(f"Note: files left out, as only PNG and JPEG are read: {len(others)} ({kinds}).")
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    if others := [one for one in files if one not in classes and not is_hidden(one, folder)]:
+        first = others[0].relative_to(folder)
+        print(f"Note: files that are no PNG or JPEG of a class: {len(others)}, {first} first.")
     labels = np.array([names.index(name) for name in classes.values()], np.uint8)
-    if is_split:
+    if is_split(folder):
         in_test = np.array([path.is_relative_to(roots[1]) for path in classes])
     else:
-        keys = [path.relative_to(folder).as_posix().encode() for path in classes]
+        keys = [os.fsencode(path.relative_to(folder).as_posix()) for path in classes]
         in_test = choose_test(folder, keys, labels, options)
     images = _decode([*classes], options)
     splits = {}
@@ -103,18 +120,19 @@ def _decode(paths: list[Path], options: Namespace) -> list[np.ndarray | None]:
 
     Raises UserError listing the pictures that can't be read, unless the options leave them out.
     """
-    images, is_colour, failures, size = [], False, [], options.size
+    images, done, failures, size = [], Counter(), [], options.size
     settings = {"ground": options.ground or "any", "fit": options.fit}
     settings["transparency"] = options.transparency
     for path in paths:
         try:
             with path.open("rb") as file:
                 picture = read_picture(file, str(path))
-                size = size or (picture.height, picture.width)
+                upright, _ = turn_upright(picture)
+                size = size or (upright.height, upright.width)
                 target = Description.model_construct(image_shape=size, **settings)
-                pixels, steps = preprocess_image(picture, target)
+                pixels, steps = preprocess_image(picture, target, may_keep=not options.ground)
             images.append(pixels)
-            is_colour |= "colour to grey" in steps
+            done.update(step for step in steps if not step[0].isdigit())  # not each size
         except UserError as error:
             images.append(None)
             failures.append(str(error))
@@ -126,8 +144,8 @@ def _decode(paths: list[Path], options: Namespace) -> list[np.ndarray | None]:
         )
     for failure in failures:
         print(f"Note: left out: {failure}.")
-    if is_colour:
-        print(COLOUR_LOST)
+    for step, times in done.items():
+        print(f"Note: {step}: {times} of {len(paths)} pictures.")
     return images
 
 
@@ -151,13 +169,16 @@ def read_tables(paths: list[Path], options: Namespace) -> dict[str, Split]:
 
 def _read_table(path: Path, options: Namespace) -> Split:
     try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(path, index_col=False)  # or it takes labels for names of rows
+    except (OSError, ValueError, pd.errors.ParserWarning) as error:
         raise UserError(f"{path}: {error}") from None
     if table.columns[0] != "label" or table.empty:
         raise UserError(
-            f"{path}: the first column is not called label, or the table has no row. If test images"
-            " have no labels, name the training file, with --test-share 0.2"
+            f"{path}: the first column is not called label, or the table has no row. Columns are"
+            " label,pixel1,... with commas. If test images have no labels, name the training file,"
+            " with --test-share 0.2"
         )
     pixels = table.drop(columns="label").to_numpy()
     side = round(pixels.shape[1] ** 0.5)
@@ -186,10 +207,11 @@ def read_npz(path: Path) -> dict[str, Split]:
             raise UserError(f"{path}: x_{split} is {images.shape}, not (items, height, width)")
         if images.shape[3:] == (3,):
             is_colour = True
+            images, labels = _checked(path, images, labels)
             images = (images @ np.array([299, 587, 114]) / 1000).round()  # ITU-R BT.601
         splits[split] = _checked(path, images.reshape(images.shape[:3]), labels)
     if is_colour:
-        print(COLOUR_LOST)
+        print("Note: colours become grey.")
     return splits
 
 
@@ -200,4 +222,6 @@ def _checked(path: Path, images: np.ndarray, labels: np.ndarray) -> Split:
             raise UserError(f"{path}: {kind} are not whole numbers from 0 to 255")
     if len(images) != len(labels):
         raise UserError(f"{path}: {len(images)} images, {len(labels)} labels")
+    if not images.size:
+        raise UserError(f"{path}: has no pixels in {images.shape}")
     return images.astype(np.uint8), labels.astype(np.uint8)

@@ -17,7 +17,7 @@ from fashion.core.dataset import read_dataset
 from fashion.core.errors import UserError
 from fashion.core.strict_yaml import read_yaml
 from fashion.data.idx import read_idx, write_idx
-from fashion.preprocessing import preprocess_image
+from fashion.preprocessing import ORIENTATION, preprocess_image
 from tests.support.commands import refusal
 from tests.support.repository import Repository, copy_toy_stages
 from tools import dataset, predict
@@ -160,7 +160,7 @@ def test_pictures_become_grey_and_of_one_size_and_unreadable_ones_are_listed_or_
     source = tmp_path / "bars"
     write_pictures(source, bars())
     output = call(project, dataset, str(source))
-    assert "12x9, 3 classes, any ground" in output and "colours become grey" in output
+    assert "12x9, 3 classes, any ground" in output and "colour to grey: 90 of 90" in output
     assert read_yaml(project.folder / "dataset.yaml")["class_names"] == CLASSES
     expected, found = bars(), converted(project.folder)
     for split, (images, labels) in found.items():
@@ -174,8 +174,14 @@ def test_pictures_become_grey_and_of_one_size_and_unreadable_ones_are_listed_or_
     assert message.startswith("2 of 90 pictures can't be read:") and "train-00.png" in message
     assert len(converted(project.folder)["train"][1]) == 60  # as before
     (source / "train" / CLASSES[0] / "scan.bmp").touch()
+    (source / "train/.cache").mkdir()
+    shutil.copy(source / f"train/{CLASSES[0]}/train-03.png", source / "train/.cache")
+    shutil.copytree(source / "test", source / "validation")
     output = call(project, dataset, str(source), "--skip-unreadable")
-    assert output.count("left out: ") == 2 and "JPEG are read: 1 (.bmp)." in output
+    assert (
+        output.count("left out: ") == 2
+        and f"of a class: 31, train/{CLASSES[0]}/scan.bmp first" in output
+    )
     assert [len(labels) for _, labels in converted(project.folder).values()] == [59, 29]
 
 
@@ -249,6 +255,16 @@ def test_one_table_is_split_by_class_and_loses_no_row(project, tmp_path, call):
             "no test picture of 1e5",
         ),
         (lambda f, splits: None, lambda f: None, "has 0 folders with PNG or JPEG pictures"),
+        (
+            partial(write_pictures, at=lambda split: f"{split.title()}ing"),
+            lambda f: None,
+            "Testing, Training look like splits. Call the two folders train and test",
+        ),
+        (
+            write_tables,
+            lambda f: (f / "bars_train.csv").write_text("label,a\n1,2,3\n"),
+            "Length of header or names does not match",
+        ),
     ],
 )
 def test_what_is_no_data_set_is_refused(project, tmp_path, write, change, message):
@@ -265,6 +281,8 @@ def test_what_is_no_data_set_is_refused(project, tmp_path, write, change, messag
     [
         ({"x_train": np.zeros((2, 3, 3))}, "has no"),
         ({"x_train": np.full((2, 3, 3), 0.5), "y_train": [0, 1]}, "pixels are not whole numbers"),
+        ({"x_train": np.full((2, 3, 3, 3), 0.5), "y_train": [0, 1]}, "pixels are not whole"),
+        ({"x_train": np.zeros((2, 0, 3)), "y_train": [0, 1]}, "has no pixels in (2, 0, 3)"),
         ({"x_train": np.zeros((2, 9)), "y_train": [0, 1]}, "is (2, 9), not (items, height, width)"),
         ({"x_train": np.zeros((2, 3, 3)), "y_train": [0, 256]}, "labels are not whole numbers"),
         ({"x_train": np.zeros((2, 3, 3)), "y_train": [0]}, "2 images, 1 labels"),
@@ -273,6 +291,48 @@ def test_what_is_no_data_set_is_refused(project, tmp_path, write, change, messag
 def test_an_archive_with_other_arrays_is_refused(project, tmp_path, arrays, message):
     np.savez(tmp_path / "bars.npz", **arrays)
     assert message in refusal(dataset.main, project.folder, str(tmp_path / "bars.npz"))
+
+
+@pytest.mark.parametrize(
+    ("write", "words", "message"),
+    [
+        (write_idx_files, SIZE, "the images have a size, so leave out --size"),
+        (write_idx_files, ("--prefix", "x"), "no IDX file begins with x"),
+        (write_pictures, ("--test-share", "0.2"), "images for the test, so leave out --test-share"),
+        (write_pictures, ("--classes", *CLASSES[::-1]), "the folders name the classes, in this"),
+    ],
+)
+def test_options_that_do_not_apply_are_refused(project, tmp_path, write, words, message):
+    source = tmp_path / "bars"
+    source.mkdir()
+    write(source, bars())
+    assert message in refusal(dataset.main, project.folder, str(source), *words)
+    assert not (project.folder / "dataset.yaml").exists()
+
+
+def test_the_folder_that_dvc_empties_is_no_source(project):
+    raw = project.folder / "data/raw"
+    write_idx_files(raw, bars())
+    message = refusal(dataset.main, project.folder, "data/raw")
+    assert "data/raw: `dvc repro` empties data/raw. Move the files" in message
+    assert len([*raw.iterdir()]) == 4
+
+
+def test_pictures_are_upright_before_the_first_gives_the_size_and_all_get_the_ground(
+    project, tmp_path, call
+):
+    upright, exif = np.full((12, 9), 200, np.uint8), Image.Exif()
+    upright[3:9, 3:6] = 20
+    exif[ORIENTATION] = 6  # the camera was held upright
+    for split in ("train", "test"):
+        for i, name in enumerate(("a", "b", "c")):
+            path = tmp_path / "bars" / split / name / "1.png"
+            path.parent.mkdir(parents=True)
+            turned = np.rot90(upright) if i == 0 else upright
+            Image.fromarray(turned).save(path, **({"exif": exif} if i == 0 else {}))
+    call(project, dataset, str(tmp_path / "bars"), "--ground", "dark")
+    (images, _), _ = converted(project.folder).values()
+    assert (images == 255 - upright).all()
 
 
 def test_a_corrupted_archive_is_read_or_refused(project, tmp_path):
