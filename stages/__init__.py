@@ -32,7 +32,10 @@ class StagePaths:
     """
 
     def __init__(self, stage: str):
-        definition = read_yaml(DVC_YAML)["stages"][stage]
+        try:
+            definition = read_yaml(DVC_YAML)["stages"][stage]
+        except (KeyError, TypeError):
+            raise UserError(f"{DVC_YAML} has no stage {stage}, which this command runs") from None
         groups = [definition.get(kind, []) for kind in ("deps", "outs", "metrics", "plots")]
         self._stage, self._paths = stage, {}
         for entry in (entry for group in groups for entry in group):
@@ -46,7 +49,7 @@ class StagePaths:
 
     def __getitem__(self, name: str) -> Path:
         if name not in self._paths:
-            raise KeyError(f"{DVC_YAML} declares no {name} for stage {self._stage}")
+            raise UserError(f"{DVC_YAML} declares no {name} for stage {self._stage}")
         return self._paths[name]
 
 

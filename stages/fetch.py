@@ -77,8 +77,11 @@ def copy(file: DataFile, folder: str, target: Path) -> None:
     runs some experiments in a temporary workspace inside the project.
     """
     starts = [Path.cwd(), *projects_around()]
-    paths = [start / Path(folder).expanduser() / file.name for start in starts]
-    found = next((path for path in paths if path.is_file()), None)
+    try:
+        paths = [start / Path(folder).expanduser() / file.name for start in starts]
+        found = next((path for path in paths if path.is_file()), None)
+    except (OSError, RuntimeError) as error:  # no access, too long a name, no such user
+        raise SourceError(str(error)) from None
     if found is None:
         raise SourceError("no such file" if paths[0].parent.is_dir() else "no such folder")
     check_size(file, found)

@@ -68,7 +68,12 @@ def git_bytes(*arguments: str, env: Mapping[str, str] = os.environ) -> bytes:
 
 def file_at(revision: str, path: Path | str) -> bytes:
     """Return the content of a file at a revision. Raises UserError if it is missing."""
-    return git_bytes("show", f"{revision}:{path}")
+    try:
+        return git_bytes("show", f"{revision}:{path}")
+    except UserError:
+        raise UserError(
+            f"{revision} has no {path}. `git log {path}` lists commits with it"
+        ) from None
 
 
 def yaml_at(revision: str, path: Path | str) -> Any:

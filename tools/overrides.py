@@ -32,8 +32,10 @@ def set_dotted(mapping: MutableMapping, name: str, value: Any, source: str = "")
 def with_overrides(raw_params: dict, overrides: dict[str, Any], source: str) -> dict:
     """Return a copy of the content of a params file with some params replaced.
 
-    Raises UserError naming `source`, where the new values come from, if one is not allowed.
+    Raises UserError naming `source`, where the new values come from, if one is not allowed, or
+    naming params.yaml if one of its own is not.
     """
+    check_config(raw_params, str(PARAMS), Params)
     changed = replace_params(raw_params, overrides, source)
     check_config(changed, source, Params)
     return changed

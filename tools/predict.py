@@ -82,6 +82,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if not arguments.images and not arguments.test:
         parser.error("name pictures, or a test image with --test INDEX")
+    if arguments.plot and arguments.plot.suffix != ".png":
+        parser.error(f"--plot writes a PNG: {arguments.plot} does not end with .png")
     return arguments
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt, StringConstraints, field_validator
 
 from fashion.core.errors import FileError, UserError
 from fashion.core.files import write_json
-from fashion.core.strict_yaml import Name, StrictModel, check_config, read_config
+from fashion.core.strict_yaml import Name, StrictModel, check_config, read_yaml
 
 DATASET = Path("dataset.yaml")
 Ground = Literal["dark", "light", "any"]  # the background of the images; "any" if it varies
@@ -63,7 +63,7 @@ class Dataset(Description):
 
 def read_dataset(path: Path = DATASET) -> Dataset:
     """Read and check dataset.yaml. Raises UserError naming each wrong key and what was expected."""
-    return read_config(path, Dataset)
+    return check_config(read_yaml(path), str(path), Dataset)
 
 
 def write_description(path: Path, dataset: Dataset) -> None:

@@ -8,7 +8,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
+
+from fashion.core.errors import FileError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,20 +63,25 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
         table.to_csv(tmp_path, index=False, lineterminator="\n", float_format=f"%.{DECIMALS}f")
 
 
-def read_csv(source: Path | str | IO, **style: Any) -> "pd.DataFrame":
+def read_csv(source: Path | str | IO) -> "pd.DataFrame":
     """Return a table that `write_csv` wrote. Names such as 007 or NA stay text.
 
-    `style` is passed on to pandas.read_csv.
+    Raises FileError if it is missing or corrupted.
     """
     import pandas as pd  # slow, so only where it is needed
 
-    columns = pd.read_csv(source, nrows=0).columns
-    if hasattr(source, "seek"):
-        source.seek(0)
-    texts = [column for column in columns if column in TEXT_COLUMNS]
-    missing = {column: [""] for column in columns.difference(texts)}  # only numbers can be missing
-    style |= {"dtype": dict.fromkeys(texts, str), "keep_default_na": False, "na_values": missing}
-    return pd.read_csv(source, **style)
+    try:
+        columns = pd.read_csv(source, nrows=0).columns
+        if columns[0].startswith("<<<<<<<"):
+            raise ValueError("it has conflicts of a merge")
+        if hasattr(source, "seek"):
+            source.seek(0)
+        texts = [column for column in columns if column in TEXT_COLUMNS]
+        missing = {column: [""] for column in columns.difference(texts)}  # only of numbers
+        style = {"dtype": dict.fromkeys(texts, str), "keep_default_na": False}
+        return pd.read_csv(source, na_values=missing, **style)
+    except (FileNotFoundError, ValueError) as error:
+        raise FileError(f"{source}: missing or corrupted ({error})") from None
 
 
 def sha256(path: Path) -> str:

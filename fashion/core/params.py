@@ -12,6 +12,7 @@ PARAMS = Path("params.yaml")
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy accepts
 Share = Annotated[float, Field(gt=0, lt=1)]
+Units = Annotated[int, Field(gt=0, le=10_000)]  # more need more memory than most machines have
 
 
 class Prepare(StrictModel):
@@ -25,10 +26,10 @@ class Model(StrictModel):
     """Params of the network."""
 
     name: Literal["mlp", "cnn"]  # each is a function in fashion/model/networks.py
-    hidden_units: list[PositiveInt]  # mlp: of each dense layer, from input to output
+    hidden_units: list[Units]  # mlp: of each dense layer, from input to output
     batch_normalization: bool  # mlp: before each ReLU; the cnn always has it
     # cnn: channels of each block of two convolutions
-    filters: Annotated[list[PositiveInt], Field(min_length=1)]
+    filters: Annotated[list[Units], Field(min_length=1)]
     # mlp: share dropped after each hidden layer; cnn: before the classifier
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
@@ -37,7 +38,7 @@ class Train(StrictModel):
     """Params of training."""
 
     epochs: PositiveInt
-    batch_size: PositiveInt
+    batch_size: Annotated[int, Field(gt=0, le=1_000_000)]
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     # cosine: rise within the first 5 % of steps, then fall to 0
     learning_rate_schedule: Literal["constant", "cosine"]

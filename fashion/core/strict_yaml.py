@@ -15,7 +15,7 @@ from fashion.core.errors import UserError
 
 
 def _one_line(text: str) -> str:
-    if not text or text != text.strip() or any(category(x) in ("Cc", "Zl", "Zp") for x in text):
+    if not text or text != text.strip() or {"Cc", "Cs", "Zl", "Zp"} & {*map(category, text)}:
         raise ValueError(f"{text!r} is not one line of text without blanks at its ends")
     return text
 
@@ -32,16 +32,11 @@ class StrictModel(BaseModel):
 Schema = TypeVar("Schema", bound=StrictModel)
 
 
-def read_config(path: Path, schema: type[Schema]) -> Schema:
-    """Read a configuration file and check it. Raises UserError as `check_config` does."""
-    return check_config(read_yaml(path), str(path), schema)
-
-
 def read_yaml(path: Path) -> Any:
     """Return the content of a YAML file. Raises UserError if it is missing or not YAML."""
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"{path}: no such file. `git checkout {path}` restores it") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not YAML: {error}") from None

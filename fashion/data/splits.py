@@ -18,19 +18,14 @@ def stratified_split(labels: np.ndarray, validation_size: int | float, seed: int
     """
     items = len(labels)
     size = math.ceil(validation_size * items) if 0 < validation_size < 1 else validation_size
-    cannot = (
-        f"prepare.validation_size: {validation_size} of {items} training images can't be split:"
-    )
+    cannot = f"prepare.validation_size: {validation_size} of {items} images can't be split:"
     if not 0 < size < items:
         raise UserError(f"{cannot} both training and validation need images")
-    classes = np.unique(labels)
-    counts = np.array([np.count_nonzero(labels == label) for label in classes])
+    classes, counts = np.unique(labels, return_counts=True)
     sizes, fractions = np.divmod(counts * size, items)
     sizes[np.argsort(-fractions, kind="stable")[: size - sizes.sum()]] += 1
     if (missing := classes[(sizes == 0) | (sizes == counts)]).size:
-        raise UserError(
-            f"{cannot} class {missing[0]} would be missing from training or from validation"
-        )
+        raise UserError(f"{cannot} class {missing[0]} would be missing on one of the sides")
     random = np.random.RandomState(seed)  # NumPy promises never to change its numbers
     in_validation = np.zeros(items, bool)
     for label, count, kept_back in zip(classes, counts, sizes, strict=True):

@@ -20,15 +20,13 @@ def format_epoch(row: Mapping[str, float], epochs: int) -> str:
     `row` has a value for each of COLUMNS: the epoch, counted from 1, losses in nats, accuracies in
     [0, 1]. Losses and accuracies get four decimals. `epochs` is the number of all epochs.
     """
-    return f"epoch {row['epoch']}/{epochs} " + " ".join(
-        f"{name} {row[name]:.4f}" for name in COLUMNS[1:]
-    )
+    values = " ".join(f"{name} {row[name]:.4f}" for name in COLUMNS[1:])
+    return f"epoch {row['epoch']}/{epochs} {values}"
 
 
 def parse_epoch(line: str) -> tuple[dict[str, float], int] | None:
     """Return the row of COLUMNS and the number of epochs in a line, or None if it has none."""
-    match = PATTERN.match(line.strip())
-    if not match:
+    if not (match := PATTERN.match(line.strip())):
         return None
     row = {name: float(match[name]) for name in COLUMNS[1:]}
     return {"epoch": int(match["epoch"])} | row, int(match["epochs"])

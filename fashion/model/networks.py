@@ -8,7 +8,7 @@ import json
 import zipfile
 from pathlib import Path
 
-from fashion.core.errors import FileError
+from fashion.core.errors import FileError, UserError
 from fashion.core.files import atomic_write
 from fashion.core.params import Model
 from fashion.model.backend import keras
@@ -56,8 +56,12 @@ def cnn(settings: Model, image_shape: tuple[int, int]) -> list[keras.Layer]:
 
     Each number of `filters` is a block: two 3x3 convolutions with that number of channels, each
     with batch normalization and ReLU, then 2x2 max pooling, except after the last block. The
-    features are the mean of each channel of the last block over the image, with `dropout`.
+    features are the mean of each channel of the last block over the image, with `dropout`. Raises
+    UserError if there are more blocks than the images can be halved.
     """
+    most = min(image_shape).bit_length()  # blocks, until halving leaves no pixel
+    if len(settings.filters) > most:
+        raise UserError(f"model.filters has {len(settings.filters)} blocks; images allow {most}")
     layers = [
         keras.layers.Rescaling(1 / 255, name="scale"),
         keras.layers.Reshape((*image_shape, 1), name="channel"),

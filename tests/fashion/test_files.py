@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fashion.core.errors import UserError
 from fashion.core.files import atomic_write, read_csv, sha256, write_csv, write_json
 
 
@@ -85,6 +86,17 @@ def test_csv_has_no_index_line_feeds_and_six_decimals_and_its_names_stay_text(tm
     read = read_csv(tmp_path / "a.csv")
     assert read["class"].tolist() == columns["class"]
     assert read["share"][1] == 1 and read["share"].isna().tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "missing"), (b"", "corrupted"), (b"<<<<<<< HEAD\na,b\n1,2\n", "conflicts of a merge")],
+)
+def test_a_table_that_is_missing_or_corrupted_is_reported(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(UserError, match=rf"a\.csv: .*{message}"):
+        read_csv(tmp_path / "a.csv")
 
 
 def test_sha256_of_a_published_example(tmp_path):

@@ -5,7 +5,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from fashion.core.errors import FileError
+from fashion.core.errors import FileError, UserError
 from fashion.core.params import Model
 from fashion.model.backend import keras, make_deterministic
 from fashion.model.networks import build, load_model, save_model
@@ -49,6 +49,13 @@ def saved(tmp_path_factory) -> bytes:
 @pytest.mark.parametrize("name", get_args(Model.model_fields["name"].annotation))
 def test_every_name_that_params_may_have_is_a_network(name):
     assert build(model_settings(name=name), (28, 28), 10).output_shape == (None, 10)
+
+
+def test_more_blocks_than_the_images_can_be_halved_are_refused():
+    settings = model_settings(name="cnn", filters=[4] * 5)
+    assert build(settings, (28, 28), 10).output_shape == (None, 10)
+    with pytest.raises(UserError, match="filters has 5 blocks; images allow 4"):
+        build(settings, (28, 15), 10)
 
 
 HIDDEN = ["Dense", "BatchNormalization", "ReLU", "Dropout"]

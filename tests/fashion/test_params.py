@@ -51,6 +51,8 @@ def write_changed(path: Path, place: tuple, value: Any) -> dict:
         ("model.dropout", 1.0, "model.dropout is 1.0. Input should be less than 1"),
         ("model.filters", [], "model.filters is []"),
         ("model.hidden_units", [784, -1], "model.hidden_units.1 is -1"),
+        ("model.hidden_units", [50_000], "model.hidden_units.0 is 50000"),
+        ("train.batch_size", 10**20, "train.batch_size is 100000000000000000000"),
         ("seed", 2**32, "seed is 4294967296"),
     ],
 )

@@ -43,5 +43,5 @@ def test_an_impossible_size_is_named(labels, size, reason):
     with pytest.raises(UserError) as error:
         stratified_split(labels, size, seed=1)
     assert str(error.value).startswith(
-        f"prepare.validation_size: {size} of 100 training images can't be split: {reason}"
+        f"prepare.validation_size: {size} of 100 images can't be split: {reason}"
     )

@@ -34,6 +34,8 @@ def server():
 def test_failed_sources_are_reported_and_the_next_one_gives_the_file(tmp_path, server, capsys):
     reasons = {
         str(tmp_path / "absent"): "no such folder",
+        "~nosuchuser/data": "Could not determine home directory",
+        "x" * 300: "[Errno 36] File name too long",
         folder_with(tmp_path, "short", CONTENT[:-1]): "short: 102,399 bytes, expected 102,400",
         folder_with(tmp_path, "altered", bytes(len(CONTENT))): "altered: SHA-256",
         f"{server}/missing": "404 Not Found",

@@ -22,8 +22,10 @@ def test_a_stage_finds_its_files_by_name_where_dvc_yaml_puts_them(tmp_path, monk
     files = StagePaths("train")
     found = [files[name].as_posix() for name in ("prepared", "train.py", "model.keras")]
     assert found == ["data/prepared", "stages/train.py", "models/model.keras"]
-    with pytest.raises(KeyError, match=r"declares no history\.csv for stage train"):
+    with pytest.raises(UserError, match=r"declares no history\.csv for stage train"):
         files["history.csv"]
+    with pytest.raises(UserError, match=r"^dvc.yaml has no stage plot"):
+        StagePaths("plot")
     Path("dvc.yaml").write_text(DVC_YAML.format(other="tools/train.py"))
     with pytest.raises(UserError, match=r"declares stages/train\.py and tools/train\.py\. Give"):
         StagePaths("train")
@@ -48,6 +50,7 @@ def test_a_missing_or_corrupted_input_is_one_message(repository):
         (f"{PREPARED}/dataset.json", "missing", "plot", f"{PREPARED}: missing or corrupted"),
         (LABELS, "truncated", "prepare", f"{LABELS}: not a whole gzip file"),
         (LABELS, "missing", "prepare", f"{LABELS}: no such file"),
+        ("plots/history.csv", "missing", "plot", "plots/history.csv: missing or corrupted"),
     ]:
         file = repository.folder / path
         content = file.read_bytes()

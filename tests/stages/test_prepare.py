@@ -66,7 +66,7 @@ def test_duplicates_are_counted_in_training_and_validation_and_the_seed_chooses_
     assert run_stage(folder, "prepare") == ""
     assert not np.array_equal(prepared(folder, "validation")[0], before)
     repository.set("prepare.validation_size=1200")
-    message = "prepare: prepare.validation_size: 1200 of 1200 training images can't be split"
+    message = "prepare: prepare.validation_size: 1200 of 1200 images can't be split"
     assert run_stage(folder, "prepare").startswith(message)
 
 

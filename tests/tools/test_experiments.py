@@ -169,6 +169,10 @@ def test_arithmetic_is_a_param_and_native_results_are_shown(compared):
     compared.set("experiments={short: {train.epochs: 1}}")
     call(main, compared.folder)
     assert "environment" not in table(compared, "experiments")
+    compared.set("experiments={}")
+    before = compared.results()
+    assert "experiments.yaml defines none" in call(main, compared.folder)
+    assert compared.results() == before
 
 
 @pytest.mark.parametrize(
@@ -177,6 +181,7 @@ def test_arithmetic_is_a_param_and_native_results_are_shown(compared):
         ({"experiments": {"a b": {}}}, "experiments.a b"),
         ({"experiments": ["run-1"]}, "experiments is ['run-1']"),
         ({"experiments": {}, "groups": {"experiments": {}}}, "would share the table experiments"),
+        ({"experiments": {"a": {}}, "groups": {"b": {"a": {"seed": 1}}}}, "two experiments are c"),
         ({"experiments": {}, "groups": {"a": {}, "a-seeds": {}}}, "share the table a-seeds"),
     ],
 )

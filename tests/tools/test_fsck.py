@@ -79,6 +79,12 @@ def test_a_dvc_lock_without_complete_stages_is_invalid(tmp_path, content):
         read_lock(tmp_path / "dvc.lock")
 
 
+def test_a_dvc_lock_with_conflicts_is_left_to_make(tmp_path):
+    (tmp_path / "dvc.lock").write_text("<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> b\n")
+    with pytest.raises(UserError, match=r"dvc.lock has conflicts of a merge.* `make`, which"):
+        read_lock(tmp_path / "dvc.lock")
+
+
 def test_a_dvc_lock_truncated_anywhere_is_read_or_invalid(toy, tmp_path):
     lock, whole = tmp_path / "dvc.lock", toy.read("dvc.lock")
     for length in np.linspace(0, len(whole), 60, dtype=int):

@@ -34,6 +34,7 @@ AT_LEAST = "is not a whole number of at least"
         (2, ["tools.experiments.__main__", "--jobs", "two"], f"two {AT_LEAST} 1"),
         (2, ["tools.gate.noise", "--seeds", "4"], f"4 {AT_LEAST} 5"),
         (2, ["tools.predict"], "name pictures"),
+        (2, ["tools.predict", "--test", "0", "--plot", "a.jpg"], "a.jpg does not end with .png"),
         (1, ["tools.predict", "/nowhere.png"], "/nowhere.png: No such file or directory"),
         (1, ["tools.predict", "--test", "400"], "there are 400 test images, counted from 0"),
         (1, ["tools.predict", "--test", "0", "--rev", "nowhere"], "there is no revision nowhere"),

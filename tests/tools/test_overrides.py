@@ -33,6 +33,11 @@ def test_values_that_params_do_not_allow_are_refused(name, value):
         with_overrides(parse_yaml(PARAMS, "here"), {name: value}, "here")
 
 
+def test_a_mistake_in_the_file_is_not_blamed_on_the_overrides():
+    with pytest.raises(UserError, match=r"^params.yaml: seed is -1"):
+        with_overrides(parse_yaml(PARAMS, "here") | {"seed": -1}, {"train.epochs": 9}, "there")
+
+
 def test_params_of_an_older_commit_need_not_be_allowed_today():
     assert replace_params({"seed": 1}, {"seed": 2}, "here") == {"seed": 2}
     with pytest.raises(UserError, match="arithmetic is missing"):

@@ -217,6 +217,10 @@ def test_a_sweep_that_does_not_exist_or_has_other_conditions_is_refused(swept, t
         )
     repository.set("train.epochs=9", "model.dropout=0.4")  # every trial sets these
     assert "3 completed" in call(sweep.main, repository.folder)
+    names = list(repository.experiments())
+    repository.dvc("exp", "remove", *names)
+    message = refusal(sweep.main, repository.folder)
+    assert "To run the sweep again, remove .dvc/tmp/sweeps/small.json" in message
     repository.set("sweeps.small.space={train.epoch: {choices: [1]}}")
     assert "sweeps.small: train.epoch is not" in refusal(sweep.main, repository.folder)
     repository.set("sweeps={}")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from fashion.core.files import read_csv, write_csv
-from tools.experiments.config import PLAIN
+from tools.experiments.config import EXPERIMENTS, PLAIN
 from tools.experiments.results import Result
 
 LEGEND = """\
@@ -15,6 +15,8 @@ gap: validation loss minus training loss after the last epoch.
 
 def save_comparison(results: list[Result], group: str = PLAIN) -> None:
     """Write and print the table, and draw the plot if the table is new or changed."""
+    if not results:
+        return print(f"There are no experiments to compare: {EXPERIMENTS} defines none.")
     path, plot = Path(f"metrics/comparisons/{group}.csv"), Path(f"plots/comparisons/{group}.png")
     before = path.read_bytes() if path.exists() else None
     write_csv(path, pd.DataFrame([result.summary() for result in results]))

@@ -7,7 +7,7 @@ from pydantic import Field, PositiveInt, StringConstraints, model_validator
 
 from fashion.core.errors import UserError
 from fashion.core.params import Seed
-from fashion.core.strict_yaml import Name, StrictModel, read_config
+from fashion.core.strict_yaml import Name, StrictModel, check_config, read_yaml
 
 EXPERIMENTS = Path("experiments.yaml")
 PLAIN = "experiments"  # names the tables of the experiments that are in no group
@@ -72,10 +72,20 @@ class Experiments(StrictModel):
             raise ValueError(f"two groups would share the table {twice[0]}")
         return self
 
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        """Refuse one name for two experiments, since DVC keeps one of each name."""
+        known: dict[str, dict] = {}
+        for group in (self.experiments, *self.groups.values()):
+            for name, overrides in group.items():
+                if known.setdefault(name, overrides) != overrides:
+                    raise ValueError(f"two experiments are called {name}, with other params")
+        return self
+
 
 def read_experiments() -> Experiments:
     """Read and check experiments.yaml. Raises UserError naming each wrong key."""
-    return read_config(EXPERIMENTS, Experiments)
+    return check_config(read_yaml(EXPERIMENTS), str(EXPERIMENTS), Experiments)
 
 
 def lookup(configured: dict[str, Any], name: str, kind: str) -> Any:

@@ -160,7 +160,10 @@ def save_results(study: SweepStudy) -> None:
     from fashion.plots.figures import save_figure
 
     trial = study.experiment(study.best)
-    best = Result(trial, resolve_revision(trial))
+    try:
+        best = Result(trial, resolve_revision(trial))
+    except UserError as error:
+        raise UserError(f"{error}. To run the sweep again, remove {study.path}") from None
     completed = table[table["state"] == "complete"]
     logarithmic = {param for param, space in study.sweep.space.items() if space.log}
     # two lines, since a single param makes a narrow plot

@@ -21,6 +21,7 @@ from tools.dvc import (
     status,
 )
 from tools.experiments.backend import Backend, ExperimentSpec
+from tools.experiments.config import EXPERIMENTS
 from tools.experiments.local import LocalBackend
 from tools.experiments.results import Result
 from tools.experiments.runner import experiments_lock, run_parallel
@@ -120,7 +121,10 @@ def run_missing(
     uncommitted changes would replace experiments of the commit, unless `may_replace` allows it.
     """
     raw_params = read_yaml(PARAMS)
-    params = {name: with_overrides(raw_params, planned[name], name) for name in planned}
+    params = {
+        name: with_overrides(raw_params, overrides, f"{EXPERIMENTS}: {name}")
+        for name, overrides in planned.items()
+    }
     with experiments_lock():
         check_workspace()
         backend, pending = backend or LocalBackend(), []

@@ -54,7 +54,7 @@ def rule_changes(baseline: str, candidate: str, claims: dict[str, Any]) -> list[
     """
     try:
         old, new = (flatten(yaml_at(one, GATE), reducer="dot") for one in (baseline, candidate))
-    except (UserError, AttributeError, TypeError) as error:
+    except (UserError, AttributeError, TypeError, ValueError) as error:
         return [f"{GATE}: can't be compared: {error}"]
     keys = [key for key in old | new if old.get(key) != new.get(key)]
     before, after = (
