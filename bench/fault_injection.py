@@ -28,7 +28,6 @@ import psutil
 from joblib import cpu_count
 
 from bench.measure import Rows, record
-from fashion.core.dataset import read_dataset
 from fashion.core.errors import UserError
 from fashion.core.strict_yaml import read_yaml
 from tests.support.ray_cluster import publish, ray_cluster
@@ -126,7 +125,7 @@ class Bench:
         self.folder, self.pool, self.chance = folder, pool, np.random.default_rng(0)
         self.data = folder / "data"
         self.data.mkdir()
-        write_synthetic_data(read_dataset().files, self.data, training=1200, test=400)
+        write_synthetic_data(self.data, training=1200, test=400)
         self.built = small_project(folder / "built", self.data)
         self.built.set(TWO)
         self.built.dvc("repro")

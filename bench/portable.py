@@ -19,12 +19,11 @@ import pandas as pd
 from joblib import cpu_count
 
 from bench.measure import RESULTS
-from fashion.core.dataset import DATASET, read_dataset
 from fashion.core.environment import THREADS
 from fashion.core.errors import UserError
 from fashion.core.files import write_csv
 from fashion.core.params import PARAMS
-from tests.support.repository import PROJECT, STAGES, Repository, small_project
+from tests.support.repository import STAGES, Repository, small_project
 from tools.arguments import parser_of
 from tools.demo import write_synthetic_data
 from tools.experiments.config import read_experiments
@@ -68,7 +67,7 @@ def compare(models: dict[str, dict], cpus: list[str]) -> tuple[pd.DataFrame, lis
     counts, differences = {}, []
     with TemporaryDirectory(prefix="portable-") as name, ThreadPoolExecutor(cpu_count()) as pool:
         folder, data = Path(name), Path(name, "data")
-        write_synthetic_data(read_dataset(PROJECT / DATASET).files, data, training=700, test=200)
+        write_synthetic_data(data, training=700, test=200)
         runs = [(cpu, threads) for cpu in (NATIVE, *cpus) for threads in (1, 2)]
         for model, overrides in models.items():
             project = small_project(folder / model, data)
@@ -93,7 +92,7 @@ def outputs(project: Repository, cpu: str, threads: int) -> dict[str, bytes]:
     words += [] if cpu == NATIVE else [EMULATOR, "-cpu", cpu]
     with TemporaryDirectory(dir=project.folder.parent) as folder:
         copy = project.copy(Path(folder, "project"))
-        for stage in STAGES:
+        for stage in STAGES[1:]:  # validate computes nothing
             try:
                 copy.run(*words, sys.executable, "-m", f"stages.{stage}", **{THREADS: str(threads)})
             except AssertionError as error:

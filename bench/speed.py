@@ -147,17 +147,18 @@ def grown_project(factor: int) -> Iterator[Path]:
 
 
 def repeat_items(source: Path, target: Path, factor: int) -> None:
-    """Write a gzip-compressed IDX file with the items of `source`, `factor` times.
+    """Write an IDX file with the items of `source`, `factor` times, packed by gzip if that is.
 
     Items are compressed once, as a gzip file may consist of several parts (RFC 1952).
     """
-    with gzip.open(source) as file:
-        content = file.read()
+    is_packed = source.suffix == ".gz"
+    unpack, pack = (gzip.decompress, gzip.compress) if is_packed else (bytes, bytes)
+    content = unpack(source.read_bytes())
     items = 4 + 4 * content[3]  # where they start: after the magic number and each dimension's size
     count = factor * int.from_bytes(content[4:8])
     with target.open("wb") as file:
-        file.write(gzip.compress(content[:4] + count.to_bytes(4) + content[8:items]))
-        file.writelines(itertools.repeat(gzip.compress(content[items:], compresslevel=6), factor))
+        file.write(pack(content[:4] + count.to_bytes(4) + content[8:items]))
+        file.writelines(itertools.repeat(pack(content[items:]), factor))
 
 
 MEASURED = (end_to_end, commands, experiment, training, growth)

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from fashion.core.dataset import read_dataset
 from tests.support.repository import PROJECT, STAGES, Repository, small_project, toy_project
 from tools.demo import write_synthetic_data
 
@@ -78,10 +77,9 @@ def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path
 @pytest.fixture(scope="session")
 def synthetic_data(tmp_path_factory) -> Path:
     """Return a folder with the four files of a small synthetic data set."""
-    files = read_dataset(PROJECT / "dataset.yaml").files
 
     def write(folder: Path) -> None:
-        write_synthetic_data(files, folder, training=1200, test=400)
+        write_synthetic_data(folder, training=1200, test=400)
 
     return made_once(tmp_path_factory, "synthetic_data", write)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fashion.core.files import read_csv
+from fashion.core.strict_yaml import read_yaml
 from tools.report.readme import TABLE, render_pages
 
 PROJECT = Path(__file__).parents[1]
@@ -114,6 +116,15 @@ def test_tables_have_the_committed_numbers(monkeypatch):
     for page, text in render_pages().items():
         assert page.read_text(encoding="utf-8") == text, f"{page}: `make readme` fills it again"
         assert "Not measured yet: no file" not in text
+
+
+def test_the_committed_table_has_the_experiments_of_experiments_yaml():
+    configured = read_yaml(PROJECT / "experiments.yaml")["experiments"]
+    rows = read_csv(PROJECT / "metrics/comparisons/experiments.csv").set_index("experiment")
+    for name, overrides in configured.items():
+        for param, value in overrides.items():
+            assert rows.loc[name, param.split(".")[-1]] == value
+    assert list(rows.index) == list(configured)
 
 
 HEADER = "experiment,{}epochs,batch_size,best_epoch,best_val_loss,last_val_loss,last_loss_gap"

@@ -8,7 +8,7 @@ its data.
 import shutil
 from pathlib import Path
 
-from fashion.core.dataset import DATASET, DataFiles, read_dataset
+from fashion.core.dataset import DATASET
 from fashion.core.errors import UserError
 from fashion.data.idx import write_idx
 from tools.arguments import expect_no_arguments
@@ -36,7 +36,7 @@ def run_demo(training: int, test: int) -> None:
     if not (WORKSPACE / DVC_YAML).exists():  # DVC would run the project around the clone
         raise UserError("the last commit has no dvc.yaml. Commit the project first")
     print(f"Writing {training + test:,} synthetic images into {DATA} ...", flush=True)
-    write_synthetic_data(read_dataset().files, DATA, training, test)
+    write_synthetic_data(DATA, training, test)
     write_dataset(describe_dataset(DATA.resolve(), NAME, list(SHAPES)), WORKSPACE / DATASET)
     variables = {"DATA_DIR": str(DATA.resolve())}
     dvc("exp", "run", "--name", "demo", folder=WORKSPACE, **variables)
@@ -47,12 +47,12 @@ def run_demo(training: int, test: int) -> None:
     )
 
 
-def write_synthetic_data(files: DataFiles, folder: Path, training: int, test: int) -> None:
+def write_synthetic_data(folder: Path, training: int, test: int) -> None:
     """Write a synthetic data set of `training` and `test` images into `folder`, as four files."""
-    for split, count, seed in (("train", training, 0), ("test", test, 1)):
+    for split, count, seed in (("train", training, 0), ("t10k", test, 1)):
         images, labels = synthetic_images(count, seed)
-        write_idx(folder / getattr(files, f"{split}_images").name, images)
-        write_idx(folder / getattr(files, f"{split}_labels").name, labels)
+        write_idx(folder / f"{split}-images-idx3-ubyte.gz", images)
+        write_idx(folder / f"{split}-labels-idx1-ubyte.gz", labels)
 
 
 if __name__ == "__main__":

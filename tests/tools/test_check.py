@@ -18,7 +18,7 @@ from fashion.core.errors import UserError
 from fashion.core.strict_yaml import read_yaml
 from tests.support.repository import Repository, write_yaml
 from tools.gate import check, sequential
-from tools.gate.config import gate_at
+from tools.gate.config import GATE, gate_at
 from tools.gate.judge import read_reference
 from tools.gate.noise import noise_at
 from tools.gate.review import noise_change
@@ -36,7 +36,8 @@ Step = Callable[[Repository], object]
 def gated_once(built_toy, tmp_path_factory) -> Repository:
     """Return a toy repository with rules and measured noise, and a commit after these."""
     toy = Repository(built_toy).copy(tmp_path_factory.mktemp("gated") / "project")
-    toy.set(f"metrics={{{RULES}}}", "reference=gone", "interim_runs=[2, 5]")
+    toy.set(f"metrics={{{RULES}}}", "interim_runs=[2, 5]")
+    write_yaml(toy.folder / GATE, read_yaml(toy.folder / GATE) | {"reference": "gone"})
     toy.commit("Rules")
     toy.set("prepare.validation_size=100")  # not committed, so noise is measured without it
     output = toy.python("tools.gate.noise", "--seeds", "12")

@@ -10,7 +10,7 @@ from fashion.comparisons import compare_losses
 from fashion.core.errors import UserError
 from fashion.core.strict_yaml import check_config, read_yaml
 from tests.support.commands import begin, call, processes_in, refusal, typed
-from tests.support.repository import PROJECT, Repository
+from tests.support.repository import Repository
 from tools.experiments.__main__ import main
 from tools.experiments.backend import ExperimentSpec
 from tools.experiments.config import Experiments
@@ -292,12 +292,3 @@ def test_experiments_of_a_commit_that_lacks_a_new_param_are_not_replaced(compare
     with typed(compared.folder):  # an experiment with the param can't be the commit's
         announce_changes(commit, [ExperimentSpec("short", {"arithmetic": "native"})])
     assert "Not committed: arithmetic: None -> portable" in capsys.readouterr().out
-
-
-def test_the_committed_table_has_the_experiments_of_experiments_yaml():
-    configured = read_yaml(PROJECT / "experiments.yaml")["experiments"]
-    rows = table(Repository(PROJECT), "experiments").set_index("experiment")
-    for name, overrides in configured.items():
-        for param, value in overrides.items():
-            assert rows.loc[name, param.split(".")[-1]] == value
-    assert list(rows.index) == list(configured)
