@@ -176,12 +176,16 @@ def no_git_repository(project, tmp_path):
     assert clone(project, tmp_path / "clone").python("tools.fsck") == ""
 
 
-@remedy("git log", "dvc exp list --all-commits")
+@remedy("git log", "git log {}", "dvc exp list --all-commits")
 def revision_that_is_not_there(project, tmp_path):
     output = project.python(CHECK, "--baseline", "shrot", status=2)
     assert "`git log` and `dvc exp list --all-commits`" in output
     assert "commit " in shell(project, "git log")
     assert "short" in shell(project, "dvc exp list --all-commits")
+    first = shell(project, "git rev-list --max-parents=0 HEAD").strip()
+    output = project.python("tools.report", first, status=1)
+    command = re.search("has no .*`(git log .*)` lists commits with it", output)[1]
+    assert "commit " in shell(project, command)
 
 
 @remedy("git remote add {} URL", "git push", "dvc remote add --default NAME ADDRESS")
