@@ -184,6 +184,8 @@ def clean_clone(kind: str, commit: str) -> Iterator[Pipeline]:
     run from scratch, or not exactly one model.
     """
     with temporary_clone(kind, commit) as folder:
+        if not (folder / DVC_YAML).is_file():
+            raise UserError(f"{commit[:7]} has no {DVC_YAML}, so it can't be run")
         _remove(folder / ".dvc")
         (folder / ".dvc").mkdir()
         (folder / ".dvc/config").write_text("[core]\n    analytics = false\n")

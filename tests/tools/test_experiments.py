@@ -166,6 +166,11 @@ def test_arithmetic_is_a_param_and_native_results_are_shown(compared):
     assert row["last_loss_gap"] == pytest.approx(0.55)
     result.train, result.test = {}, {"environment": "arithmetic of arm64", "device": "A GPU"}
     assert result.environment == {"environment": "arithmetic of arm64, A GPU"}
+    with pytest.raises(UserError, match=r"^native: metrics/test.json lacks accuracy, accuracy_int"):
+        result.summary()
+    result.file_bytes = lambda path: b""
+    with pytest.raises(UserError, match=r"^metrics/per_class.csv of native: No columns"):
+        _ = result.per_class
     compared.set("experiments={short: {train.epochs: 1}}")
     call(main, compared.folder)
     assert "environment" not in table(compared, "experiments")

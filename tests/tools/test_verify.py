@@ -29,6 +29,14 @@ def test_a_commit_with_other_packages_is_verified_from_its_checkout(clone):
     assert "equal to the byte" in clone.make(verify)
 
 
+def test_a_commit_without_a_pipeline_is_named(clone):
+    (clone.folder / "dvc.yaml").unlink()
+    clone.commit("No pipeline")
+    commit = clone.run("git", "rev-parse", "--short=7", "HEAD").strip()
+    output = clone.python("tools.gate.verify", status=1)
+    assert output == f"verify: {commit} has no dvc.yaml, so it can't be run\n"
+
+
 def claim(clone: Repository, path: str, **values) -> None:
     """Have the last commit claim other metrics."""
     clone.rewrite(path, json.dumps(json.loads(clone.read(path)) | values))

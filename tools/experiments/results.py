@@ -5,6 +5,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from fashion.core.errors import FileError, UserError
 from fashion.core.files import read_csv
 from tools.dvc import experiment_ref
 from tools.git import file_at, git, yaml_at
@@ -40,7 +41,10 @@ class Result:
         return file_at(self.revision, path)
 
     def _csv(self, path: str) -> pd.DataFrame:
-        return read_csv(io.BytesIO(self.file_bytes(path)))
+        try:
+            return read_csv(io.BytesIO(self.file_bytes(path)))
+        except FileError as error:
+            raise UserError(f"{path} of {self.name}: {error.__context__}") from None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -53,6 +57,9 @@ class Result:
 
         Losses are cross-entropies in nats; the interval of the accuracy is Wilson's, 95 %.
         """
+        if missing := {"accuracy", "accuracy_interval", "macro_f1"} - self.test.keys():
+            names = ", ".join(sorted(missing))
+            raise UserError(f"{self.name}: metrics/test.json lacks {names}, for the table")
         epochs, batch_size = len(self.history), self.params["train"]["batch_size"]
         best = self.history.loc[self.history["val_loss"].idxmin()]
         last = self.history.iloc[-1]
