@@ -127,8 +127,9 @@ def _decode(paths: list[Path], options: Namespace) -> list[np.ndarray | None]:
         try:
             with path.open("rb") as file:
                 picture = read_picture(file, str(path))
-                upright, _ = turn_upright(picture)
-                size = size or (upright.height, upright.width)
+                if not size:
+                    upright, _ = turn_upright(picture)
+                    size = upright.height, upright.width
                 target = Description.model_construct(image_shape=size, **settings)
                 pixels, steps = preprocess_image(picture, target, may_keep=not options.ground)
             images.append(pixels)
