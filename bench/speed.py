@@ -151,8 +151,9 @@ def repeat_items(source: Path, target: Path, factor: int) -> None:
 
     Items are compressed once, as a gzip file may consist of several parts (RFC 1952).
     """
-    is_packed = source.suffix == ".gz"
-    unpack, pack = (gzip.decompress, gzip.compress) if is_packed else (bytes, bytes)
+    unpack, pack = bytes, bytes  # which change nothing
+    if source.suffix == ".gz":
+        unpack, pack = gzip.decompress, partial(gzip.compress, compresslevel=6)
     content = unpack(source.read_bytes())
     items = 4 + 4 * content[3]  # where they start: after the magic number and each dimension's size
     count = factor * int.from_bytes(content[4:8])

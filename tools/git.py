@@ -71,6 +71,8 @@ def file_at(revision: str, path: Path | str) -> bytes:
     try:
         return git_bytes("show", f"{revision}:{path}")
     except UserError:
+        if git("ls-tree", revision, "--", str(path)):
+            raise
         raise UserError(
             f"{revision} has no {path}. `git log {path}` lists commits with it"
         ) from None

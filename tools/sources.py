@@ -21,7 +21,7 @@ from fashion.preprocessing import preprocess_image, read_picture, turn_upright
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 SPLITS = ("train", "test")
-SPLIT_LIKE = re.compile("train|test|val", re.IGNORECASE)
+SPLIT_LIKE = re.compile("(train|test)(ing)?|val(id|idation)?|dev", re.IGNORECASE)
 Split = tuple[np.ndarray, np.ndarray]  # images (items, height, width) and labels (items,), uint8
 
 
@@ -66,7 +66,7 @@ def read_tree(folder: Path, options: Namespace) -> tuple[dict[str, Split], list[
         if path.suffix.lower() in SUFFIXES and path.is_file() and not is_hidden(path, folder)
     }
     names = sorted({*classes.values()})
-    if names and all(SPLIT_LIKE.match(name) for name in names):
+    if names and all(SPLIT_LIKE.fullmatch(name) for name in names):
         raise UserError(
             f"{folder}: {', '.join(names)} look like splits. Call the two folders train and test"
         )

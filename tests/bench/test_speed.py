@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from bench.measure import RAW, measure
-from bench.speed import grown_project, main
+from bench.speed import grown_project, main, repeat_items
 from fashion.core.dataset import read_dataset
 from fashion.core.files import sha256
 from fashion.core.strict_yaml import read_yaml
-from fashion.data.idx import read_idx
+from fashion.data.idx import read_idx, write_idx
 from tests.support.commands import call, typed
 
 VARIABLES = ("ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS")
@@ -74,6 +74,14 @@ def test_a_grown_project_repeats_the_images_and_describes_them(repository):
             shape = (None, 28, 28) if "images" in name else (None,)
             once, thrice = (read_idx(path / RAW / file.name, shape) for path in (Path(), folder))
             assert (thrice == np.concatenate([once] * 3)).all()
+
+
+@pytest.mark.parametrize("name", ["a", "a.gz"])
+def test_files_that_are_packed_or_not_are_repeated_as_they_are(tmp_path, name):
+    items = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    write_idx(tmp_path / name, items)
+    repeat_items(tmp_path / name, tmp_path / f"more-{name}", 3)
+    assert (read_idx(tmp_path / f"more-{name}", (None, 3)) == np.tile(items, (3, 1))).all()
 
 
 def test_the_plain_script_makes_what_an_experiment_makes(repository, tmp_path):
