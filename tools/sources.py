@@ -78,7 +78,7 @@ def read_tree(folder: Path, options: Namespace) -> tuple[dict[str, Split], list[
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     if others := [one for one in files if one not in classes and not is_hidden(one, folder)]:
         first = others[0].relative_to(folder)
-        print(f"Note: files that are no PNG or JPEG of a class: {len(others)}, {first} first.")
+        print(f"Note: files not used: {len(others)}, such as {first}. PNG and JPEG of classes are.")
     labels = np.array([names.index(name) for name in classes.values()], np.uint8)
     if is_split(folder):
         in_test = np.array([path.is_relative_to(roots[1]) for path in classes])

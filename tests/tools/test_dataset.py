@@ -180,7 +180,7 @@ def test_pictures_become_grey_and_of_one_size_and_unreadable_ones_are_listed_or_
     output = call(project, dataset, str(source), "--skip-unreadable")
     assert (
         output.count("left out: ") == 2
-        and f"of a class: 31, train/{CLASSES[0]}/scan.bmp first" in output
+        and f"not used: 31, such as train/{CLASSES[0]}/scan.bmp." in output
     )
     assert [len(labels) for _, labels in converted(project.folder).values()] == [59, 29]
 
