@@ -188,7 +188,12 @@ def plot(path: Path, images: list[tuple[np.ndarray, Prediction]]) -> None:
     """Write a PNG of images beside their probabilities."""
     from fashion.plots.figures import save_figure, top_classes
 
-    save_figure(top_classes([(pixels, one.title, one.predictions) for pixels, one in images]), path)
+    rows = [
+        # a file's name need not be UTF-8, but matplotlib draws nothing else
+        (pixels, one.title.encode(errors="replace").decode(), one.predictions)
+        for pixels, one in images
+    ]
+    save_figure(top_classes(rows), path)
 
 
 if __name__ == "__main__":

@@ -158,6 +158,8 @@ def read_tables(paths: list[Path], options: Namespace) -> dict[str, Split]:
     """
     named = {split: [path for path in paths if split in path.name] for split in SPLITS}
     if all(len(found) == 1 for found in named.values()):
+        if options.test_share:
+            raise UserError(f"{named['test'][0]}: is for the test, so leave out --test-share")
         return {split: _read_table(found[0], options) for split, found in named.items()}
     if len(paths) != 1:
         listed = ", ".join(path.name for path in paths)

@@ -299,6 +299,7 @@ def test_an_archive_with_other_arrays_is_refused(project, tmp_path, arrays, mess
         (write_idx_files, SIZE, "the images have a size, so leave out --size"),
         (write_idx_files, ("--prefix", "x"), "no IDX file begins with x"),
         (write_pictures, ("--test-share", "0.2"), "images for the test, so leave out --test-share"),
+        (write_tables, (*SIZE, "--test-share", "0.2"), "is for the test, so leave out --test"),
         (write_pictures, ("--classes", *CLASSES[::-1]), "the folders name the classes, in this"),
     ],
 )

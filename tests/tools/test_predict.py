@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import shutil
 from contextlib import chdir
 
 import numpy as np
@@ -70,7 +72,8 @@ def test_the_terminal_shows_bars_and_a_plot_is_written(trained, pictures, call, 
     assert shares == sorted(shares, reverse=True) and sum(shares) == pytest.approx(100, abs=0.5)
     assert bars == [pytest.approx(0.3 * share, abs=0.52) for share in shares]
     height = Image.open(chart).height
-    words = (str(pictures / "0.png"), "--test", "1", "--plot", str(chart))
+    odd = shutil.copy(pictures / "0.png", tmp_path / os.fsdecode(b"\xff.png"))  # not UTF-8
+    words = (str(odd), "--test", "1", "--plot", str(chart))
     call(trained, predict, *words)
     assert Image.open(chart).height == 2 * height > 200  # a row for each image
 
