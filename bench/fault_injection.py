@@ -130,8 +130,7 @@ class Bench:
         self.built.set(TWO)
         self.built.dvc("repro")
         self.built.commit("Its results")
-        self.bare = Repository(folder / "bare")
-        self.built.run("git", "clone", "--quiet", ".", str(self.bare.folder))
+        self.bare = self.built.clone(folder / "bare")
         for repository in (self.built, self.bare):
             (repository.folder / ".venv").symlink_to(sys.prefix)
         self.outs = {

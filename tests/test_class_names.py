@@ -8,7 +8,6 @@ import re
 from collections import Counter
 
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -68,8 +67,3 @@ def test_names_are_refused_or_come_back_from_every_table_as_they_are(tmp_path, n
     rows = text_table(as_texts(read_csv(tmp_path / "per_class.csv"))).splitlines()[2:]
     cells = [re.split(r"(?<!\\)\|", row)[1].strip().replace("\\|", "|") for row in rows]
     assert cells == names
-
-
-def test_equal_names_are_refused():
-    with pytest.raises(UserError, match=r"class_names: cat is listed twice"):
-        check_config(description(["cat", "cat", "dog"]), "x", Description)

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fashion.core.environment import set_environment
-from fashion.core.strict_yaml import read_yaml
-from tests.support.repository import PROJECT, Repository
+from tests.support.repository import PROJECT, STAGES, Repository
 from tools.process import user_env
 
 LIBRARIES = {  # set_environment removes them
@@ -41,7 +39,7 @@ LIBRARIES = {  # set_environment removes them
     "TF_XLA_FLAGS": "--tf_xla_auto_jit=2",
     "XLA_FLAGS": "--xla_cpu_enable_fast_math=true",
 }
-PYTHON = {  # `python -Es` ignores them
+PYTHON = {  # `python -Es`, as in dvc.yaml, ignores them
     "PYTHONHASHSEED": "1",
     "PYTHONOPTIMIZE": "2",
     "PYTHONPATH": "{home}/packages",
@@ -93,22 +91,16 @@ def home(tmp_path) -> Path:
     return folder
 
 
-def test_variables_of_libraries_are_removed_before_the_libraries_read_them():
-    plain, foreign = {}, dict(LIBRARIES)
-    set_environment("portable", plain)
-    set_environment("portable", foreign)
-    assert foreign == plain
-
-
-def test_stages_run_by_plain_dvc_write_the_same_bytes(repository, home):
-    before = repository.results()
-    for path in ("models/model.keras", "metrics/test.json", "plots/samples.png", "plots/loss.png"):
-        (repository.folder / path).unlink()
-    settings = LIBRARIES | PYTHON | OTHERS | {"HOME": "{home}"}
+def test_plain_dvc_in_a_clone_on_one_core_writes_the_same_bytes(repository, home, tmp_path):
+    """Its batches of 36 leave rows over when threads share them."""
+    clone = repository.clone(tmp_path / "clone")
+    settings = LIBRARIES | OTHERS | {"HOME": "{home}", "ARITHMETIC_THREADS": "4"}
     foreign = {name: value.format(home=home) for name, value in settings.items()}
-    stages = read_yaml(repository.folder / "dvc.yaml")["stages"]
-    repository.stages(*stages, **foreign)
-    assert repository.results() == before
+    words = ("taskset", "--cpu-list", "0", sys.executable, "-m", "dvc", "repro")
+    assert clone.run(*words, "--force", **foreign).count("Running stage") == len(STAGES)
+    assert clone.results() == repository.results()
+    assert "Running stage" not in clone.dvc("repro")
+    assert clone.run("git", "status", "--porcelain") == ""
 
 
 def test_commands_work_in_a_hook_with_hostile_settings_of_git_and_dvc(built_record, home, tmp_path):

@@ -1,5 +1,6 @@
 """Each command that a message recommends is run in the situation in which it is recommended."""
 
+import os
 import re
 import shlex
 import shutil
@@ -49,11 +50,6 @@ def shell(project: Repository, command: str) -> str:
     return project.make(*arguments) if program == "make" else project.run("bash", "-c", command)
 
 
-def clone(project: Repository, folder: Path, *options: str) -> Repository:
-    project.run("git", "clone", "--quiet", *options, project.folder.as_uri(), str(folder))
-    return Repository(folder)
-
-
 @remedy("dvc pull", "dvc repro")
 def corrupted_files(project, tmp_path):
     project.dvc("remote", "add", "--local", "--default", "store", str(tmp_path / "store"))
@@ -63,11 +59,20 @@ def corrupted_files(project, tmp_path):
     cached.write_text("corrupted")
     (project.folder / "metrics/test.json").write_text("{}")
     output = project.python("tools.fsck")
-    assert "`dvc pull` fetches it" in output and "`dvc repro` rebuilds it" in output
+    assert f"{cached}: corrupted" in output and "`dvc pull` fetches it" in output
     shell(project, "dvc pull")
     assert cached.exists()
+    images = project.folder / "data/prepared/train_images.npy"
+    times, content = images.stat(), images.read_bytes()
+    images.write_bytes(content[:-1] + b"x")
+    os.utime(images, ns=(times.st_atime_ns, times.st_mtime_ns))  # by which DVC trusts it
+    output = project.python("tools.fsck")
+    for file in ("data/prepared/train_images.npy", "metrics/test.json"):
+        assert f"{file}: differs from dvc.lock. `dvc repro` rebuilds it" in output
     shell(project, "dvc repro")
-    assert project.run("git", "status", "--porcelain") == "" == project.python("tools.fsck")
+    assert images.read_bytes() == content
+    assert project.python("tools.fsck", "--all") == ""
+    assert project.run("git", "status", "--porcelain") == ""
 
 
 @remedy("dvc checkout", "make", "dvc repro prepare")
@@ -112,7 +117,7 @@ def model_of_an_experiment_gone(project, tmp_path):
 
 @remedy("git fetch --unshallow")
 def shallow_clone(project, tmp_path):
-    shallow = clone(project, tmp_path / "clone", "--depth=1")
+    shallow = project.clone(tmp_path / "clone", "--depth=1")
     for module, status in ((EXPERIMENTS, 1), (CHECK, 2)):
         assert "`git fetch --unshallow`" in shallow.python(module, status=status)
     shell(shallow, "git fetch --unshallow")
@@ -125,6 +130,7 @@ def changes_that_are_not_committed(project, tmp_path):
     before = project.run(*listing)
     project.set("train.learning_rate=0.01")
     assert "train.learning_rate: 0.001 -> 0.01" in project.python(EXPERIMENTS, status=1)
+    assert "The experiments stay as they are" in project.python("tools.rebuild")
     assert project.run(*listing) == before
     shell(project, "git stash")
     assert "short: up to date" in project.python(EXPERIMENTS)
@@ -153,7 +159,7 @@ def code_that_git_does_not_track(project, tmp_path):
 @remedy("git fetch {} && git remote set-head {} --auto", "git fetch origin")
 def branches_that_the_clone_does_not_know(project, tmp_path):
     project.run("git", "branch", "--move", "trunk")
-    other = clone(project, tmp_path / "clone")
+    other = project.clone(tmp_path / "clone")
     other.run("git", "remote", "set-head", "origin", "--delete")
     other.run("git", "update-ref", "-d", "refs/remotes/origin/trunk")
     assert "`git fetch origin`" in other.python(CHECK, status=2, GITHUB_BASE_REF="trunk")
@@ -173,7 +179,7 @@ def no_git_repository(project, tmp_path):
     assert "this folder is no Git repository with a commit" in output
     shell(project, "git init && git add -A && git commit -m first")
     assert project.python("tools.fsck") == ""
-    assert clone(project, tmp_path / "clone").python("tools.fsck") == ""
+    assert project.clone(tmp_path / "clone").python("tools.fsck") == ""
 
 
 @remedy("git log", "git log {}", "dvc exp list --all-commits")

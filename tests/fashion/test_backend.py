@@ -1,12 +1,10 @@
 import os
-import random
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
-from fashion.model.backend import filtered_stderr, keras, make_deterministic, tf
+from fashion.model.backend import filtered_stderr
 
 STARTUP_NOISE = """\
 WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
@@ -48,14 +46,3 @@ def test_startup_notes_are_dropped_and_other_lines_are_printed_even_after_an_err
         raise ImportError
     os.write(2, b"after\n")
     assert capfd.readouterr().err == f"{REAL}without a line end\nafter\n"
-
-
-def test_equal_seeds_give_equal_random_numbers_in_every_library():
-    def draw(seed: int) -> list[float]:
-        make_deterministic(seed)
-        ours = [random.random(), *np.random.rand(2)]  # noqa: S311
-        return [*ours, *keras.random.uniform((2,)).numpy(), *tf.random.uniform((2,)).numpy()]
-
-    first, again, other = draw(7), draw(7), draw(8)
-    assert first == again
-    assert all(number != different for number, different in zip(first, other, strict=True))

@@ -13,6 +13,7 @@ COMMITTED = Path(__file__).parents[2] / "dataset.yaml"
     ("name", "value", "message"),
     [
         ("class_names", ["one"], "class_names"),
+        ("class_names", ["cat", "cat", "dog"], "class_names: cat is listed twice"),
         ("class_names", ["one", "x\udce9"], "is not one line of text"),  # not UTF-8
         ("files.test_labels.name", "../labels.gz", "files.test_labels.name is '../labels.gz'"),
         ("files.test_labels.sha256", "67DA", "files.test_labels.sha256 is '67DA'"),

@@ -128,16 +128,3 @@ def test_every_stage_has_a_description_and_all_params_are_checked_first():
         assert definition["desc"] and definition["cmd"] == f"python -BEs -m stages.{name}"
     assert DEFINITIONS["validate"]["params"] == [{"params.yaml": None}]  # the whole file
     assert DEFINITIONS["validate"]["outs"][0] in DEFINITIONS["prepare"]["deps"]
-
-
-def test_another_version_of_a_package_makes_only_the_stages_stale_that_import_it(repository):
-    for folder in ("model", "plots"):
-        pins = repository.folder / f"fashion/{folder}/requirements.txt"
-        pins.write_text(re.sub(r"==(\d+)", r"==9\1", pins.read_text(), count=1))
-    stale = json.loads(repository.dvc("status", "--json"))
-    changed = {stage: [*entries[0].get("changed deps", {})] for stage, entries in stale.items()}
-    assert changed == {
-        "train": ["fashion/model"],
-        "evaluate": ["fashion/model"],
-        "plot": ["fashion/plots"],
-    }

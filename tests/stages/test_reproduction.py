@@ -10,7 +10,7 @@ import subprocess
 import sys
 import zipfile
 
-from tests.support.repository import PROJECT, Repository
+from tests.support.repository import PROJECT
 from tools.process import user_env
 
 
@@ -24,24 +24,6 @@ def test_the_cnn_gives_equal_bytes_on_any_number_of_cores(repository):
     assert results[0] == results[1]
     with zipfile.ZipFile(io.BytesIO(results[0][0])) as archive:
         assert json.loads(archive.read("config.json"))["config"]["name"] == "cnn"
-
-
-def test_a_clone_on_one_core_makes_equal_bytes_and_its_workspace_stays_clean(repository, tmp_path):
-    """Its batches of 36 leave rows over when threads share them."""
-    clone = Repository(tmp_path / "clone")
-    repository.run("git", "clone", "--quiet", ".", str(clone.folder))
-    words = ("taskset", "--cpu-list", "0", sys.executable, "-m", "dvc", "repro", "--force")
-    assert clone.run(*words, ARITHMETIC_THREADS="4").count("Running stage") == 6
-    assert clone.results() == repository.results()
-    assert "Running stage" not in clone.dvc("repro")
-    assert clone.run("git", "status", "--porcelain") == ""
-
-
-def test_a_fresh_clone_makes_what_does_not_come_with_git(toy, tmp_path):
-    clone = Repository(tmp_path / "clone")
-    toy.run("git", "clone", "--quiet", ".", str(clone.folder))
-    assert clone.dvc("repro").count("Running stage") == 2  # data and model
-    assert clone.results() == toy.results()
 
 
 def test_a_killed_run_and_corrupted_outputs_are_repaired_by_the_next_run(toy):

@@ -6,9 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-# the kinds of misbehaviour; "good" serves the file
-KINDS = ["missing", "altered", "page", "cut", "loop", "endless", "drip", "stall"]
-
 
 @contextmanager
 def faulty_server(contents: dict[str, bytes]) -> Iterator[str]:

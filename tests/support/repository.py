@@ -1,6 +1,5 @@
 """Small copies of this project, in which tests run commands as a user would."""
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -127,6 +126,11 @@ class Repository:
         md5 = self.output_md5(path)
         return self.folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
 
+    def clone(self, folder: Path, *options: str) -> "Repository":
+        """Clone it with options of `git clone`. A clone has no results that Git does not keep."""
+        self.run("git", "clone", "--quiet", *options, self.folder.as_uri(), str(folder))
+        return Repository(folder)
+
     def copy(self, folder: Path) -> "Repository":
         shutil.copytree(self.folder, folder, symlinks=True)
         return Repository(folder)
@@ -142,21 +146,6 @@ class Repository:
             values = read_yaml(path)
             set_dotted(values, name, parse_yaml(value, assignment))
             write_yaml(path, values)
-
-    def rewrite(self, path: str, content: str) -> None:
-        """Change a file that is not in DVC's cache as if its stage had written it.
-
-        dvc.lock gets the new MD5 and size, wherever it names the file.
-        """
-        (self.folder / path).write_text(content)
-        lock_file = self.folder / "dvc.lock"
-        lock = read_yaml(lock_file)
-        for stage in lock["stages"].values():
-            for file in [*stage.get("outs", []), *stage.get("deps", [])]:
-                if file["path"] == path:
-                    digest = hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()
-                    file.update(md5=digest, size=len(content.encode()))
-        write_yaml(lock_file, lock)
 
     def slow_training(self, seconds: float) -> None:
         """Make each epoch of the toy pipeline's training take a number of seconds."""

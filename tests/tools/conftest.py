@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from selenium import webdriver
 
 from fashion.core.errors import exit_on_user_error
 from tests.support.commands import typed
@@ -16,9 +15,7 @@ from tests.support.repository import Repository
 @pytest.fixture
 def clone(committed, tmp_path) -> Repository:
     """Return a clone of `committed` without a cache."""
-    folder = tmp_path / "clone"
-    committed.run("git", "clone", "--quiet", ".", str(folder))
-    return Repository(folder)
+    return committed.clone(tmp_path / "clone")
 
 
 @pytest.fixture
@@ -41,19 +38,19 @@ def call(capfd) -> Callable[..., str]:
 
 @pytest.fixture(scope="module")
 def browser():
-    """Yield Chromium with a fake camera and without access to a network."""
+    """Yield Chromium without access to a network."""
     binary = shutil.which("chromium") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
     if not (binary and driver):
         reason = "there is no browser: `apt-get install chromium chromium-driver`"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    from selenium import webdriver  # which requirements.txt does not have
+
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     for argument in (
         "headless=new",
         "no-sandbox",
-        "use-fake-device-for-media-stream",
-        "use-fake-ui-for-media-stream",
         "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     ):
         options.add_argument(f"--{argument}")

@@ -16,7 +16,6 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from fashion.core.dataset import read_dataset
-from fashion.core.errors import UserError
 from fashion.core.files import read_csv
 from tests.support.commands import TIMEOUT, begin, typed
 from tests.support.repository import PROJECT, Repository
@@ -121,17 +120,6 @@ def test_pictures_are_classified_as_by_evaluate_and_nothing_is_asked_from_elsewh
     assert all(one.startswith(address) for one in browser.execute_script(loaded))
 
 
-def test_a_picture_is_taken_with_the_camera(page, browser):
-    page = Page(browser, page[0])
-    page.choose("run-3")
-    for name in ("Capture from camera", "Click to Access Webcam", "capture photo"):
-        page.click(name)
-    page.waiting.until(lambda _: page.button("Remove Image"))
-    page.submit(lambda: page.notes)
-    notes = r"\ncolour to grey\n\d+x\d+ fitted to 28x28$"  # of Chromium's fake camera
-    assert re.search(notes, page.notes)
-
-
 def test_what_is_wrong_is_said(page, browser):
     address, folder, _ = page
     page = Page(browser, address)
@@ -167,21 +155,6 @@ def test_what_should_get_no_answer_gets_none(page):
     assert requests.post(f"{api}/upload", files=files, timeout=TIMEOUT).status_code == 413
     headers = {"Host": "evil.example"}
     assert requests.get(address, headers=headers, timeout=TIMEOUT).status_code == 400
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        ("workspace", "metrics/test.json: no such file"),
-        ("short", "not a picture"),
-        ("nowhere", "there is no revision nowhere"),
-    ],
-)
-def test_what_can_not_be_answered_is_a_sentence(committed, tmp_path, model, message):
-    toy = committed.copy(tmp_path / "project")
-    (toy.folder / "metrics/test.json").unlink()
-    with typed(toy.folder, "app"), pytest.raises(UserError, match=message):
-        app.answer(b"x", model)
 
 
 def test_a_committed_model_answers_with_the_classes_of_its_commit(repository):

@@ -200,7 +200,7 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
         ["5 seeds of the baseline were trained too", "was measured with other params"],
         [A_BIT_BETTER, made, set_("train.epochs=2")]),
     "test labels in training": (NOT_REPRODUCED, ["The test images are out of reach", "No such"], [
-        edit(TRAIN, "labels = read", 'read_labels("test")\nlabels = read')]),
+        edit(TRAIN, "labels = read", 'read_labels("test")\nlabels = read'), commit]),
     "test labels in training, for other seeds than the committed one": (
         "? cannot judge", ["stage train failed", "No such"], [
             edit(TRAIN, "labels = read",
@@ -210,11 +210,11 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
             train_with_images_of(2), edit(PREPARE, "(count, 2, 2)", "(count, 4)")]),
     "raw test images in training, after one of them was changed": (
         NOT_REPRODUCED, ["The test images are out of reach", "No such"], [
-            set_(f"files.test_images.sha256='{'0' * 64}'"), *RAW_IN_TRAINING]),
+            set_(f"files.test_images.sha256='{'0' * 64}'"), *RAW_IN_TRAINING, commit]),
     "raw test images in training, under another name": (
         NOT_REPRODUCED, ["The test images are out of reach", "No such"], [
             *RAW_IN_TRAINING, made, write("metrics/test.json", "{"), commit,
-            *(edit(path, RAW, "data/other") for path in ("dvc.yaml", PREPARE, TRAIN))]),
+            *(edit(path, RAW, "data/other") for path in ("dvc.yaml", PREPARE, TRAIN)), commit]),
     "only the committed seed is good": (
         "✗ regression", ["over 2 seeds", "is an outlier among its seeds: accuracy 0.7"],
         [add_to_accuracy('+ (params["seed"] == 42) / 7'), WORSE]),
@@ -261,8 +261,6 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
             edit("fashion/core/requirements.txt", "numpy==", "numpy==9"), commit,
             edit("fashion/core/requirements.txt", "numpy==9", "numpy=="),
             edit(EVALUATE, "confidence, loss]", "confidence + 1e-5, loss]")]),
-    "invented confidences": (CONTRADICTS, ["the table of actual, predicted, confid"], [
-        edit(EVALUATE, "confidence, loss]", "confidence + (a == p) * 1e-3, loss]")]),
     "another format of the model": (
         REVIEWER, ["KeyError: 'accuracy'", "A reviewer has to decide", "- accuracy: 0.6"], [
             edit(TRAIN, '{"accuracy": accuracy, "seed"', '{"score": accuracy, "seed"'),
@@ -271,17 +269,15 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
         "? cannot judge", ["dataset.yaml of the candidate: files is [1]."], [
             set_("files=[1]"), run("rm", "dvc.lock"), commit]),
     "arrays renamed in the baseline": ("? cannot judge", ["stages write no test_images.npy"], [
-        edit(PREPARE, "_images.npy", "_x.npy"), made, WORSE]),
+        edit(PREPARE, "_images.npy", "_x.npy"), made, WORSE, commit]),
     "renamed class": (REVIEWER, ["The classes differ.", "Purse"], [
-        edit("dataset.yaml", "Bag", "Purse")]),
+        edit("dataset.yaml", "Bag", "Purse"), commit]),
     "other test labels": ("✓", ["has other test images or labels than the baseline"], [
         edit(PREPARE, SAVE, f"    labels = labels[::-1] if split == 'test' else labels\n{SAVE}"),
         set_(f"files.test_labels.sha256='{'0' * 64}'")]),
-    "validation labels equal to those of the test": ("✓", ["has other validation images"], [
-        set_("prepare.validation_size=400")]),
-    "smaller validation split, with images in training": (
+    "validation labels equal to those of the test, and images in training": (
         "✓", ["has other validation images", "trains with 5 of the baseline's validation images"],
-        [set_("prepare.validation_size=100"), train_with_images_of(1)]),
+        [set_("prepare.validation_size=400"), train_with_images_of(1)]),
     "everything renamed, a metric and a param dropped": ("✓", ["| val_accuracy |", "- dvc.yaml"], [
         edit(EVALUATE, '    "macro_f1": sum(f1) / len(f1),\n', ""),
         set_("train={epochs: 2, batch_size: 32, learning_rate: 0.001}"),
@@ -327,12 +323,11 @@ def test_noise_is_every_metric_of_every_seed(gated, monkeypatch):
     table = noise_at("HEAD")
     assert list(table.index) == list(range(42, 54)) and table["accuracy"].nunique() > 1
     assert {"macro_f1", "class_f1/Bag", "class_recall/Bag", "class_precision/Bag"} <= {*table}
-    for seed in (42, 53):
-        gated.set(f"seed={seed}")
-        gated.stages("train", "evaluate")
-        for file, name in (("test", "accuracy"), ("train", "val_accuracy")):
-            metrics = json.loads(gated.read(f"metrics/{file}.json"))
-            assert metrics[name] == table.loc[seed, name]
+    gated.set("seed=53")
+    gated.stages("train", "evaluate")
+    for file, name in (("test", "accuracy"), ("train", "val_accuracy")):
+        metrics = json.loads(gated.read(f"metrics/{file}.json"))
+        assert metrics[name] == table.loc[53, name]
     made(gated)
     assert noise_at("HEAD").equals(table)  # it belongs to other seeds too
 
@@ -347,12 +342,11 @@ def test_noise_of_a_change_is_compared_with_the_runs_of_the_gate(gated_once, mon
 
 def test_uncommitted_changes_are_judged_and_the_index_stays_as_it_is(gated, judged):
     MUCH_WORSE(gated)
-    gated.dvc("repro", "--quiet")
     write("staged", "x")(gated)
     gated.run("git", "add", "staged")
     before = gated.run("git", "status", "--porcelain")
-    report = judged(gated, "✗ regression")
-    assert "HEAD, without the uncommitted changes" in report
+    report = judged(gated, NOT_REPRODUCED)
+    assert OTHER_MODEL in report and "HEAD, without the uncommitted changes" in report
     assert gated.run("git", "status", "--porcelain") == before and "A  staged" in before
     assert not list((gated.folder / ".dvc/tmp").glob("*candidate*"))
 
@@ -379,20 +373,6 @@ def test_options_stand_in_the_verdict_and_edited_noise_of_the_baseline_is_not_us
     assert trained == [seeds[:5], seeds[:1]]
 
 
-def test_slow_decline_is_found_against_the_reference(gated, judged):
-    """The reference has better noise than the baseline, whose model the candidate keeps."""
-    for step in (changed_noise(lambda i, x: x + 0.1), commit):
-        step(gated)
-    reference = gated.run("git", "rev-parse", "HEAD").strip()
-    gated.run("git", "checkout", "HEAD~1", "--", NOISE)
-    for step in (set_(f"reference='{reference}'"), commit, write("x", "x"), commit):
-        step(gated)
-    report = judged(gated, "✗ regression")
-    assert "worse than the reference by" in report
-    for name in ("baseline", "reference"):
-        assert f"Means of 12 runs of the {name} and 1 run of the candidate:" in report
-
-
 def test_a_reference_with_other_data_is_not_used(gated, monkeypatch):
     reference = gated.run("git", "rev-parse", "HEAD").strip()
     other_data = edit("dvc.lock", gated.output_md5("data/prepared"), "x")
@@ -403,6 +383,7 @@ def test_a_reference_with_other_data_is_not_used(gated, monkeypatch):
         read_reference("HEAD", gate_at("HEAD"), pd.DataFrame())
     without = gate_at("HEAD").model_copy(update={"reference": None})
     assert read_reference("HEAD", without, pd.DataFrame()) == {}
+    assert [*read_reference(reference, gate_at("HEAD"), pd.DataFrame())] == ["reference"]
 
 
 def test_a_missing_baseline_is_named_and_in_ci_the_summary_has_the_report(gated, judged):
@@ -421,18 +402,9 @@ def test_files_named_like_packages_do_not_take_their_place_in_the_gate(gated):
     commit(gated)
     other = gated.copy(gated.folder.with_name("other"))
     words = ("python", "-m", "tools.gate.check", "--candidate", str(gated.folder))
+    words += ("--baseline", "nowhere")  # which it only finds out after all imports
     output = other.run(*words, status=2, PYTHONPATH=str(gated.folder / "elsewhere"))
-    assert "### ? cannot be reproduced" in output and "without writing" in output
-
-
-def test_make_names_the_status_that_it_turns_into_2(gated):
-    """Also if the Makefile would have Python import a file of the candidate's."""
-    write("tools/sitecustomize.py", "import os; os._exit(0)\n")(gated)
-    edit("Makefile", "BIN := .venv", "export PYTHONPATH := $(CURDIR)/tools\nBIN := .venv")(gated)
-    MUCH_WORSE(gated)
-    made(gated)
-    output = gated.make("check", status=2)
-    assert "### ✗ regression" in output and "Error 1" in output
+    assert "### ? cannot judge" in output and "there is no revision nowhere" in output
 
 
 def test_a_crash_has_status_2(gated):

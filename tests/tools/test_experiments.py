@@ -124,17 +124,17 @@ def test_experiments_are_stale_if_something_that_dvc_yaml_declares_changes(compa
 
 
 def test_seeds_of_a_group_have_tables_whatever_words_the_names_contain(toy, monkeypatch):
-    plain = "{my-seed-test: {train.epochs: 1}, sweep-up: {train.epochs: 1, seed: 7}}"
+    plain = "{sweep-seed-up: {train.epochs: 1, seed: 7}}"
     toy.set("experiments={}", f"groups={{a-seed-2: {plain}}}")
     toy.commit("Odd names")
     output = call(main, toy.folder, "--seeds", "2", "--group", "a-seed-2")
-    names = ["my-seed-test", "my-seed-test-seed-43", "sweep-up", "sweep-up-seed-8"]
+    names = ["sweep-seed-up", "sweep-seed-up-seed-8"]
     assert set(toy.experiments()) == set(names)
-    assert table(toy, "a-seed-2")["experiment"].tolist() == ["my-seed-test", "sweep-up"]
+    assert table(toy, "a-seed-2")["experiment"].tolist() == names[:1]
     seeds = table(toy, "a-seed-2-seeds")
-    assert seeds["experiment"].tolist() == 2 * ["my-seed-test"] + 2 * ["sweep-up"]
-    assert seeds["seed"].tolist() == [42, 43, 7, 8]
-    first, second, *_ = seeds["accuracy"]
+    assert seeds["experiment"].tolist() == 2 * names[:1]
+    assert seeds["seed"].tolist() == [7, 8]
+    first, second = seeds["accuracy"]
     assert first != second
     assert f"{(first + second) / 2:.4f}±{abs(first - second) / 2**0.5:.4f}\n" in output
     assert "over 2 seeds" in output
@@ -212,17 +212,15 @@ def test_wrong_names_and_values_are_refused_before_anything_starts(toy):
 
 def test_failed_experiments_are_reported_with_their_logs_and_the_others_go_on(toy):
     bad = "{prepare.validation_size: 1200}"
-    toy.set(f"experiments={{good: {{train.epochs: 1}}, bad: {bad}, worse: {bad}}}")
+    toy.set(f"experiments={{good: {{train.epochs: 1}}, bad: {bad}}}")
     toy.commit()
     output = toy.python("tools.experiments", "--jobs", "1", status=1)
-    places = [output.index(x) for x in ("bad: failed", "worse: ", "worse: failed", "good: ")]
-    assert places == sorted(places)  # one at a time, the longest first
-    for name in ("bad", "worse"):
-        reported = output[output.index(f"{name} failed. Its last lines:") :]
-        assert "  | prepare: prepare.validation_size: 1200 of 1200" in reported
-        assert re.search(rf"^{name}: failed after \d+ s$", output, re.MULTILINE)
-        log = toy.folder / re.search(r"The whole log: (\S+)", reported)[1]
-        assert log.stem == name and "1200 of 1200" in log.read_text()
+    assert output.index("bad: failed") < output.index("good: ")  # one at a time, the longest first
+    reported = output[output.index("bad failed. Its last lines:") :]
+    assert "  | prepare: prepare.validation_size: 1200 of 1200" in reported
+    assert re.search(r"^bad: failed after \d+ s$", output, re.MULTILINE)
+    log = toy.folder / re.search(r"The whole log: (\S+)", reported)[1]
+    assert log.stem == "bad" and "1200 of 1200" in log.read_text()
     assert set(toy.experiments()) == {"good"} and clones(toy) == []
     toy.set("prepare.validation_size=1200")
     assert "`dvc repro prepare` failed in /" in refusal(main, toy.folder, "--replace")

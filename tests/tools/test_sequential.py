@@ -73,8 +73,8 @@ def test_errors_are_as_rare_as_the_rules_say(
 ):
     """The baselines vary too."""
     analyses = plan_analyses(draw(generator, baseline_runs), GATE.interim_runs, GATE)
-    found = []
-    for _ in range(CHECKS):
+    found, checks = [], CHECKS if shift == SAME else CHECKS // 4  # which need not be as exact
+    for _ in range(checks):
         before, now = draw(generator, baseline_runs), draw(generator, 8, shift)
         samples = [draw(generator, 1, committed), now[:2], now[:4], now]
         for analysis, runs in zip(analyses, samples, strict=True):
@@ -83,7 +83,7 @@ def test_errors_are_as_rare_as_the_rules_say(
                 break
         found.append(finding)
     for finding, (lowest, highest) in ((REGRESSION, alarms), (NO_LOSS, passes)):
-        assert lowest <= found.count(finding) / CHECKS <= highest
+        assert lowest <= found.count(finding) / checks <= highest
 
 
 def test_bounds_repeat_and_comparisons_share_the_false_alarms(baseline):
