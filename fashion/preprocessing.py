@@ -50,7 +50,7 @@ def turn_upright(picture: Image.Image) -> tuple[Image.Image, list[str]]:
         turned = ImageOps.exif_transpose(picture)
     except Exception:  # Pillow's reader of EXIF may raise anything
         return picture, ["broken EXIF ignored"]
-    return turned, [] if orientation in (0, 1) else ["turned upright"]
+    return turned, ["turned upright"] if orientation in range(2, 9) else []
 
 
 def preprocess_image(
@@ -94,7 +94,7 @@ def _grey(picture: Image.Image, ground: Transparency) -> tuple[Image.Image, list
             pixels[values == picture.info["transparency"]] = 255 if ground == "white" else 0
             steps.append(f"laid on {ground}")
         return Image.fromarray(pixels), steps
-    is_grey = picture.mode in ("1", "L", "F")
+    is_grey = picture.mode in ("1", "L", "LA", "F")
     if picture.has_transparency_data:
         cut_out = picture.convert("RGBA")
         below = Image.new("RGBA", cut_out.size, ground)

@@ -83,6 +83,7 @@ def model_or_data_gone(project, tmp_path):
     assert "`dvc checkout` restores" in project.python(readme, status=1)
     shell(project, "dvc checkout")
     project.python(readme)
+    assert b"Not measured yet" in project.read("README.md")  # over seeds
     model.unlink()
     assert "`make` trains it" in project.python(PREDICT, "--test", "0", status=1)
     shell(project, "make")
@@ -113,6 +114,23 @@ def model_of_an_experiment_gone(project, tmp_path):
     output = project.python(PREDICT, "--test", "0", "--rev", "short", status=1)
     shell(project, re.search(r"`(git checkout \w+ && dvc repro --pull)`", output)[1])
     assert cached.exists()
+
+
+@remedy('make fsck ARGS="--all"')
+def model_of_an_experiment_corrupted(project, tmp_path):
+    project.dvc("exp", "apply", "short")
+    cached = project.cached("models/model.keras")
+    project.run("git", "checkout", "--quiet", "--force", "main")
+    project.dvc("checkout", "--quiet")
+    for repair in ('make fsck ARGS="--all"', "make experiments"):
+        cached.chmod(0o644)
+        cached.write_bytes(b"PK")
+        cached.chmod(0o444)
+        output = project.python(PREDICT, "--test", "0", "--rev", "short", status=1)
+        assert '`make fsck ARGS="--all"` says what to do' in output
+        assert f"{cached}: corrupted, so it was removed from the cache" in shell(project, repair)
+        shell(project, "make experiments")
+        assert cached.stat().st_size > 2
 
 
 @remedy("git fetch --unshallow")

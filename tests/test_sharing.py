@@ -78,16 +78,17 @@ def test_two_branches_that_change_the_same_param_are_merged(compared):
         compared.run("git", "switch", "--quiet", branch)
         compared.dvc("checkout", "--quiet")
         compared.set("train.epochs=4", param)  # a line in conflict, with the next one
+        (compared.folder / "metrics/noise.json").write_text(param)
         compared.dvc("repro")
         compared.commit(param)
     conflicts = compared.run("git", "merge", "theirs", status=1)
     for path in ("params.yaml", "dvc.lock", "metrics/train.json", "plots/loss.png"):
         assert f"Merge conflict in {path}" in conflicts
     refused = compared.python("tools.rebuild", status=1)
-    assert "the merge left conflicts in params.yaml. Settle them" in refused
-    compared.run("git", "checkout", "--ours", "params.yaml")
+    assert "left conflicts in metrics/noise.json, params.yaml. Settle them" in refused
+    compared.run("git", "checkout", "--ours", "params.yaml", "metrics/noise.json")
     compared.set("train.epochs=3")
-    compared.run("git", "add", "params.yaml")
+    compared.run("git", "add", "params.yaml", "metrics/noise.json")
     last = compared.python("tools.rebuild").splitlines()[-1]
     compared.run(*re.search("`(git add .*?)`", last)[1].split())
     compared.run("git", "commit", "--quiet", "--no-edit")

@@ -14,6 +14,7 @@ from fashion.data.idx import write_idx
 from tools.arguments import expect_no_arguments
 from tools.dataset import describe_dataset, write_dataset
 from tools.dvc import DVC_YAML, dvc
+from tools.experiments.runner import experiments_lock
 from tools.git import local_clone
 from tools.process import command_line
 from tools.synthetic import SHAPES, synthetic_images
@@ -26,7 +27,8 @@ TRAINING, TEST = 60_000, 10_000  # as many images as the real data has
 
 def main() -> None:
     expect_no_arguments("demo", __doc__)
-    run_demo(TRAINING, TEST)
+    with experiments_lock():
+        run_demo(TRAINING, TEST)
 
 
 def run_demo(training: int, test: int) -> None:

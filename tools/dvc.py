@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -55,7 +56,7 @@ def dvc_repo(folder: Path = Path(), settings: dict[str, dict] | None = None) -> 
     try:
         with Repo(str(folder), config=settings, _wait_for_lock=True) as repo:
             yield repo
-    except DvcException as error:
+    except (DvcException, sqlite3.OperationalError) as error:  # sqlite3's, if the disk is full
         if DVC_LOCK.exists():
             read_lock()  # if it is incomplete, this says what to do
         here = rf"(?<![\w.]){re.escape(os.path.relpath(folder))}/"  # as in "./dvc.yaml"

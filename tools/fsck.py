@@ -44,16 +44,21 @@ def repair_cache(whole_cache: bool = False) -> None:
     if whole_cache:
         files = (cache_folder() / "files/md5").glob("??/[0-9a-f]*")
         cached |= {path: path.parent.name + path.name for path in files}
-    for path in corrupted(cached):
-        path.unlink(missing_ok=True)
-        print(
-            f"{path}: corrupted, so it was removed from the cache."
-            " `dvc repro` rebuilds it, `dvc pull` fetches it"
-        )
+    remove_corrupted(cached)
     for path in corrupted(outputs):
         with suppress(FileNotFoundError):
             os.utime(path)
         print(f"{path}: differs from {DVC_LOCK}. `dvc repro` rebuilds it")
+
+
+def remove_corrupted(cached: dict[Path, str]) -> None:
+    """Remove files from the cache whose content does not match their MD5; print a line for each."""
+    for path in corrupted(cached):
+        path.unlink(missing_ok=True)
+        print(
+            f"{path}: corrupted, so it was removed from the cache. `dvc repro` or, if an experiment"
+            " has it, `make experiments` rebuilds it, `dvc pull` fetches it"
+        )
 
 
 def corrupted(files: dict[Path, str]) -> list[Path]:

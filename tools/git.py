@@ -14,7 +14,7 @@ import psutil
 
 from fashion.core.errors import UserError
 from fashion.core.strict_yaml import parse_yaml
-from tools.process import start
+from tools.process import LAST_LINES, start
 
 TMP = Path(".dvc/tmp")
 CLONE_SETTINGS = {  # of clones, so that the user's own have no effect
@@ -59,7 +59,8 @@ def git_bytes(*arguments: str, env: Mapping[str, str] = os.environ) -> bytes:
     process = start(["git", *arguments], env=env, **pipes)
     output, errors = process.communicate()
     if process.returncode:
-        reason = errors.decode(errors="replace").strip()
+        lines = errors.decode(errors="replace").strip().splitlines()
+        reason = "\n".join(lines[-LAST_LINES:])  # the disk is full: one for each file
         if "not a git repository" in reason or "Needed a single revision" in reason:
             raise UserError(NO_REPOSITORY)
         raise UserError(f"`git {' '.join(arguments)}`: {reason}")

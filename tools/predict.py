@@ -51,7 +51,7 @@ class Prediction:
 
 def main() -> int:
     arguments = parse_arguments()
-    commit = resolve_revision(arguments.rev) if arguments.rev else None
+    commit = None if arguments.rev is None else resolve_revision(arguments.rev)
     dataset = dataset_at(commit)
     file = model_file(commit)  # reports a missing model before the slow start of TensorFlow
     images, failures = read_pictures(arguments.images, dataset)
@@ -173,7 +173,7 @@ def classify(file: Path, images: list[np.ndarray], dataset: Dataset) -> np.ndarr
             model = load_model(link)
         except FileError:
             raise UserError(
-                f"{file}: not a complete Keras model. `dvc repro` rebuilds it"
+                f'{file}: not a complete Keras model. `make fsck ARGS="--all"` says what to do'
             ) from None
     shapes = (model.input_shape[1:], model.output_shape[1:])
     if shapes != (tuple(dataset.image_shape), (len(dataset.class_names),)):

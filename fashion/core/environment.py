@@ -74,7 +74,7 @@ def check_environment(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
             " Use a machine built after 2013"
         )
     other = [
-        f"{name} {installed}, not {pinned}"
+        f"{name} {installed}, not {pinned}" if installed else f"no {name} {pinned}"
         for name, pinned in pinned_versions().items()
         if (installed := installed_version(name)) != pinned
     ]

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-NO_ROOM_OR_ACCESS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+CORRECTABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST}
+CORRECTABLE |= {errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
 class UserError(Exception):
@@ -22,7 +23,7 @@ class FileError(UserError):
 def exit_on_user_error(command: str, status: int = 1) -> Iterator[None]:
     """Turn an error that the user can correct into one message and an exit status.
 
-    Other errors keep their traceback. Characters that the terminal can't show are replaced.
+    Others keep their traceback. Output appears line by line, in characters of the terminal.
     """
 
     def stop(message: object) -> None:
@@ -31,7 +32,7 @@ def exit_on_user_error(command: str, status: int = 1) -> Iterator[None]:
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="replace", line_buffering=True)
     try:
         yield
         sys.stdout.flush()
@@ -41,9 +42,8 @@ def exit_on_user_error(command: str, status: int = 1) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(status)
     except OSError as error:
-        if error.errno not in NO_ROOM_OR_ACCESS:
+        if error.errno not in CORRECTABLE:
             raise
-        name = error.filename or "a file"
-        stop(f"{name}: {error.strerror}. Make room or give access, then run it again")
+        stop(f"{error.filename or 'a file'}: {error.strerror}. Make room, give access or rename it")
     except KeyboardInterrupt:
         stop("interrupted. Nothing half-written is kept; run it again")

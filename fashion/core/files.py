@@ -2,13 +2,14 @@
 
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from fashion.core.errors import FileError
 
@@ -63,23 +64,22 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
         table.to_csv(tmp_path, index=False, lineterminator="\n", float_format=f"%.{DECIMALS}f")
 
 
-def read_csv(source: Path | str | IO) -> "pd.DataFrame":
-    """Return a table that `write_csv` wrote. Names such as 007 or NA stay text.
+def read_csv(source: Path | str | bytes) -> "pd.DataFrame":
+    """Return a table that `write_csv` wrote, from its path or content. Names such as NA stay text.
 
     Raises FileError if it is missing or corrupted.
     """
     import pandas as pd  # slow, so only where it is needed
 
     try:
-        columns = pd.read_csv(source, nrows=0).columns
-        if columns[0].startswith("<<<<<<<"):
+        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+        if b"\n<<<<<<< " in b"\n" + content:
             raise ValueError("it has conflicts of a merge")
-        if hasattr(source, "seek"):
-            source.seek(0)
+        columns = pd.read_csv(io.BytesIO(content), nrows=0).columns
         texts = [column for column in columns if column in TEXT_COLUMNS]
         missing = {column: [""] for column in columns.difference(texts)}  # only of numbers
         style = {"dtype": dict.fromkeys(texts, str), "keep_default_na": False}
-        return pd.read_csv(source, na_values=missing, **style)
+        return pd.read_csv(io.BytesIO(content), na_values=missing, **style)
     except (FileNotFoundError, ValueError) as error:
         raise FileError(f"{source}: missing or corrupted ({error})") from None
 

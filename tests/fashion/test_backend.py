@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from fashion.model.backend import filtered_stderr
+from fashion.model.backend import filtered_stderr, make_deterministic, tf
 
 STARTUP_NOISE = """\
 WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
@@ -46,3 +46,10 @@ def test_startup_notes_are_dropped_and_other_lines_are_printed_even_after_an_err
         raise ImportError
     os.write(2, b"after\n")
     assert capfd.readouterr().err == f"{REAL}without a line end\nafter\n"
+
+
+def test_operations_get_the_threads(monkeypatch):
+    asked = []
+    monkeypatch.setattr(tf.config.threading, "set_intra_op_parallelism_threads", asked.append)
+    make_deterministic(1, 2)
+    assert asked == [2]

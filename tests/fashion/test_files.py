@@ -81,7 +81,7 @@ def test_csv_has_no_index_line_feeds_and_six_decimals_and_its_names_stay_text(tm
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "missing"), (b"", "corrupted"), (b"<<<<<<< HEAD\na,b\n1,2\n", "conflicts of a merge")],
+    [(None, "missing"), (b"", "corrupted"), (b"a,b\n<<<<<<< HEAD\n1,2\n", "conflicts of a merge")],
 )
 def test_a_table_that_is_missing_or_corrupted_is_reported(tmp_path, content, message):
     if content is not None:

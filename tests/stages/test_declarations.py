@@ -77,15 +77,16 @@ def test_the_arithmetic_of_params_yaml_is_set_before_numpy_is_imported(toy, arit
     assert imported == "False" and ast.literal_eval(variables).get("ONEDNN_MAX_CPU_ISA") == isa
 
 
-def test_native_results_say_so_and_make_only_their_stages_stale(repository):
+def test_native_results_say_so_and_make_only_their_stages_stale(repository, monkeypatch):
+    monkeypatch.setattr("fashion.model.backend.device", lambda: {"device": "A GPU"})
     repository.set("arithmetic=native")
     assert {"train", "evaluate"} == json.loads(repository.dvc("status", "--json")).keys() - {
         "validate"
     }
     for stage, metrics in (("train", "train"), ("evaluate", "test")):
         run_stage(repository.folder, stage)
-        found = json.loads(repository.read(f"metrics/{metrics}.json"))["environment"]
-        assert found == "native arithmetic"
+        found = json.loads(repository.read(f"metrics/{metrics}.json"))
+        assert (found["environment"], found["device"]) == ("native arithmetic", "A GPU")
 
 
 def test_a_stage_writes_nothing_with_another_version_of_a_package(repository, monkeypatch):

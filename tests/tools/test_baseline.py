@@ -121,5 +121,9 @@ def test_a_branch_comes_before_a_tag_and_a_tag_before_an_experiment(history, rev
     history.run("tag main two; tag release one; update-ref refs/tags/HEAD root")
     for name in ("HEAD", "main", "release", "short"):
         git("update-ref", experiment_ref(head(), name), history["root"])
+    late = os.environ | {"GIT_COMMITTER_DATE": "2040-01-01 00:00:00"}
+    newer = git("commit-tree", "HEAD^{tree}", "-m", "newer", env=late).strip()
+    git("update-ref", experiment_ref(history["tip"], "short"), newer)  # not of HEAD's history
     description = "which --baseline names" + "; this is HEAD itself" * (revision == "HEAD")
     assert find_baseline(revision, False) == (history[NAMED[revision]], description)
+    assert find_baseline(revision, True)[1] == "which --baseline names"

@@ -36,7 +36,7 @@ Step = Callable[[Repository], object]
 def gated_once(built_toy, tmp_path_factory) -> Repository:
     """Return a toy repository with rules and measured noise, and a commit after these."""
     toy = Repository(built_toy).copy(tmp_path_factory.mktemp("gated") / "project")
-    toy.set(f"metrics={{{RULES}}}", "interim_runs=[2, 5]")
+    toy.set(f"metrics={{{RULES}}}", "interim_runs=[2, 6]")
     write_yaml(toy.folder / GATE, read_yaml(toy.folder / GATE) | {"reference": "gone"})
     toy.commit("Rules")
     toy.set("prepare.validation_size=100")  # not committed, so noise is measured without it
@@ -187,7 +187,8 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
         run("git", "add", "--force", ".dvc/cache"), commit]),
     "a loss, and edits of all that judges it": (
         "✗ regression",
-        ["in the committed run", "- .dvc/config", "metrics.accuracy.margin: 0.04 -> 0.9",
+        ["in the committed run", "Means of 12 runs of the baseline", "- .dvc/config",
+         "metrics.accuracy.margin: 0.04 -> 0.9",
          "noise.json can't be used: metrics/noise.json of", "- tools/gate/sequential.py",
          "have no effect on this verdict"],
         [write(".dvc/config", "[core]\n    remote = nowhere\n[hydra]\n    enabled = true\n"
@@ -197,7 +198,7 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
          MUCH_WORSE]),
     "a gain that is lost again, without noise": (
         "✗ regression",
-        ["5 seeds of the baseline were trained too", "was measured with other params"],
+        ["6 seeds of the baseline were trained too", "was measured with other params"],
         [A_BIT_BETTER, made, set_("train.epochs=2")]),
     "test labels in training": (NOT_REPRODUCED, ["The test images are out of reach", "No such"], [
         edit(TRAIN, "labels = read", 'read_labels("test")\nlabels = read'), commit]),
@@ -210,7 +211,9 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
             train_with_images_of(2), edit(PREPARE, "(count, 2, 2)", "(count, 4)")]),
     "raw test images in training, after one of them was changed": (
         NOT_REPRODUCED, ["The test images are out of reach", "No such"], [
-            set_(f"files.test_images.sha256='{'0' * 64}'"), *RAW_IN_TRAINING, commit]),
+            set_(f"files.test_images={{name: other, bytes: 1, sha256: '{'0' * 64}'}}"),
+            *RAW_IN_TRAINING,
+            *(edit(path, RAW, "data/other") for path in ("dvc.yaml", PREPARE, TRAIN)), commit]),
     "raw test images in training, under another name": (
         NOT_REPRODUCED, ["The test images are out of reach", "No such"], [
             *RAW_IN_TRAINING, made, write("metrics/test.json", "{"), commit,
@@ -264,14 +267,14 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
     "another format of the model": (
         REVIEWER, ["KeyError: 'accuracy'", "A reviewer has to decide", "- accuracy: 0.6"], [
             edit(TRAIN, '{"accuracy": accuracy, "seed"', '{"score": accuracy, "seed"'),
-            edit(EVALUATE, 'model["accuracy"]', 'model["score"]')]),
+            edit(EVALUATE, 'model["accuracy"]', 'model["score"]'), A_BIT_BETTER]),
     "a data set without files": (
         "? cannot judge", ["dataset.yaml of the candidate: files is [1]."], [
             set_("files=[1]"), run("rm", "dvc.lock"), commit]),
     "arrays renamed in the baseline": ("? cannot judge", ["stages write no test_images.npy"], [
         edit(PREPARE, "_images.npy", "_x.npy"), made, WORSE, commit]),
-    "renamed class": (REVIEWER, ["The classes differ.", "Purse"], [
-        edit("dataset.yaml", "Bag", "Purse"), commit]),
+    "renamed class": (REVIEWER, ["The classes differ.", "- candidate: ['Shirt', '0'"], [
+        edit("dataset.yaml", "T-shirt/top", "Shirt"), commit]),
     "other test labels": ("✓", ["has other test images or labels than the baseline"], [
         edit(PREPARE, SAVE, f"    labels = labels[::-1] if split == 'test' else labels\n{SAVE}"),
         set_(f"files.test_labels.sha256='{'0' * 64}'")]),
@@ -361,14 +364,14 @@ def test_options_stand_in_the_verdict_and_edited_noise_of_the_baseline_is_not_us
         return measure(self, pipeline, seeds)
 
     monkeypatch.setattr(Scorer, "measure", spy)
-    for step in (changed_noise(lambda i, x: x + 0.1), commit, write("x", "x"), commit):
+    for step in (changed_noise(lambda i, x: x + 0.1), commit, set_("seed=50"), made):
         step(gated)
     report = judged(gated, "✓", "--seeds", "1", "--baseline", "HEAD~1")
     assert "(--baseline HEAD~1 --seeds 1)" in report.splitlines()[0]
     assert "Means of 5 runs of the baseline and 1 run of the candidate:" in report
     assert re.search(r"contradicts the \w+ that is committed there", report)
     # the candidate's hash draws the seeds, so its author can't choose them; its own is not one
-    seeds = [*range(43, 72)]
+    seeds = [*range(42, 50), *range(51, 72)]
     random.Random(gated.run("git", "rev-parse", "HEAD").strip()).shuffle(seeds)  # noqa: S311
     assert trained == [seeds[:5], seeds[:1]]
 
@@ -381,9 +384,14 @@ def test_a_reference_with_other_data_is_not_used(gated, monkeypatch):
     monkeypatch.chdir(gated.folder)
     with pytest.raises(UserError, match=f"{reference[:7]} was measured with other data"):
         read_reference("HEAD", gate_at("HEAD"), pd.DataFrame())
-    without = gate_at("HEAD").model_copy(update={"reference": None})
+    gate = gate_at("HEAD")
+    assert read_reference(reference, gate, noise_at(reference)) == {}  # the same runs
+    more = {"metrics": gate.metrics | {"more": gate.metrics["loss"]}}
+    with pytest.raises(UserError, match="names more, which is not among"):
+        read_reference(reference, gate.model_copy(update=more), pd.DataFrame())
+    without = gate.model_copy(update={"reference": None})
     assert read_reference("HEAD", without, pd.DataFrame()) == {}
-    assert [*read_reference(reference, gate_at("HEAD"), pd.DataFrame())] == ["reference"]
+    assert [*read_reference(reference, gate, pd.DataFrame())] == ["reference"]
 
 
 def test_a_missing_baseline_is_named_and_in_ci_the_summary_has_the_report(gated, judged):

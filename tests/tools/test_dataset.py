@@ -61,9 +61,15 @@ def write_idx_files(folder: Path, splits: Splits, prefix: str = "", first: int =
         write_idx(folder / (prefix + names[split].format("labels", 1)), labels + np.uint8(first))
 
 
-def write_emnist(folder: Path, splits: Splits) -> None:
-    """Write two sets into a folder, one of them with labels from 1 on, and a text file."""
-    write_idx_files(folder, splits, "emnist-letters-", first=1)
+def write_more_classes(folder: Path, splits: Splits) -> None:
+    """Write a data set whose test labels are 1 to 3, while those of training are 0 to 2."""
+    images, labels = splits["test"]
+    write_idx_files(folder, splits | {"test": (images, labels + np.uint8(1))})
+
+
+def write_emnist(folder: Path, splits: Splits, first: int = 1) -> None:
+    """Write two sets into a folder, one of them with labels from `first` on, and a text file."""
+    write_idx_files(folder, splits, "emnist-letters-", first)
     write_idx_files(folder, bars(255), "emnist-digits-")
     (folder / "emnist-letters-mapping.txt").write_text("1 65 97\n")
 
@@ -84,7 +90,8 @@ def write_archive(
     images = {
         f"x_{split}": np.stack([pixels] * colours, axis=-1) for split, (pixels, _) in splits.items()
     }
-    labels = {f"y_{split}": labels for split, (_, labels) in splits.items()}
+    shape = (-1, 1) if colours == 3 else -1  # as CIFAR-10 has them
+    labels = {f"y_{split}": labels.reshape(shape) for split, (_, labels) in splits.items()}
     save(folder / "bars.npz", **images, **labels)
 
 
@@ -129,6 +136,7 @@ SIZE = ("--size", *map(str, SHAPE))
 EXACT = {
     "idx": (write_idx_files, "", ()),
     "emnist": (write_emnist, "", ("--prefix", "emnist-letters")),
+    "one of two sets": (partial(write_emnist, first=0), "", ("--prefix", "emnist-letters")),
     "tables": (write_tables, "", SIZE),
     "archive": (write_archive, "bars.npz", ()),
     "grey archive": (partial(write_archive, colours=1), "bars.npz", ()),
@@ -213,10 +221,11 @@ def test_a_share_of_every_class_is_for_the_test_and_stays_as_pictures_are_added(
 def test_one_table_is_split_by_class_and_loses_no_row(project, tmp_path, call):
     write_tables(tmp_path, bars())
     table = tmp_path / "bars_train.csv"
-    call(project, dataset, str(table), *SIZE, "--test-share", "0.2", "--ground", "light")
+    words = (str(table), *SIZE, "--test-share", "0.02", "--ground", "light")
+    assert "classes are named by number" in call(project, dataset, *words)
     assert read_yaml(project.folder / "dataset.yaml")["ground"] == "light"
     found = converted(project.folder)
-    assert [np.bincount(found[split][1]).tolist() for split in found] == [[16] * 3, [4] * 3]
+    assert [np.bincount(found[split][1]).tolist() for split in found] == [[19] * 3, [1] * 3]
     rows = np.concatenate([images for images, _ in found.values()])
     assert sorted(map(bytes, rows)) == sorted(map(bytes, bars()["train"][0]))
     words = (str(table), *SIZE, "--test-share", "0.2", "--classes", "a", "b")
@@ -296,7 +305,9 @@ def test_an_archive_with_other_arrays_is_refused(project, tmp_path, arrays, mess
     ("write", "words", "message"),
     [
         (write_idx_files, SIZE, "the images have a size, so leave out --size"),
+        (write_archive, SIZE, "the images have a size, so leave out --size"),
         (write_idx_files, ("--prefix", "x"), "no IDX file begins with x"),
+        (write_more_classes, ("--classes", *CLASSES), "has 4 classes, but only 3 are named"),
         (write_pictures, ("--test-share", "0.2"), "images for the test, so leave out --test-share"),
         (write_tables, (*SIZE, "--test-share", "0.2"), "is for the test, so leave out --test"),
         (write_pictures, ("--classes", *CLASSES[::-1]), "the folders name the classes, in this"),
@@ -306,8 +317,17 @@ def test_options_that_do_not_apply_are_refused(project, tmp_path, write, words, 
     source = tmp_path / "bars"
     source.mkdir()
     write(source, bars())
+    source = next(source.glob("*.npz"), source)
     assert message in refusal(dataset.main, project.folder, str(source), *words)
     assert not (project.folder / "dataset.yaml").exists()
+
+
+def test_other_labels_are_other_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    splits = bars()
+    images, labels = splits["test"]
+    other = splits | {"test": (images, labels[::-1])}
+    assert dataset.convert(splits) != dataset.convert(other)
 
 
 def test_the_folder_that_dvc_empties_is_no_source(project):
@@ -333,6 +353,12 @@ def test_pictures_are_upright_before_the_first_gives_the_size_and_all_get_the_gr
     call(project, dataset, str(tmp_path / "bars"), "--ground", "dark")
     (images, _), _ = converted(project.folder).values()
     assert (images == 255 - upright).all()
+
+
+def test_colours_of_an_archive_become_grey_by_their_brightness(tmp_path):
+    pixel, path = np.uint8([[[[200, 100, 50]]]]), tmp_path / "a.npz"
+    np.savez(path, x_train=pixel, y_train=[0], x_test=pixel, y_test=[0])
+    assert read_npz(path)["train"][0] == round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
 
 
 def test_a_corrupted_archive_is_read_or_refused(project, tmp_path):

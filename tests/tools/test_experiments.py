@@ -164,6 +164,7 @@ def test_arithmetic_is_a_param_and_native_results_are_shown(compared):
     row = result.summary()
     assert (row["best_epoch"], row["best_val_loss"], row["last_val_loss"]) == (2, 0.6, 0.75)
     assert row["last_loss_gap"] == pytest.approx(0.55)
+    assert row["accuracy_low"] < row["accuracy"] < row["accuracy_high"]
     result.train, result.test = {}, {"environment": "arithmetic of arm64", "device": "A GPU"}
     assert result.environment == {"environment": "arithmetic of arm64, A GPU"}
     with pytest.raises(UserError, match=r"^native: metrics/test.json lacks accuracy, accuracy_int"):

@@ -170,11 +170,12 @@ def test_a_regression_against_the_reference_counts_and_no_run_is_trained_twice(m
 
 def test_a_metric_that_is_better_in_one_split_only_is_remarked():
     rows = pd.DataFrame(
-        {"loss": [-0.1, -0.001, -0.1, -0.1], "chance": 0.02, "finding": "better"},
+        {"loss": [-0.1, -0.001, -0.001, -0.1], "chance": 0.02, "finding": "better"},
         index=["accuracy", "val_accuracy", "loss", "val_loss"],
     )
-    rows.loc["val_accuracy", "finding"] = "no loss"
+    rows.loc[["val_accuracy", "loss"], "finding"] = "no loss"
     remarks = remarks_on(rows, *[pd.DataFrame()] * 3)
     assert [text.split(".")[0] for text in remarks] == [
-        "accuracy is better than chance explains, and val_accuracy is not"
+        "accuracy is better than chance explains, and val_accuracy is not",
+        "val_loss is better than chance explains, and loss is not",
     ]

@@ -36,6 +36,7 @@ AT_LEAST = "is not a whole number of at least"
         (2, ["tools.predict"], "name pictures"),
         (2, ["tools.predict", "--test", "0", "--plot", "a.jpg"], "a.jpg does not end with .png"),
         (1, ["tools.predict", "/nowhere.png"], "/nowhere.png: No such file or directory"),
+        (1, ["tools.predict", "--test", "-1"], "there are 400 test images, counted from 0"),
         (1, ["tools.predict", "--test", "400"], "there are 400 test images, counted from 0"),
         (1, ["tools.predict", "--test", "0", "--rev", "nowhere"], "there is no revision nowhere"),
         (1, ["tools.dataset", "/nowhere"], "/nowhere: no such folder"),
@@ -129,6 +130,9 @@ def test_make_runs_in_a_linked_worktree(compared):
     assert "Running stage 'train'" in output and "longer: completed after " in output
     for one in (worktree, compared):
         assert one.run("git", "status", "--porcelain") == ""
+    with (worktree.folder / "stages/plot.py").open("a") as file:
+        file.write("# Another style\n")
+    assert "Running stage 'plot'" in worktree.python("tools.rebuild")
 
 
 def test_experiments_of_a_new_or_amended_commit_come_from_the_run_cache(compared):

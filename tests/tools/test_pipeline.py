@@ -1,6 +1,7 @@
 """What the gate reads of a pipeline, and the errors that name what it can't use."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -155,3 +156,6 @@ def test_a_further_seed_runs_all_stages_from_the_first_that_declares_it(tmp_path
     with pipeline.trained(3) as copy:
         assert (copy.folder / "ran").read_text().split() == ["b", "c", "d"]
         assert copy.seed == 3 and pipeline.seed == 1
+    (pipeline.folder / "old").touch()  # as Git has it
+    with pytest.raises(UserError, match="stage a ended without writing old"):
+        pipeline.run([replace(stages[0], outputs=[Path("ran"), Path("old")])])

@@ -63,7 +63,9 @@ def test_the_lines_of_keras_that_the_page_shows_give_the_same_classes(trained, c
     assert [names[int(label)] for label in labels] == rows["predicted"][:3].tolist()
 
 
-def test_the_terminal_shows_bars_and_a_plot_is_written(trained, pictures, call, tmp_path):
+def test_the_terminal_shows_bars_and_a_plot_is_written(
+    trained, pictures, call, tmp_path, monkeypatch
+):
     chart = tmp_path / "chart.png"
     output = call(trained, predict, str(pictures / "0.png"), "--top", "10", "--plot", str(chart))
     assert output.count("%") == 10 and "█" in output
@@ -73,9 +75,10 @@ def test_the_terminal_shows_bars_and_a_plot_is_written(trained, pictures, call, 
     assert bars == [pytest.approx(0.3 * share, abs=0.52) for share in shares]
     height = Image.open(chart).height
     odd = shutil.copy(pictures / "0.png", tmp_path / os.fsdecode(b"\xff.png"))  # not UTF-8
-    words = (str(odd), "--test", "1", "--plot", str(chart))
+    monkeypatch.setattr(predict, "MAX_PLOTTED", 2)
+    words = (str(odd), "--test", "1", "2", "--plot", str(chart))
     call(trained, predict, *words)
-    assert Image.open(chart).height == 2 * height > 200  # a row for each image
+    assert Image.open(chart).height == 2 * height > 200  # a row for each of the first
 
 
 def test_files_that_can_not_be_read_are_named_and_the_others_shown(trained, pictures, call):
@@ -86,12 +89,16 @@ def test_files_that_can_not_be_read_are_named_and_the_others_shown(trained, pict
     assert "predict: absent.png: No such file or directory" in output
 
 
-def test_a_model_that_is_corrupted_or_of_other_data_is_named_with_what_to_do(repository, call):
-    repository.set("class_names=[cat, dog]")
-    output = call(repository, predict, "--test", "0", status=1)
-    assert "does not fit the images and classes in dataset.yaml. `dvc repro` trains one" in output
+def test_a_model_that_is_corrupted_or_of_other_data_is_named_with_what_to_do(
+    repository, pictures, call
+):
+    for change in ("image_shape=[14, 14]", "class_names=[cat, dog]"):
+        repository.set(change)
+        output = call(repository, predict, str(pictures / "0.png"), status=1)
+        assert "does not fit the images and classes in dataset.yaml. `dvc repro` tra" in output
+        repository.run("git", "checkout", "--quiet", "dataset.yaml")
     model = repository.folder / "models/model.keras"
     model.unlink()
     model.write_bytes(b"PK")
     output = call(repository, predict, "--test", "0", status=1)
-    assert "not a complete Keras model. `dvc repro` rebuilds it" in output
+    assert "not a complete Keras model. `make fsck" in output

@@ -15,6 +15,7 @@ import pytest
 
 from fashion.core.errors import UserError
 from tests.support.commands import TIMEOUT, begin, call, refusal, typed
+from tests.support.faulty_server import faulty_server
 from tests.support.ray_cluster import end, free_port, publish, ray_cluster, ray_node
 from tests.support.repository import Repository
 from tools.dvc import cached_file, lock_at, output_hashes
@@ -213,9 +214,12 @@ if "push" in sys.argv:
 
 def test_what_a_cluster_lacks_is_refused_before_anything_starts(team, monkeypatch):
     port = free_port()
-    for address in (f"127.0.0.1:{port}", "nonsense"):
-        message = refusal(main, team.folder, "--ray", address)
-        assert f"no Ray cluster answers at {address}" in message and "ray start --head" in message
+    with faulty_server({}) as url:
+        for address in (f"127.0.0.1:{port}", "nonsense", url.removeprefix("http://")):
+            message = refusal(main, team.folder, "--ray", address)
+            assert f"no Ray cluster answers at {address}" in message
+            assert "ray start --head" in message
+    assert "another server does" in message
     team.set("seed=7")  # tests/test_remedies.py tries the other reasons
     assert "uncommitted changes" in refusal(main, team.folder, "--ray", f"127.0.0.1:{port}")
     monkeypatch.setattr("tools.experiments.ray.find_spec", lambda name: None)

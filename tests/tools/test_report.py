@@ -16,6 +16,7 @@ from fashion.core.files import read_csv
 from tests.support.commands import call, typed
 from tests.support.repository import TOY_CLASSES, Repository
 from tools.report import __main__ as report
+from tools.report.charts import COLOURS
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def test_each_chart_has_the_numbers_of_its_run_on_their_axes(reported):
     values = {name: pd.DataFrame(chart["data"]["values"]) for name, chart in charts.items()}
     for i, run in enumerate(["longer", "short"]):
         history, per_class, predictions = (
-            read_csv(BytesIO(file_of(reported, run, path)))
+            read_csv(file_of(reported, run, path))
             for path in ("plots/history.csv", "metrics/per_class.csv", "plots/predictions.csv")
         )
         for quantity, label in (("loss", "cross-entropy (nats)"), ("accuracy", "accuracy")):
@@ -46,6 +47,9 @@ def test_each_chart_has_the_numbers_of_its_run_on_their_axes(reported):
         assert right == (predictions["actual"] == predictions["predicted"]).sum()
         assert cells.groupby("actual")["share"].sum().tolist() == pytest.approx(10 * [1])
         assert [axes[axis]["field"] for axis in "xy"] == ["predicted", "actual"]
+        assert axes["x"]["sort"] == axes["y"]["sort"] == TOY_CLASSES
+    colours = [charts[name]["encoding"]["color"]["scale"] for name in ("loss", "accuracy", "f1")]
+    assert colours == 3 * [{"domain": ["longer", "short"], "range": COLOURS}]  # as in the list
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from fashion.core.environment import THREADS
 from fashion.core.errors import UserError
 from tests.support.repository import IDENTITY
 from tools.dvc import cache_folder, share_cache
@@ -71,8 +72,9 @@ def test_the_epochs_of_a_job_that_starts_again_replace_the_earlier_ones():
 
 def test_a_failure_on_a_full_disk_says_so(monkeypatch):
     LOGS.mkdir(parents=True)
-    run = runner.ExperimentRun(*specs("a"), SimpleNamespace())
-    assert "The disk is full" not in runner.describe_failure(run)
+    run = runner.ExperimentRun(*specs("a"), SimpleNamespace(), lines=[*map(str, range(20))])
+    message = runner.describe_failure(run)
+    assert "| 8\n  | 9" in message and "| 19\n" in message and "The disk is full" not in message
     monkeypatch.setattr(runner, "MIN_FREE_BYTES", 2**99)
     assert "The disk is full: make room, then run it again." in runner.describe_failure(run)
 
@@ -117,7 +119,12 @@ def test_a_run_that_ignores_an_interrupt_is_killed_with_its_processes(monkeypatc
 
 def test_a_clone_that_cannot_be_set_up_is_removed(toy, monkeypatch):
     monkeypatch.chdir(toy.folder)
+    for name in IDENTITY:
+        monkeypatch.delenv(name, raising=False)
+    git("config", "user.name", "Ada")  # which a clone does not know
+    git("config", "user.email", "ada@example.com")
     backend = LocalBackend()
+    assert backend.env["GIT_COMMITTER_NAME"] == "Ada" and backend.env[THREADS] == "1"
     backend.commit = "no commit"
     with pytest.raises(UserError, match="reset"):
         backend.start(ExperimentSpec("a"))

@@ -1,10 +1,12 @@
 import json
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from fashion.comparisons import parallel_coordinates
 from fashion.core.errors import UserError
+from fashion.core.files import read_csv
 from fashion.core.strict_yaml import check_config, read_yaml
 from tests.support.commands import begin, call, refusal
 from tests.support.repository import PROJECT, Repository
@@ -74,9 +76,10 @@ def test_a_killed_sweep_resumes_and_each_trial_is_an_experiment(swept):
 def test_the_report_shows_the_sweep_but_no_trials_among_the_experiments(swept, tmp_path):
     repository = swept[0].copy(tmp_path / "project")
     assert "this commit has no experiments yet" in refusal(report.main, repository.folder)
+    repository.set("seed=7")
     call(report.main, repository.folder, NAMES[0])
     page = repository.read("report.html").decode()
-    assert "<h2>Sweep small</h2>" in page and f"<td>{NAMES[2]}</td>" in page
+    assert "<h2>Sweep small</h2>" in page and f"<td>{NAMES[2]}</td>" in page and "-dirty" in page
     # nor do trials hide the experiments of an earlier commit with the same pipeline
     earlier = repository.run("git", "rev-parse", "HEAD~1").strip()
     tree = f"{repository.experiments()[NAMES[0]]}^{{tree}}"
@@ -146,6 +149,15 @@ def test_the_best_params_are_applied_and_a_second_sweep_is_a_row_beside_the_firs
     assert params["train"]["epochs"] == 2 and path.read_text().startswith("# every knob\n")
 
 
+def test_a_sweep_whose_name_is_a_number_has_one_row(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scores = {"val_accuracy": 0.5, "val_loss": 1.0, "accuracy": 0.5}
+    best = SimpleNamespace(name="sweep-007-000", train=scores, test=scores, environment={})
+    for _ in range(2):
+        sweep.save_summary(best, pd.DataFrame({"state": ["complete"], "epochs": [1]}), "007")
+    assert read_csv(sweep.SUMMARY)["sweep"].tolist() == ["007"]
+
+
 def test_a_hopeless_trial_is_pruned(toy):
     rates = {"train.learning_rate": {"choices": [0.001, 0.0000001]}}
     with_sweep(
@@ -161,6 +173,8 @@ def test_a_hopeless_trial_is_pruned(toy):
     call(sweep.main, toy.folder)
     path = toy.folder / ".dvc/tmp/sweeps/small.json"
     study = json.loads(path.read_text())
+    [trial] = study["trials"]
+    assert trial["value"] == pytest.approx(trial["intermediate_values"]["9"], abs=1e-4)
     study["trials"] *= 5  # Optuna prunes no trial before five have completed
     path.write_text(json.dumps(study))
     toy.set("sweeps.small.trials=6")
@@ -173,22 +187,30 @@ def test_a_hopeless_trial_is_pruned(toy):
     assert list(toy.experiments()) == ["sweep-small-000"]
 
 
-def test_a_failed_trial_is_reported_and_leaves_nothing_to_apply(toy):
-    with_sweep(toy, trials=1, space={"train.learning_rate": {"choices": [1.0]}})  # which diverges
-    assert "sweep-small-000 failed. Its last lines:" in refusal(sweep.main, toy.folder)
-    assert "no trial has completed" in refusal(sweep.main, toy.folder, "--apply")
+def test_a_failed_trial_is_reported_and_runs_again_and_the_best_is_applied(toy):
+    with_sweep(toy, space={"train.learning_rate": {"choices": [1.0, 0.002]}})  # 1.0 diverges
+    failed = "sweep-small-001 failed. Its last lines:"
+    assert failed in refusal(sweep.main, toy.folder)
+    assert table(toy)["state"].tolist() == ["complete", "complete", "fail"]
+    assert read_yaml(toy.folder / "params.yaml")["train"]["learning_rate"] == 0.001
+    assert failed in refusal(sweep.main, toy.folder, "--apply")  # it might have been the disk
+    assert read_yaml(toy.folder / "params.yaml")["train"]["learning_rate"] == 0.002
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"space": {"train.epoch": {"choices": [1]}}}, "train.epoch is not a known param"),
-        ({"space": {"train.epochs": {"choices": [1, 0]}}}, "train.epochs is 0"),
+        ({"space": {"train.batch_size": {"choices": [1, 0]}}}, "train.batch_size is 0"),
         ({"space": {"model.dropout": {"low": 0.0, "high": 1.5}}}, "model.dropout is 1.5"),
         ({"space": {"model.dropout": {"low": 0.5, "high": 0.1}}}, "low and high with low < high"),
         ({"space": {"model.dropout": {"low": 0, "high": 1, "log": True}}}, "greater than 0"),
         ({"space": {"seed": {"choices": [1], "low": 0}}}, "can't have low, high or log"),
         ({"space": {}}, "sweeps.small.space is {}"),
+        (
+            {"fixed": {"seed": 1}, "space": {"seed": {"choices": [1]}}},
+            "seed: in fixed and in space",
+        ),
         ({"metric": "accuracy"}, "Input should be 'val_accuracy' or 'val_loss'"),
     ],
 )
@@ -215,8 +237,11 @@ def test_a_sweep_that_does_not_exist_or_has_other_conditions_is_refused(swept, t
         repository.run(
             "git", "checkout", "--quiet", "params.yaml", "experiments.yaml", "dataset.yaml"
         )
-    repository.set("train.epochs=9", "model.dropout=0.4")  # every trial sets these
+    repository.set("train.epochs=9", "model.dropout=0.4", "sweeps.small.jobs=2")
     assert "3 completed" in call(sweep.main, repository.folder)
+    (repository.folder / ".dvc/tmp/sweeps/small.json").unlink()  # starts it again
+    repository.set("name=others", "sweeps.small.trials=1")
+    assert f"{NAMES[0]}: epoch 2/2" in call(sweep.main, repository.folder)  # with the new code
     names = list(repository.experiments())
     repository.dvc("exp", "remove", *names)
     message = refusal(sweep.main, repository.folder)

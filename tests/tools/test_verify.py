@@ -6,6 +6,7 @@ import statistics
 
 import pytest
 
+from fashion.core.errors import UserError
 from tests.support.repository import Repository
 from tools.gate.verify import beyond_noise
 
@@ -49,9 +50,10 @@ def test_a_difference_is_an_error_unless_another_environment_and_noise_explain_i
     output = clone.python("tools.gate.verify", status=1)
     assert "though the pinned packages computed both: they should be equal" in output
     assert "- metrics/test.json differs from Git" in output and "1 of 14 outputs" in output
+    clone.set("arithmetic=native")
     claim(clone, "metrics/train.json", environment="arithmetic of arm64")
     output = clone.make("verify", status=2)  # which names the status that it turns into 2
-    assert "committed: arithmetic of arm64" in output and "Error 3" in output
+    assert "committed: arithmetic of arm64, here: native" in output and "Error 3" in output
     assert "The metrics agree within noise." in output
     claim(clone, "metrics/test.json", accuracy=0.0)
     output = clone.python("tools.gate.verify", status=1)
@@ -68,3 +70,5 @@ def test_noise_explains_differences_of_four_standard_deviations(
     other = metrics | {"accuracy": 0.7 + deviations * statistics.stdev(values), "epoch": 3}
     lines = beyond_noise("HEAD", metrics, other)
     assert len(lines) == found and all("accuracy: 0.7000 -> " in line for line in lines)
+    with pytest.raises(UserError, match=r"there is no metrics/noise\.json of HEAD~1"):
+        beyond_noise("HEAD~1", metrics, other)

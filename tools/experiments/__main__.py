@@ -15,7 +15,7 @@ from fashion.core.params import PARAMS
 from fashion.core.strict_yaml import read_yaml
 from tools.arguments import parser_of, positive_int
 from tools.experiments.compare import experiments_table, save_comparison, save_seeds
-from tools.experiments.config import EXPERIMENTS, PLAIN, lookup, read_experiments
+from tools.experiments.config import EXPERIMENTS, PLAIN, lookup, read_experiments, shared_name
 from tools.experiments.ray import RayBackend
 from tools.experiments.up_to_date import run_missing
 from tools.overrides import with_overrides
@@ -32,9 +32,9 @@ def main() -> None:
         lookup(configured, name, "experiment")
     chosen = [name for name in configured if name in (arguments.only or configured)]
     runs = {name: with_seeds(name, configured[name], arguments.seeds) for name in chosen}
+    if name := shared_name([config.experiments, *config.groups.values(), *runs.values()]):
+        raise UserError(f"{EXPERIMENTS}: {name} has the name of another's further seed")
     planned = {run: overrides for seeds in runs.values() for run, overrides in seeds.items()}
-    if len(planned) < sum(map(len, runs.values())):
-        raise UserError(f"{EXPERIMENTS}: an experiment has the name of another's further seed")
     backend = RayBackend(arguments.ray, config.ray) if arguments.ray else None
     results = run_missing(planned, arguments.jobs, backend, arguments.replace)
     if len(chosen) < len(configured):

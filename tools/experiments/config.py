@@ -1,5 +1,6 @@
 """Define the schema of experiments.yaml: experiments, groups, sweeps, a cluster's resources."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -50,6 +51,12 @@ class Sweep(StrictModel):
     fixed: dict[Name, Any] = Field(default_factory=dict)  # params that all trials set
     space: Annotated[dict[Name, Range], Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _is_fixed_or_searched(self) -> Self:
+        if both := self.fixed.keys() & self.space.keys():
+            raise ValueError(f"{', '.join(sorted(both))}: in fixed and in space")
+        return self
+
 
 class Resources(StrictModel):
     """The resources of an experiment on a Ray cluster."""
@@ -75,12 +82,18 @@ class Experiments(StrictModel):
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
         """Refuse one name for two experiments, since DVC keeps one of each name."""
-        known: dict[str, dict] = {}
-        for group in (self.experiments, *self.groups.values()):
-            for name, overrides in group.items():
-                if known.setdefault(name, overrides) != overrides:
-                    raise ValueError(f"two experiments are called {name}, with other params")
+        if name := shared_name([self.experiments, *self.groups.values()]):
+            raise ValueError(f"two experiments are called {name}, with other params")
         return self
+
+
+def shared_name(groups: Iterable[ExperimentMap]) -> str | None:
+    """Return a name that two experiments with different params have, or None."""
+    known: ExperimentMap = {}
+    for name, overrides in (one for group in groups for one in group.items()):
+        if known.setdefault(name, overrides) != overrides:
+            return name
+    return None
 
 
 def read_experiments() -> Experiments:

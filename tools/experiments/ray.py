@@ -20,6 +20,8 @@ from tools.git import CLONE_OPTIONS, commit_workspace, git, head
 MAX_RETRIES = 3  # of a job whose node has died
 CONNECT_TIMEOUT = 10  # seconds
 REMOTE = "origin"
+# How HTTP/2, which Ray speaks, begins: RFC 9113, section 3.4, with an empty frame of settings
+HELLO, SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", b"\4"
 
 
 class RayBackend(Backend):
@@ -135,10 +137,13 @@ def nodes() -> list[dict[str, float]]:
 
 
 def check_address(address: str) -> None:
-    """Raise UserError if nothing answers at HOST:PORT."""
+    """Raise UserError if no Ray answers at HOST:PORT, where Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), CONNECT_TIMEOUT).close()
+        with socket.create_connection((host, int(port)), CONNECT_TIMEOUT) as connection:
+            connection.sendall(HELLO)
+            if connection.recv(4)[3:] != SETTINGS:
+                raise ValueError("another server does")
     except (OSError, ValueError) as error:
         raise UserError(
             f"no Ray cluster answers at {address} ({error})."

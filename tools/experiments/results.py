@@ -1,6 +1,5 @@
 """Read the results of an experiment from its Git reference."""
 
-import io
 from functools import cached_property
 
 import pandas as pd
@@ -42,7 +41,7 @@ class Result:
 
     def _csv(self, path: str) -> pd.DataFrame:
         try:
-            return read_csv(io.BytesIO(self.file_bytes(path)))
+            return read_csv(self.file_bytes(path))
         except FileError as error:
             raise UserError(f"{path} of {self.name}: {error.__context__}") from None
 

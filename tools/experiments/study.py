@@ -55,11 +55,11 @@ class SweepStudy:
             )
         for trial in trials:
             state, epochs = TrialState[trial["state"]], trial["intermediate_values"]
-            if state.is_finished():
+            if state in STATES[:2]:
                 trial |= {"state": state, "distributions": self.distributions}
                 trial["intermediate_values"] = {int(epoch): epochs[epoch] for epoch in epochs}
                 self.study.add_trial(optuna.trial.create_trial(**trial))
-            else:
+            else:  # it ran when the sweep was stopped, or failed, for example at a full disk
                 self.study.enqueue_trial(trial["params"])
 
     def _save(self) -> None:
@@ -107,7 +107,7 @@ class SweepStudy:
     def ask(self) -> optuna.Trial | None:
         """Return the next trial, with a value for each param, or None if the sweep has all.
 
-        Trials that ran when the sweep was stopped come first.
+        Trials of an earlier call that were stopped or failed come first.
         """
         is_waiting = any(trial.state == TrialState.WAITING for trial in self.trials)
         if len(self.trials) >= self.sweep.trials and not is_waiting:

@@ -97,17 +97,21 @@ def main() -> None:
         conditions = inputs_at(backend.workspace, params) | {
             "sweep": sweep.model_dump(mode="json", exclude={"trials", "jobs"}),
         }
-        study = SweepStudy(name, sweep, params["train"]["epochs"], conditions)
+        study, failure = SweepStudy(name, sweep, params["train"]["epochs"], conditions), None
         try:
             if not study.is_complete:
                 prepare_data()
                 trials = Trials(study, backend, raw_params)
                 run_parallel(trials.specs(), backend, sweep.jobs, trials.should_prune)
+        except UserError as error:  # such as failed trials; the others may have a best one
+            failure = error
         finally:
             if study.best:
                 save_results(study)
-    if arguments.apply:
+    if arguments.apply and study.best:
         apply_best(study)
+    if failure:
+        raise failure
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -135,8 +139,6 @@ def check_space(sweep: Sweep, raw_params: dict, source: str) -> dict:
 
 def apply_best(study: SweepStudy) -> None:
     """Write the params of the best trial into the params file."""
-    if not study.best:
-        raise UserError("no trial has completed, so there is no best one to apply")
     params = study.overrides(study.best)
     write_params(params)
     print(f"\nWritten to {PARAMS}: {json.dumps(params)}. `dvc repro` makes its results.")

@@ -25,7 +25,7 @@ from tools.experiments.config import EXPERIMENTS
 from tools.experiments.local import LocalBackend
 from tools.experiments.results import Result
 from tools.experiments.runner import experiments_lock, run_parallel
-from tools.fsck import repair_cache
+from tools.fsck import remove_corrupted, repair_cache
 from tools.git import commit_workspace, git, is_shallow, yaml_at
 from tools.overrides import replace_params, with_overrides
 
@@ -96,13 +96,15 @@ def check_workspace() -> None:
 def is_up_to_date(commit: str, name: str, inputs: dict[str, dict[str, Any]]) -> bool:
     """Return whether an experiment of the commit is the result of these inputs.
 
-    DVC's cache must have its files, too.
+    DVC's cache must have its files, too; corrupted ones are removed first.
     """
     revision = list_experiments(commit).get(name)
     if not revision or inputs_at(revision) != inputs:
         return False
     in_git = git("ls-tree", "-r", "--name-only", "-z", revision).split("\0")
-    for path, md5 in output_hashes(lock_at(revision)).items():
+    outputs = output_hashes(lock_at(revision))
+    remove_corrupted({cached_file(md5): md5 for md5 in outputs.values()})
+    for path, md5 in outputs.items():
         if path not in in_git and not cached_file(md5).exists():
             print(f"{name}: {path} is not in DVC's cache any more, so the experiment runs again")
             return False

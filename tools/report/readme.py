@@ -5,13 +5,13 @@ metrics/comparisons/NAME.csv, metrics/NAME.csv or bench/results/NAME.csv, or in 
 JSON file in bench/results/.
 """
 
-import json
 import re
 from pathlib import Path
 
 import pandas as pd
 
 from fashion.core.files import atomic_write, read_csv
+from fashion.core.strict_yaml import read_yaml
 from tools.arguments import expect_no_arguments
 from tools.experiments.compare import experiments_table, seeds_table
 from tools.process import command_line
@@ -53,9 +53,9 @@ def read_table(name: str) -> pd.DataFrame:
         return rows if rows.empty else seeds_table(rows)
     for path in (Path("metrics", f"{name}.csv"), BENCH / f"{name}.csv"):
         if path.exists():
-            return as_texts(pd.read_csv(path, keep_default_na=False))
+            return as_texts(read_csv(path).fillna(""))
     for path in BENCH.glob("*.json"):
-        tables = json.loads(path.read_text(encoding="utf-8"))["tables"]
+        tables = read_yaml(path)["tables"]  # YAML 1.2 includes JSON
         if name in tables:
             return pd.DataFrame(tables[name])
     return pd.DataFrame()

@@ -35,7 +35,8 @@ with Path("plots/history.csv").open("w", newline="") as file:
         accuracy = round(best * (1 - 0.5**epoch), 6)
         table = predict(accuracy, params["seed"], labels, classes)
         val_accuracy = round(sum(a == b for a, b, *_ in table) / len(table), 6)
-        val_loss = round(sum(loss for *_, loss in table) / len(table), 6)
+        losses = [min(loss, -math.log(1e-7)) for *_, loss in table]  # as Keras clips them
+        val_loss = round(sum(losses) / len(table), 6)
         values = (epoch, val_loss, accuracy, val_loss, val_accuracy)
         row = dict(zip(COLUMNS, values, strict=True))
         history.writerow(row)
