@@ -53,7 +53,7 @@ def read_table(name: str) -> pd.DataFrame:
         return rows if rows.empty else seeds_table(rows)
     for path in (Path("metrics", f"{name}.csv"), BENCH / f"{name}.csv"):
         if path.exists():
-            return as_texts(read_csv(path).fillna(""))
+            return as_texts(read_csv(path).astype(object).fillna(""))
     for path in BENCH.glob("*.json"):
         tables = read_yaml(path)["tables"]  # YAML 1.2 includes JSON
         if name in tables:
