@@ -201,6 +201,7 @@ def test_wrong_names_and_values_are_refused_before_anything_starts(toy):
     for experiments, arguments, message in [
         ("run-1: {}, run-2: {}", ["--only", "a"], "in experiments.yaml. There are: run-1, run-2"),
         ("", ["--group", "m"], "no group m in experiments.yaml. There are: models, ablation"),
+        ("a: {}", ["--group", "models", "--only", "a"], "no experiment a in the group models."),
         ("a: {train.epoch: 1}", [], "experiments.yaml: a: train.epoch is not a known param"),
         ("a: {trian.epochs: 1}", [], "experiments.yaml: a: trian.epochs is not a known param"),
         ("a: {train.epochs: x}", [], "experiments.yaml: a: train.epochs is 'x'"),

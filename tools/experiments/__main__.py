@@ -25,11 +25,11 @@ from tools.process import command_line
 def main() -> None:
     arguments = parse_arguments()
     config, group = read_experiments(), arguments.group or PLAIN
-    configured = config.experiments
+    configured, place = config.experiments, str(EXPERIMENTS)
     if arguments.group:
-        configured = lookup(config.groups, arguments.group, "group")
+        configured, place = lookup(config.groups, group, "group"), f"the group {group}"
     for name in arguments.only or []:
-        lookup(configured, name, "experiment")
+        lookup(configured, name, "experiment", place)
     chosen = [name for name in configured if name in (arguments.only or configured)]
     runs = {name: with_seeds(name, configured[name], arguments.seeds) for name in chosen}
     if name := shared_name([config.experiments, *config.groups.values(), *runs.values()]):

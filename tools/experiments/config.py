@@ -101,9 +101,9 @@ def read_experiments() -> Experiments:
     return check_config(read_yaml(EXPERIMENTS), str(EXPERIMENTS), Experiments)
 
 
-def lookup(configured: dict[str, Any], name: str, kind: str) -> Any:
+def lookup(configured: dict[str, Any], name: str, kind: str, place: str = str(EXPERIMENTS)) -> Any:
     """Return the experiment, group or sweep of that name. Raises UserError listing all names."""
     if name not in configured:
         names = ", ".join(configured) or "none"
-        raise UserError(f"there is no {kind} {name} in {EXPERIMENTS}. There are: {names}")
+        raise UserError(f"there is no {kind} {name} in {place}. There are: {names}")
     return configured[name]
