@@ -8,8 +8,10 @@ import argparse
 import json
 import sys
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -161,20 +163,9 @@ def classify(file: Path, images: list[np.ndarray], dataset: Dataset) -> np.ndarr
 
     Raises UserError if the file is no model, or not one for this data set.
     """
-    from fashion.model.backend import make_deterministic
-    from fashion.model.networks import load_model
     from fashion.model.training import predict
 
-    make_deterministic(0)  # as evaluate does
-    with TemporaryDirectory() as folder:
-        link = Path(folder, MODEL.name)  # Keras needs .keras at the end, which the cache's lack
-        link.symlink_to(file.resolve())
-        try:
-            model = load_model(link)
-        except FileError:
-            raise UserError(
-                f'{file}: not a complete Keras model. `make fsck ARGS="--all"` says what to do'
-            ) from None
+    model = load(file, file.stat().st_mtime_ns)
     shapes = (model.input_shape[1:], model.output_shape[1:])
     if shapes != (tuple(dataset.image_shape), (len(dataset.class_names),)):
         raise UserError(
@@ -182,6 +173,24 @@ def classify(file: Path, images: list[np.ndarray], dataset: Dataset) -> np.ndarr
             " does"
         )
     return predict(model, np.stack(images))
+
+
+@lru_cache(maxsize=2)  # the page of `make app` asks for the same model again and again
+def load(file: Path, _changed: int) -> Any:
+    """Return the Keras model in a file, maybe in DVC's cache. Raises UserError if it has none."""
+    from fashion.model.backend import make_deterministic
+    from fashion.model.networks import load_model
+
+    make_deterministic(0)  # as evaluate does
+    with TemporaryDirectory() as folder:
+        link = Path(folder, MODEL.name)  # Keras needs .keras at the end, which the cache's lack
+        link.symlink_to(file.resolve())
+        try:
+            return load_model(link)
+        except FileError:
+            raise UserError(
+                f'{file}: not a complete Keras model. `make fsck ARGS="--all"` says what to do'
+            ) from None
 
 
 def plot(path: Path, images: list[tuple[np.ndarray, Prediction]]) -> None:
