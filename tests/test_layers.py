@@ -73,3 +73,12 @@ def test_the_library_names_no_dvc_command_and_only_the_paths_of_its_configuratio
         assert not any(name.startswith("dvc") for name in imports(path.read_text())), path
         words = [word for text in texts for word in text.split("`")]
         assert not any(word.startswith("dvc ") for word in words), path
+
+
+def test_pytest_starts_with_the_packages_of_requirements_txt_alone():
+    """Test files that import others are skipped; these may import them only inside of functions."""
+    others = (PROJECT / "requirements/dev.in").read_text().splitlines()
+    for path in [*PROJECT.glob("tests/**/conftest.py"), *PROJECT.glob("tests/support/*.py")]:
+        code = ast.parse(path.read_text())
+        code.body = [node for node in code.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        assert not {name.split(".")[0] for name in imports(ast.unparse(code))} & {*others}, path
