@@ -1,4 +1,4 @@
-"""README.md and docs/ are filled with the committed numbers, and no link or command is wrong.
+"""README.md and docs/: short, filled with the committed numbers, and no link or command is wrong.
 
 Each check is a function that returns what is wrong, and is shown a page on which it finds it.
 """
@@ -15,11 +15,19 @@ from tools.report.readme import TABLE, render_pages
 PROJECT = Path(__file__).parents[1]
 README = PROJECT / "README.md"
 DOCS = sorted((PROJECT / "docs").glob("*.md"))
+MAX_LINES, MAX_WORDS = 900, 8500  # of all pages in docs/
+MAX_WIDTH = 100  # characters in a line of prose; tables and code may be wider
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INLINE_CODE = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 MARK = re.compile(r"^<!-- /?[\w-]+ -->$", re.MULTILINE)
+
+
+def wide_lines(text: str, _: Path) -> list[str]:
+    """Return the lines of prose that are too wide."""
+    prose = FENCED.sub("", text).splitlines()
+    return [line for line in prose if len(line) > MAX_WIDTH and not line.startswith("|")]
 
 
 def unpaired_marks(text: str, _: Path) -> list[str]:
@@ -69,14 +77,18 @@ def unknown_commands(text: str, _: Path) -> list[str]:
 )
 def test_a_page_has_no_fault(page):
     text, checks = page.read_text(encoding="utf-8"), [broken_links, unknown_commands]
-    if page.parent.name != "models":  # the card is generated
-        checks += [unpaired_marks]
+    if page.parent.name != "models":  # the card is generated, and its paragraphs are not wrapped
+        checks += [wide_lines, unpaired_marks]
     assert [fault for check in checks for fault in check(text, page)] == []
+
+
+WIDE = "x" * (MAX_WIDTH + 1)
 
 
 @pytest.mark.parametrize(
     ("check", "text", "found"),
     [
+        (wide_lines, f"{WIDE}\n| {WIDE} |\n```console\n$ {WIDE}\n```\n", [WIDE]),
         (unpaired_marks, "<!-- a -->\n1\n<!-- /a -->\n<!-- b -->\n", ["<!-- b -->"]),
         (unpaired_marks, "<!-- a -->\n<!-- /b -->\n", ["<!-- a -->", "<!-- /b -->"]),
         (broken_links, "# A\n```\n# No\n```\n[it](#a) [it](#no) [it](no.md)", ["#no", "no.md"]),
@@ -92,8 +104,10 @@ def test_a_fault_is_found(check, text, found):
     assert check(text, README) == found
 
 
-def test_the_readme_leads_to_each_page():
-    readme = README.read_text("utf-8")
+def test_pages_are_short_and_the_readme_leads_to_each():
+    readme, pages = README.read_text("utf-8"), "".join(page.read_text("utf-8") for page in DOCS)
+    assert len(readme.splitlines()) <= 150
+    assert len(pages.splitlines()) <= MAX_LINES and len(pages.split()) <= MAX_WORDS
     assert [page.name for page in DOCS if f"](docs/{page.name}" not in readme] == []
 
 

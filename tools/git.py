@@ -60,7 +60,7 @@ def git_bytes(*arguments: str, env: Mapping[str, str] = os.environ) -> bytes:
     output, errors = process.communicate()
     if process.returncode:
         lines = errors.decode(errors="replace").strip().splitlines()
-        reason = "\n".join(lines[-LAST_LINES:])  # the disk is full: one for each file
+        reason = "\n".join(lines[-LAST_LINES:])  # a full disk gives one for each file
         if "not a git repository" in reason or "Needed a single revision" in reason:
             raise UserError(NO_REPOSITORY)
         raise UserError(f"`git {' '.join(arguments)}`: {reason}")

@@ -100,6 +100,13 @@ def test_a_network_has_the_layers_of_its_params_and_computes_what_numpy_does(
     np.testing.assert_allclose(probabilities, expected, rtol=1e-3, atol=1e-6)
 
 
+def test_the_first_model_has_as_many_parameters_as_counted_by_hand():
+    """Weights and biases, of which the last are those of the 10 classes."""
+    counts = [784 * 784 + 784, 784 * 392 + 392, 392 * 196 + 196, 196 * 49 + 49, 49 * 10 + 10]
+    model = build(model_settings(hidden_units=[784, 392, 196, 49]), (28, 28), 10)
+    assert model.count_params() == sum(counts) == 1_010_341
+
+
 def test_equal_models_give_equal_bytes_without_optimizer_and_time(path, saved):
     keras.utils.clear_session()  # restarts the numbers in layers' names, as a new process does
     model = small()

@@ -38,7 +38,7 @@ def call(capfd) -> Callable[..., str]:
 
 @pytest.fixture(scope="module")
 def browser():
-    """Yield Chromium without access to a network."""
+    """Yield Chromium with a fake camera and without access to a network."""
     binary = shutil.which("chromium") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
     if not (binary and driver):
@@ -51,6 +51,8 @@ def browser():
     for argument in (
         "headless=new",
         "no-sandbox",
+        "use-fake-device-for-media-stream",
+        "use-fake-ui-for-media-stream",
         "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     ):
         options.add_argument(f"--{argument}")

@@ -120,6 +120,17 @@ def test_pictures_are_classified_as_by_evaluate_and_nothing_is_asked_from_elsewh
     assert all(one.startswith(address) for one in browser.execute_script(loaded))
 
 
+def test_a_picture_is_taken_with_the_camera(page, browser):
+    page = Page(browser, page[0])
+    page.choose("run-3")
+    for name in ("Capture from camera", "Click to Access Webcam", "capture photo"):
+        page.click(name)
+    page.waiting.until(lambda _: page.button("Remove Image"))
+    page.submit(lambda: page.notes)
+    notes = r"\ncolour to grey\n\d+x\d+ fitted to 28x28$"  # of Chromium's fake camera
+    assert re.search(notes, page.notes)
+
+
 def test_what_is_wrong_is_said(page, browser):
     address, folder, _ = page
     page = Page(browser, address)

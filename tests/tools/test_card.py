@@ -48,6 +48,15 @@ def test_a_data_card_of_other_data_says_what_is_known_about_it(toy):
         assert [name.replace("|", "\\|"), *numbers] in rows
 
 
+def test_its_loss_and_optimizer_are_those_of_the_code():
+    sources = [path.read_text() for path in (PROJECT / "fashion/model").glob("*.py")]
+    loss = re.search(r'loss="(\w+)"', "\n".join(sources))[1]
+    loss = loss.replace("_", " ").replace("crossentropy", "cross-entropy")
+    optimizer = re.search(r"\(keras\.optimizers\.(\w+)\):", "\n".join(sources))[1]
+    row = re.search(r"\| Training \| .*", (PROJECT / CARD).read_text(encoding="utf-8"))[0]
+    assert f" {optimizer}, " in row and row.endswith(f"; {loss} |")
+
+
 def test_the_layers_are_those_of_the_saved_model(built):
     text = "Flatten, Dense 32 → 16 with ReLU, Dense 10 with softmax"
     assert describe_layers(built / "models/model.keras") == text

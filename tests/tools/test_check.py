@@ -410,9 +410,18 @@ def test_files_named_like_packages_do_not_take_their_place_in_the_gate(gated):
     commit(gated)
     other = gated.copy(gated.folder.with_name("other"))
     words = ("python", "-m", "tools.gate.check", "--candidate", str(gated.folder))
-    words += ("--baseline", "nowhere")  # which it only finds out after all imports
     output = other.run(*words, status=2, PYTHONPATH=str(gated.folder / "elsewhere"))
-    assert "### ? cannot judge" in output and "there is no revision nowhere" in output
+    assert "### ? cannot be reproduced" in output and "without writing" in output
+
+
+def test_make_names_the_status_that_it_turns_into_2(gated):
+    """Also if the Makefile would have Python import a file of the candidate's."""
+    write("tools/sitecustomize.py", "import os; os._exit(0)\n")(gated)
+    edit("Makefile", "BIN := .venv", "export PYTHONPATH := $(CURDIR)/tools\nBIN := .venv")(gated)
+    MUCH_WORSE(gated)
+    made(gated)
+    output = gated.make("check", status=2)
+    assert "### ✗ regression" in output and "Error 1" in output
 
 
 def test_a_crash_has_status_2(gated):

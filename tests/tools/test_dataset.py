@@ -443,6 +443,8 @@ def test_versions_of_the_data_are_shared_and_come_back(repository, tmp_path, cal
     changed = repository.dvc("diff", "bars-1")
     assert "data/raw/train-images-idx3-ubyte" in changed and "data/prepared" in changed
     assert "test-images" not in changed
+    # version 1 is not in data/raw any more, but in the source
+    assert "equal to the byte" in repository.python("tools.gate.verify", "bars-1")
     repository.dvc("push", "--quiet")
     other = repository.clone(tmp_path / "other")
     other.dvc("pull", "--quiet")

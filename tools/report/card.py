@@ -67,10 +67,11 @@ def render_model_card(layers: str) -> str:
     predictions = read_csv("plots/predictions.csv")
     wrong = predictions[predictions["actual"] != predictions["predicted"]]
     confusions = wrong.value_counts(["actual", "predicted"])[:TOP_CONFUSIONS]
+    noise = None
     try:
         noise = noise_at(commit_workspace())
     except UserError as error:  # none was measured, or with other code, params or data
-        noise = print(f"Note: {CARD} is without noise: {error}.")
+        print(f"Note: {CARD} is without noise: {error}.")
     return _template("model_card.md.j2").render(
         facts,
         layers=layers,
