@@ -103,6 +103,6 @@ def begin(repository: Repository, module: str, *arguments: str) -> Iterator[Back
 
 
 def processes_in(folder: Path) -> list[psutil.Process]:
-    """Return the processes whose working directory is in a folder."""
-    everyone = psutil.process_iter(["cwd"])
+    """Return the processes whose working directory is in a folder, with their command lines."""
+    everyone = psutil.process_iter(["cwd", "cmdline"])  # no errors if one ends meanwhile
     return [one for one in everyone if Path(one.info["cwd"] or "/").is_relative_to(folder)]

@@ -13,7 +13,8 @@ from fashion.core.strict_yaml import Name, StrictModel, check_config, read_yaml
 EXPERIMENTS = Path("experiments.yaml")
 PLAIN = "experiments"  # names the tables of the experiments that are in no group
 
-ExperimentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$"  # can be a Git reference, and a file
+ExperimentName = Annotated[str, StringConstraints(pattern=NAME)]
 # by an experiment's name, the values of the params that it sets, as "train.epochs"
 ExperimentMap = dict[ExperimentName, dict[Name, Any]]
 
