@@ -122,14 +122,14 @@ def model_of_an_experiment_corrupted(project, tmp_path):
     cached = project.cached("models/model.keras")
     project.run("git", "checkout", "--quiet", "--force", "main")
     project.dvc("checkout", "--quiet")
-    for repair in ('make fsck ARGS="--all"', "make experiments"):
+    for repairs in (['make fsck ARGS="--all"', "make experiments"], ["make experiments"]):
         cached.chmod(0o644)
         cached.write_bytes(b"PK")
         cached.chmod(0o444)
         output = project.python(PREDICT, "--test", "0", "--rev", "short", status=1)
         assert '`make fsck ARGS="--all"` says what to do' in output
-        assert f"{cached}: corrupted, so it was removed from the cache" in shell(project, repair)
-        shell(project, "make experiments")
+        first, *_ = [shell(project, repair) for repair in repairs]
+        assert f"{cached}: corrupted, so it was removed from the cache" in first
         assert cached.stat().st_size > 2
 
 

@@ -173,6 +173,9 @@ def test_it_compares_named_revisions_or_the_experiments_of_an_equal_pipeline(com
     def names(*revisions: str) -> list[str]:
         return [result.name for result in report.find_results([*revisions])]
 
+    call(report.main, compared.folder, "short", "longer", "HEAD")
+    cells = re.findall("<td>(.*?)</td>", compared.read("report.html").decode())
+    assert cells[cells.index("train.epochs") :][1:4] == ["1", "3", "2"]
     with typed(compared.folder):
         assert names("short", "HEAD") == ["short", "HEAD"]
         compared.commit("The comparison")
