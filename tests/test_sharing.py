@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.repository import Repository
 
+TABLE = "metrics/comparisons/experiments.csv"
+
 
 @pytest.fixture
 def ssh_server(tmp_path) -> Iterator[tuple[int, Path]]:
@@ -78,7 +80,8 @@ def test_two_branches_that_change_the_same_param_are_merged(compared):
         compared.run("git", "switch", "--quiet", branch)
         compared.dvc("checkout", "--quiet")
         compared.set("train.epochs=4", param)  # a line in conflict, with the next one
-        (compared.folder / "metrics/noise.json").write_text(param)
+        for path in ("metrics/noise.json", TABLE):
+            (compared.folder / path).write_text(param)
         compared.dvc("repro")
         compared.commit(param)
     conflicts = compared.run("git", "merge", "theirs", status=1)
@@ -90,6 +93,7 @@ def test_two_branches_that_change_the_same_param_are_merged(compared):
     compared.set("train.epochs=3")
     compared.run("git", "add", "params.yaml", "metrics/noise.json")
     last = compared.python("tools.rebuild").splitlines()[-1]
+    assert compared.read(TABLE) == b"train.batch_size=64"  # ours, until the next `make`
     compared.run(*re.search("`(git add .*?)`", last)[1].split())
     compared.run("git", "commit", "--quiet", "--no-edit")
     assert compared.run("git", "status", "--porcelain") == ""

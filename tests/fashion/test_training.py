@@ -81,7 +81,7 @@ def test_weight_decay_shrinks_weights_but_not_biases_and_normalization():
     assert decayed == {"kernel": {np.float32(2 - 0.5 * 0.1 * 2)}} | unchanged
 
 
-IMAGE = np.arange(1, 21, dtype=np.uint8).reshape(5, 4)  # unlike its mirror image
+IMAGE = np.arange(1, 49, dtype=np.uint8).reshape(12, 4)  # unlike its mirror image
 
 
 def variants(augmentation: str, seed: int = 1) -> list[bytes]:
@@ -102,7 +102,7 @@ def test_augmentation_mirrors_and_moves_by_a_pixel_and_does_nothing_else(
     images = (IMAGE, IMAGE[:, ::-1])[: 1 + is_mirrored]
     padded = [np.pad(image, 1).astype(np.float32) for image in images]
     expected = {
-        image[1 - down : 6 - down, 1 - right : 5 - right].tobytes()
+        image[1 - down : 13 - down, 1 - right : 5 - right].tobytes()
         for image in padded
         for down in shifts
         for right in shifts

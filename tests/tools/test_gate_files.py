@@ -95,9 +95,10 @@ def judgement(loss: float, runs: int) -> Judgement:
     now |= {COLUMNS[3]: 0.86}
     candidate = pd.DataFrame([now] * max(1, runs))
     analysis = Analysis(len(candidate), 3.0, 2.0 if runs else None)
-    rows = pd.concat({"baseline": compare(baseline, candidate, RULES, analysis)})
+    opponents = {"baseline": baseline, "reference": pd.concat([baseline, baseline]) - 0.1}
+    compared = {name: compare(opponents[name], candidate, RULES, analysis) for name in opponents}
     committed = candidate[:1] + (0.001 if runs else 0)
-    return Judgement(rows, {"baseline": baseline}, committed, candidate[:runs], {}, [])
+    return Judgement(pd.concat(compared), opponents, committed, candidate[:runs], {}, [])
 
 
 CLASSES = ("class_f1/A|B", "class_precision/A|B", "class_recall/A|B", "class_f1/" + "m" * 40)
@@ -121,7 +122,8 @@ RULES = Gate.model_validate(RULES | {"metrics": {"accuracy": HIGHER, "class_f1":
             "Classes not shown (2): open.", "3 runs of the baseline and 1 run of the candidate:"]),
         (0.0, 2, "no loss", [
             "With 2 further seeds, the test rules out", "+0.0000 | 0.0224 | no loss |",
-            "Classes not shown (2): no loss.", "and 2 runs of the candidate:"]),
+            "Classes not shown (2): no loss.", "Means of 3 runs of the baseline and 2 runs of the",
+            "Means of 6 runs of the reference and 2 runs of the candidate:"]),
         (-0.1, 2, "no loss", ["0.9700 |    0.9710 | +0.1000 | 0.0224 | better "]),
         (0.02, 1, "a loss of up to 0.0431 in accuracy is not ruled out", [
             "| up to 0.0431 |", "With 1 further seed, no metric and no class is worse"]),
@@ -146,18 +148,18 @@ def test_a_regression_against_the_reference_counts_and_no_run_is_trained_twice(m
     rules = {"accuracy": HIGHER | {"margin": 0.01}}
     gate = Gate.model_validate(RULES.model_dump() | {"metrics": rules})
     runs = pd.DataFrame({"accuracy": np.linspace(0.86, 0.88, 12)})
-    committed, trained, sharing = pd.DataFrame({"accuracy": [0.9]}, index=[3]), [], []
+    committed, trained, planned = pd.DataFrame({"accuracy": [0.9]}, index=[3]), [], []
 
     def train(seeds: list[int]) -> pd.DataFrame:
         trained.append(seeds)
         return pd.DataFrame({"accuracy": 0.87}, index=seeds)
 
     def plan(*arguments) -> list[Analysis]:
-        sharing.append(arguments[3])
+        planned.append((len(arguments[0]), arguments[3]))
         return plan_analyses(*arguments)
 
     monkeypatch.setattr(judge, "plan_analyses", plan)
-    opponents = {"baseline": runs, "reference": runs + 0.04}
+    opponents = {"baseline": runs, "reference": runs[1:] + 0.04}
     rows, _ = analyse(gate, opponents, committed, [[7, 5], [7, 5, 6, 1]], train)
     assert decide(rows) == ("regression", ("reference", "accuracy"))
     assert trained == [[7, 5]]
@@ -165,7 +167,8 @@ def test_a_regression_against_the_reference_counts_and_no_run_is_trained_twice(m
     rows, further = analyse(gate, opponents, committed, [[7, 5], [7, 5, 6, 1]], train)
     assert decide(rows)[0] == UNDECIDED and trained[1:] == [[7, 5], [6, 1]]
     assert list(further.index) == [7, 5, 6, 1]
-    assert sharing == [2, 2, 1]  # comparisons that share the false alarms
+    # runs, and comparisons that share the false alarms
+    assert planned == [(12, 2), (11, 2), (12, 1)]
 
 
 def test_a_metric_that_is_better_in_one_split_only_is_remarked():
