@@ -30,6 +30,7 @@ from joblib import cpu_count
 from bench.measure import Rows, record
 from fashion.core.errors import UserError
 from fashion.core.strict_yaml import read_yaml
+from tests.support.commands import processes_in
 from tests.support.ray_cluster import publish, ray_cluster
 from tests.support.repository import STAGES, Repository, small_project, toy_project
 from tools.arguments import parser_of, positive_int
@@ -220,8 +221,7 @@ def kill_all(process: psutil.Popen, folder: Path) -> None:
             with suppress(psutil.NoSuchProcess):
                 victim.kill()
         psutil.wait_procs(victims, timeout=5)
-        everyone = psutil.process_iter(["cwd"])
-        victims = [one for one in everyone if Path(one.info["cwd"] or "/").is_relative_to(folder)]
+        victims = processes_in(folder)
 
 
 def full_disks(bench: Bench, times: int) -> list[Trial]:

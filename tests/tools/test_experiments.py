@@ -185,6 +185,7 @@ def test_arithmetic_is_a_param_and_native_results_are_shown(compared):
     [
         ({"experiments": {"a b": {}}}, "experiments.a b"),
         ({"experiments": {"a..b": {}}}, "experiments.a..b"),
+        ({"experiments": {"a.lock": {}}}, "experiments.a.lock"),
         ({"experiments": ["run-1"]}, "experiments is ['run-1']"),
         ({"experiments": {}, "groups": {"experiments": {}}}, "would share the table experiments"),
         ({"experiments": {"a": {}}, "groups": {"b": {"a": {"seed": 1}}}}, "two experiments are c"),

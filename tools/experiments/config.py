@@ -1,5 +1,6 @@
 """Define the schema of experiments.yaml: experiments, groups, sweeps, a cluster's resources."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -13,7 +14,8 @@ from fashion.core.strict_yaml import Name, StrictModel, check_config, read_yaml
 EXPERIMENTS = Path("experiments.yaml")
 PLAIN = "experiments"  # names the tables of the experiments that are in no group
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$"  # can be a Git reference, and a file
+# a name that can be a Git reference (`git help check-ref-format`) and a file
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*(?<!\.lock)\Z")
 ExperimentName = Annotated[str, StringConstraints(pattern=NAME)]
 # by an experiment's name, the values of the params that it sets, as "train.epochs"
 ExperimentMap = dict[ExperimentName, dict[Name, Any]]
