@@ -35,12 +35,6 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         options.dist = "loadfile" if options.dist == "no" else options.dist
 
 
-@pytest.hookimpl(optionalhook=True, wrapper=True)
-def pytest_xdist_auto_num_workers() -> Iterator[None]:
-    """Return one worker more than there are cores, as some wait for Ray or a server."""
-    return 1 + (yield)
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
     """Skip a test file that imports a missing package, except in CI."""

@@ -91,6 +91,7 @@ def home(tmp_path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_plain_dvc_in_a_clone_on_one_core_writes_the_same_bytes(repository, home, tmp_path):
     """Its batches of 36 leave rows over when threads share them."""
     clone = repository.clone(tmp_path / "clone")
@@ -103,6 +104,7 @@ def test_plain_dvc_in_a_clone_on_one_core_writes_the_same_bytes(repository, home
     assert clone.run("git", "status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_commands_work_in_a_hook_with_hostile_settings_of_git_and_dvc(built_record, home, tmp_path):
     """They leave HEAD and the index as they are, and push nothing."""
     project, remote = Repository(built_record).copy(tmp_path / "project"), home / "remote.git"

@@ -76,6 +76,7 @@ def corrupted_files(project, tmp_path):
 
 
 @remedy("dvc checkout", "make", "dvc repro prepare")
+@pytest.mark.slow
 def model_or_data_gone(project, tmp_path):
     model, readme = project.folder / "models/model.keras", "tools.report.readme"
     project.dvc("exp", "apply", "short")
@@ -117,6 +118,7 @@ def model_of_an_experiment_gone(project, tmp_path):
 
 
 @remedy('make fsck ARGS="--all"')
+@pytest.mark.slow
 def model_of_an_experiment_corrupted(project, tmp_path):
     project.dvc("exp", "apply", "short")
     cached = project.cached("models/model.keras")
@@ -143,6 +145,7 @@ def shallow_clone(project, tmp_path):
 
 
 @remedy('make experiments ARGS="--replace"', "git stash", "make experiments")
+@pytest.mark.slow
 def changes_that_are_not_committed(project, tmp_path):
     listing = ("git", "for-each-ref", "refs/exps")
     before = project.run(*listing)
@@ -231,7 +234,11 @@ def nothing_that_nodes_could_clone(project, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "scenario", dict.fromkeys(SCENARIOS.values()), ids=lambda scenario: scenario.__name__
+    "scenario",
+    [
+        pytest.param(scenario, marks=getattr(scenario, "pytestmark", ()), id=scenario.__name__)
+        for scenario in dict.fromkeys(SCENARIOS.values())
+    ],
 )
 def test_the_recommended_commands_help(scenario, committed, tmp_path):
     scenario(committed.copy(tmp_path / "project"), tmp_path)

@@ -33,6 +33,7 @@ def ssh_server(tmp_path) -> Iterator[tuple[int, Path]]:
     thread.join()
 
 
+@pytest.mark.slow
 def test_another_clone_gets_pushed_results_without_training(compared, ssh_server, tmp_path):
     port, key = ssh_server
     address = f"ssh://me@127.0.0.1:{port}{tmp_path / 'remote'}"

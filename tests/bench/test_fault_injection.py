@@ -1,3 +1,5 @@
+import pytest
+
 from bench.fault_injection import Command, Trial, complaint, damage, kill, summary
 from tools.dvc import command
 
@@ -15,6 +17,7 @@ def test_what_a_command_does_not_repair_is_lost(toy):
     assert "metrics/test.json" in damage(nothing, "metrics/test.json", "cut off", 0.5).losses
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_repaired_by_the_same_command(toy):
     toy.slow_training(0.3)
     repro = Command("dvc repro", toy, *command("repro"))

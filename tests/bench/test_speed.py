@@ -84,6 +84,7 @@ def test_files_that_are_packed_or_not_are_repeated_as_they_are(tmp_path, name):
     assert (read_idx(tmp_path / f"more-{name}", (None, 3)) == np.tile(items, (3, 1))).all()
 
 
+@pytest.mark.slow
 def test_the_plain_script_makes_what_an_experiment_makes(repository, tmp_path):
     repository.set("experiments={run: {train.epochs: 2, train.batch_size: 64}}")
     assert measure(repository.folder, "-m", SCRIPT, str(tmp_path))["seconds an epoch"] > 0

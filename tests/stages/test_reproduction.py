@@ -10,10 +10,13 @@ import subprocess
 import sys
 import zipfile
 
+import pytest
+
 from tests.support.repository import PROJECT
 from tools.process import user_env
 
 
+@pytest.mark.slow
 def test_the_cnn_gives_equal_bytes_on_any_number_of_cores(repository):
     repository.set("model.name=cnn", "model.filters=[4]", "train.epochs=1")
     paths, results = ("models/model.keras", "plots/history.csv", "metrics/train.json"), []

@@ -24,7 +24,7 @@ from tools import app
 if not os.environ.get("CI"):  # which must have it
     pytest.importorskip("gradio", reason="pip install -r requirements/app.txt")
 
-
+pytestmark = pytest.mark.slow
 NAMES = ["<b>0</b>", *"123456789"]  # which a browser would put first, or take for HTML
 
 

@@ -1,7 +1,6 @@
 """Write dataset.yaml for a user's own data, in each form in which people have it."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -417,6 +416,7 @@ def test_a_picture_gets_the_answer_of_its_test_image_and_old_models_keep_theirs(
     assert repository.results() == before  # no stage ran
 
 
+@pytest.mark.slow
 def test_versions_of_the_data_are_shared_and_come_back(repository, tmp_path, call):
     """As docs/data.md shows it. The models are toys, which take no time."""
     copy_toy_stages(repository.folder, "train", "evaluate", "plot")
@@ -455,7 +455,7 @@ def test_versions_of_the_data_are_shared_and_come_back(repository, tmp_path, cal
     assert results(repository) == first
 
 
-@pytest.mark.skipif("SLOW" not in os.environ, reason="takes minutes: SLOW=1 runs it, CI weekly")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "names"),
     [

@@ -255,6 +255,7 @@ def test_stopping_the_command_stops_all_and_leaves_no_trace(toy, built_toy, runn
     assert toy.run("git", "rev-parse", "main") == commit
 
 
+@pytest.mark.slow
 def test_a_killed_command_leaves_clones_which_the_next_call_removes(toy, running):
     found = [one.info for one in processes_in(toy.folder)]
     inside = {Path(one["cwd"]) for one in found if "run" in (one["cmdline"] or [])}

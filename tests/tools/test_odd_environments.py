@@ -121,6 +121,7 @@ def test_a_partial_clone_is_verified_and_judged(committed, tmp_path):
     assert "1 run of the candidate" in report
 
 
+@pytest.mark.slow
 def test_make_runs_in_a_linked_worktree(compared):
     """It rebuilds equal bytes there."""
     worktree = Repository(compared.folder.with_name("worktree"))
@@ -164,6 +165,7 @@ def test_a_second_interrupt_ends_experiments_at_once(tmp_path, monkeypatch):
     assert processes_in(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_folders_caches_and_names_may_have_other_letters_than_ascii(compared, tmp_path):
     folder, cache = tmp_path / "Mein Ördner ü/Prüf Projekt", "../../../Größe"
     project = compared.copy(folder)

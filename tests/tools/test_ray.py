@@ -29,6 +29,7 @@ from tools.git import CLONE_OPTIONS
 if not os.environ.get("CI"):  # where Ray must be installed
     pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements/ray.txt")
 
+pytestmark = pytest.mark.slow
 GROUP = "experiments={a: {seed: 1}, b: {seed: 2}, c: {seed: 3}}"
 SLOW = 0.5  # seconds an epoch, so that a node can be killed in one
 

@@ -158,6 +158,7 @@ def test_a_sweep_whose_name_is_a_number_has_one_row(tmp_path, monkeypatch):
     assert read_csv(sweep.SUMMARY)["sweep"].tolist() == ["007"]
 
 
+@pytest.mark.slow
 def test_a_hopeless_trial_is_pruned(toy):
     rates = {"train.learning_rate": {"choices": [0.001, 0.0000001]}}
     with_sweep(
@@ -187,6 +188,7 @@ def test_a_hopeless_trial_is_pruned(toy):
     assert list(toy.experiments()) == ["sweep-small-000"]
 
 
+@pytest.mark.slow
 def test_a_failed_trial_is_reported_and_runs_again_and_the_best_is_applied(toy):
     with_sweep(toy, space={"train.learning_rate": {"choices": [1.0, 0.002]}})  # 1.0 diverges
     failed = "sweep-small-001 failed. Its last lines:"
