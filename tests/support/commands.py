@@ -16,12 +16,13 @@ from fashion.core.errors import UserError
 from tests.support.repository import Repository
 
 TIMEOUT = 180  # seconds, much longer than any test waits
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # by `run_parallel`
 
 
 @contextmanager
 def typed(folder: Path, *words: str, **variables: str) -> Iterator[None]:
     """Run a block with the arguments, folder and environment of `python -m` with these words."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in HANDLED}
     try:
         with chdir(folder), pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", list(words))
