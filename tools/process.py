@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,16 @@ class CommandFailed(UserError):
 
 @contextmanager
 def command_line(command: str, status: int = 1) -> Iterator[None]:
-    """Run a command in `user_env`, and end it on an error as `exit_on_user_error` does."""
+    """Run a command in `user_env`, and end it on an error as `exit_on_user_error` does.
+
+    `kill` and a closed terminal end it like Ctrl-C, so that it can end what it has started and
+    remove its temporary files. Under `nohup`, it outlives the terminal.
+    """
+    like_ctrl_c = [signal.SIGINT, signal.SIGTERM]  # even if the shell has set them to be ignored
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has set it
+        like_ctrl_c.append(signal.SIGHUP)
+    for number in like_ctrl_c:
+        signal.signal(number, signal.default_int_handler)
     with exit_on_user_error(command, status):
         cleaned = user_env()
         os.environ.clear()

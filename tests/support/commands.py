@@ -1,7 +1,6 @@
 """Run commands of the project in the test's process or in the background."""
 
 import io
-import signal
 import subprocess
 import sys
 import time
@@ -16,22 +15,16 @@ from fashion.core.errors import UserError
 from tests.support.repository import Repository
 
 TIMEOUT = 180  # seconds, much longer than any test waits
-HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # by `run_parallel`
 
 
 @contextmanager
 def typed(folder: Path, *words: str, **variables: str) -> Iterator[None]:
     """Run a block with the arguments, folder and environment of `python -m` with these words."""
-    handlers = {number: signal.getsignal(number) for number in HANDLED}
-    try:
-        with chdir(folder), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", list(words))
-            for name, value in Repository(folder).env(**variables).items():
-                patch.setenv(name, value)
-            yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    with chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", list(words))
+        for name, value in Repository(folder).env(**variables).items():
+            patch.setenv(name, value)
+        yield
 
 
 def call(main: Callable[[], None], folder: Path, *arguments: str, **variables: str) -> str:

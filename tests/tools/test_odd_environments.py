@@ -150,6 +150,23 @@ def test_experiments_of_a_new_or_amended_commit_come_from_the_run_cache(compared
     assert not {"cache", "persist"} & {*options}
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--ignore-signal=INT,TERM", "--default-signal=HUP"), "[True, True, True]"),
+        (("--default-signal=INT,TERM", "--ignore-signal=HUP"), "[True, True, False]"),  # as nohup
+    ],
+)
+def test_kill_and_a_closed_terminal_are_like_ctrl_c_except_under_nohup(toy, options, expected):
+    program = (
+        "from signal import *\n"
+        "from tools.process import command_line\n"
+        "with command_line('test'):\n"
+        "    print([getsignal(one) is default_int_handler for one in (SIGINT, SIGTERM, SIGHUP)])"
+    )
+    assert toy.run("env", *options, sys.executable, "-c", program).strip() == expected
+
+
 def test_a_second_interrupt_ends_experiments_at_once(tmp_path, monkeypatch):
     deaf = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(600)"
     process = subprocess.Popen([sys.executable, "-c", deaf], cwd=tmp_path, start_new_session=True)

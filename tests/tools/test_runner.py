@@ -10,7 +10,6 @@ import pytest
 
 from fashion.core.environment import THREADS
 from fashion.core.errors import UserError
-from tests.support.commands import HANDLED
 from tests.support.repository import IDENTITY
 from tools.dvc import cache_folder, share_cache
 from tools.experiments import runner
@@ -48,12 +47,7 @@ class ScriptJob(LocalJob):
 
 @pytest.fixture(autouse=True)
 def in_a_folder(tmp_path, monkeypatch):
-    """Change into a new folder; restore the signal handlers afterwards."""
-    handlers = {number: signal.getsignal(number) for number in HANDLED}
     monkeypatch.chdir(tmp_path)
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 def specs(names: str) -> list[ExperimentSpec]:
@@ -92,19 +86,6 @@ def test_the_next_experiment_is_asked_for_when_there_is_room():
     run_parallel(upcoming(), backend, jobs=1)
     assert sorted(backend.closed) == [(name, True) for name in "abcdef"]
     assert set(active) == {1} and asked == list("abcdef")
-    # also if the shell had set them to be ignored
-    for number in (signal.SIGINT, signal.SIGTERM):
-        assert signal.getsignal(number) is signal.default_int_handler
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [(signal.SIG_DFL, signal.default_int_handler), (signal.SIG_IGN, signal.SIG_IGN)],
-)
-def test_a_closed_terminal_ends_experiments_except_under_nohup(before, after):
-    signal.signal(signal.SIGHUP, before)
-    run_parallel([], ScriptBackend("pass"))
-    assert signal.getsignal(signal.SIGHUP) is after
 
 
 def test_a_run_that_ignores_an_interrupt_is_killed_with_its_processes(monkeypatch):

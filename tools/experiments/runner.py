@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -70,11 +69,6 @@ def run_parallel(
     after the events of a run, and returns whether to end it. Raises UserError if experiments
     failed, after all have ended. However this function ends, no experiment runs on.
     """
-    like_ctrl_c = [signal.SIGINT, signal.SIGTERM]  # even if the shell has set them to be ignored
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has set it
-        like_ctrl_c.append(signal.SIGHUP)  # when the terminal is closed
-    for number in like_ctrl_c:
-        signal.signal(number, signal.default_int_handler)
     LOGS.mkdir(parents=True, exist_ok=True)
     upcoming, runs = iter(specs), []
     with backend:
