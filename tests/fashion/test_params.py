@@ -92,6 +92,12 @@ def test_other_content_is_refused_and_takes_little_memory(path, memory_below, co
     assert str(error.value).startswith(f"{path}: ") and message in str(error.value)
 
 
+def test_a_folder_in_its_place_is_refused_like_a_missing_file(path):
+    path.mkdir()
+    with pytest.raises(UserError, match=f"{path}: no such file. `git checkout"):
+        read_params(path)
+
+
 @pytest.mark.parametrize(("text", "value"), [("1e-5", 1e-5), ("0.5", 0.5), ("1", 1.0)])
 def test_numbers_are_read_as_dvc_writes_them(path, text, value):
     content = COMMITTED.read_text().replace("learning_rate: 0.001", f"learning_rate: {text}")

@@ -75,6 +75,9 @@ def test_the_terminal_shows_bars_and_a_plot_is_written(
     assert bars == [pytest.approx(0.3 * share, abs=0.52) for share in shares]
     height = Image.open(chart).height
     odd = shutil.copy(pictures / "0.png", tmp_path / os.fsdecode(b"\xff.png"))  # not UTF-8
+    Image.new("RGB", (60, 56)).save(tmp_path / "wide.png")
+    output = call(trained, predict, str(tmp_path / "wide.png"))
+    assert output.startswith(f"{tmp_path}/wide.png (colour to grey, 60x56 fitted to 28x28, ")
     monkeypatch.setattr(predict, "MAX_PLOTTED", 2)
     words = (str(odd), "--test", "1", "2", "--plot", str(chart))
     call(trained, predict, *words)
