@@ -1,5 +1,6 @@
 """Write dataset.yaml for a user's own data, in each form in which people have it."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -215,6 +216,21 @@ def test_a_share_of_every_class_is_for_the_test_and_stays_as_pictures_are_added(
     new, steps = preprocess_image(picture, read_dataset(project.folder / "dataset.yaml"))
     assert {"laid on black", "30x12 cropped to 9x12"} <= {*steps}
     assert (np.concatenate([training, after]) == new).all(axis=(1, 2)).any()
+
+
+def test_pictures_whose_class_and_name_have_the_lowest_hashes_are_for_the_test(
+    project, tmp_path, call
+):
+    for name in "ab":
+        (tmp_path / "bars" / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("L", SHAPE[::-1], 10 * i).save(tmp_path / "bars" / name / f"{i}.png")
+    call(project, dataset, str(tmp_path / "bars"), "--test-share", "0.5", "--ground", "dark")
+    images, labels = converted(project.folder)["test"]
+    for label, name in enumerate("ab"):
+        hashes = {hashlib.sha256(f"{name}/{i}.png".encode()).digest(): i for i in range(10)}
+        lowest = {10 * hashes[digest] for digest in sorted(hashes)[:5]}
+        assert {*images[labels == label][:, 0, 0].tolist()} == lowest
 
 
 def test_one_table_is_split_by_class_and_loses_no_row(project, tmp_path, call):
