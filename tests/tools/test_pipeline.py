@@ -38,9 +38,10 @@ def read(tmp_path):
 
 def test_stages_know_their_order_and_what_they_depend_on(read):
     frozen = "  zoo:\n    foreach: [a]\n    do: {frozen: true, cmd: echo, outs: [x]}\n  train:"
-    pipeline = read(DVC_YAML.replace("  train:", frozen))
+    late = "  late: {cmd: echo, deps: [metrics/test.json], outs: [y]}\n"
+    pipeline = read(DVC_YAML.replace("  train:", f"{late}{frozen}"))
     names = [stage.name for stage in pipeline.stages]
-    assert names == ["prepare", "zoo@a", "train", "evaluate", "plot"]
+    assert names == ["prepare", "zoo@a", "train", "evaluate", "late", "plot"]
     assert [stage.name for stage in pipeline.data_stages] == ["prepare", "zoo@a"]
     assert [stage.name for stage in pipeline.scoring_stages] == ["evaluate"]
     assert [stage.name for stage in pipeline.learning_stages] == ["prepare", "train"]
