@@ -36,7 +36,8 @@ def read(tmp_path):
     return pipeline
 
 
-def test_stages_know_their_order_and_what_they_depend_on(read):
+def test_stages_know_their_order_and_what_they_depend_on(read, tmp_path, monkeypatch):
+    monkeypatch.delenv("DVC_SITE_CACHE_DIR")
     frozen = "  zoo:\n    foreach: [a]\n    do: {frozen: true, cmd: echo, outs: [x]}\n  train:"
     late = "  late: {cmd: echo, deps: [metrics/test.json], outs: [y]}\n"
     pipeline = read(DVC_YAML.replace("  train:", f"{late}{frozen}"))
@@ -49,6 +50,7 @@ def test_stages_know_their_order_and_what_they_depend_on(read):
     assert train.name == "train" and train.params == ["seed", "arithmetic", "model", "train"]
     with pytest.raises(UserError, match="seed is not a whole number"):
         assert pipeline.seed
+    assert (tmp_path / ".dvc/tmp/site/repo").exists()  # DVC's databases, instead of in /var/tmp
 
 
 @pytest.mark.parametrize(

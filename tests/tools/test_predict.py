@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from fashion.core.files import read_csv
+from fashion.core.strict_yaml import read_yaml
 from tests.support.repository import PROJECT, Repository
 from tools import predict
 
@@ -100,6 +101,10 @@ def test_a_model_that_is_corrupted_or_of_other_data_is_named_with_what_to_do(
         output = call(repository, predict, str(pictures / "0.png"), status=1)
         assert "does not fit the images and classes in dataset.yaml. `dvc repro` tra" in output
         repository.run("git", "checkout", "--quiet", "dataset.yaml")
+    names = read_yaml(repository.folder / "dataset.yaml")["class_names"]
+    repository.set(f"class_names={names[::-1]}")  # after the data were prepared
+    (line,) = lines(call(repository, predict, "--test", "0", "--json"))
+    assert line["actual"] == read_csv(repository.folder / "plots/predictions.csv")["actual"][0]
     model = repository.folder / "models/model.keras"
     model.unlink()
     model.write_bytes(b"PK")

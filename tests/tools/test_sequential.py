@@ -112,7 +112,9 @@ def test_a_single_analysis_has_student_s_bound(monkeypatch):
     """One metric, one run against 30: t with 29 degrees of freedom has 2.462 above 1 %.
 
     The committed run's analysis spends all of that, as both analyses have equal information. The
-    only analysis that may say "no loss" spends all of `missed`: 1.311 is above 10 %.
+    only analysis that may say "no loss" spends all of `missed`: 1.311 is above 10 %. Of two, with 2
+    and 10 runs, the first has a quarter of the information and spends log(1 + (e - 1) / 4) of it:
+    with 30 degrees of freedom, 1.869 is above 3.57 %.
     """
     monkeypatch.setattr(sequential, "SIMULATED", 100_000)
     gate = GATE.model_copy(update={"false_alarms": 0.01} | ONLY_ACCURACY)
@@ -120,6 +122,8 @@ def test_a_single_analysis_has_student_s_bound(monkeypatch):
     first, second = plan_analyses(table, [1], gate)
     assert first.worse == pytest.approx(2.462, abs=0.06)
     assert first.not_worse is None and second.not_worse == pytest.approx(1.311, abs=0.02)
+    _, second, _ = plan_analyses(table, [2, 10], gate)
+    assert second.not_worse == pytest.approx(1.869, abs=0.03)
 
 
 def test_the_comparison_is_of_two_means_with_the_pooled_deviation(baseline, generator):
