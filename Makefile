@@ -58,7 +58,7 @@ lint: $(BIN)/installed-dev ## Check style, docstrings, spelling and common mista
 	$(BIN)/codespell $$(git ls-files)
 
 audit: $(BIN)/installed-dev ## Look up known vulnerabilities of the pinned packages
-	$(RUN) pip_audit --require-hashes --disable-pip --requirement requirements.txt
+	$(RUN) pip_audit --strict --require-hashes --disable-pip $(addprefix --requirement=,$(wildcard requirements.txt requirements/*.txt))
 
 help: ## List these commands; `make check ARGS=--help` says more
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -80,6 +80,7 @@ def compare(models: dict[str, dict], cpus: list[str]) -> tuple[pd.DataFrame, lis
                 differences += [f"{model}, {run}: {path} differs" for path in unequal]
                 row = counts.setdefault(run, {"run": run})
                 row[model] = f"{len(paths) - len(unequal)} of {len(paths)}"
+                print(f"{model}, {run}: {row[model]} outputs are equal", flush=True)
     return pd.DataFrame(counts.values()), differences
 
 
