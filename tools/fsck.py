@@ -30,11 +30,12 @@ def main() -> None:
     repair_cache(whole_cache)
 
 
-def repair_cache(whole_cache: bool = False) -> None:
+def repair_cache(whole_cache: bool = False) -> bool:
     """Remove corrupted files from the cache, and make DVC read those in the workspace again.
 
-    Prints a line for each. A DVC killed while it recorded a stage's run leaves an empty folder, at
-    which every later run of the stage with these inputs would fail, so empty ones go, too.
+    Prints a line for each. Returns whether the workspace has any. A DVC killed while it recorded a
+    stage's run leaves an empty folder, at which every later run of the stage with these inputs
+    would fail, so empty ones go, too.
     """
     for folder in (cache_folder() / "runs").glob("*/*"):
         with suppress(OSError):  # not empty
@@ -45,10 +46,12 @@ def repair_cache(whole_cache: bool = False) -> None:
         files = (cache_folder() / "files/md5").glob("??/[0-9a-f]*")
         cached |= {path: path.parent.name + path.name for path in files}
     remove_corrupted(cached)
-    for path in corrupted(outputs):
+    differing = corrupted(outputs)
+    for path in differing:
         with suppress(FileNotFoundError):
             os.utime(path)
         print(f"{path}: differs from {DVC_LOCK}. `dvc repro` rebuilds it")
+    return bool(differing)
 
 
 def remove_corrupted(cached: dict[Path, str]) -> None:

@@ -12,6 +12,7 @@ from tools.dvc import DVC_LOCK, dvc, status
 from tools.experiments.compare import save_comparison
 from tools.experiments.config import read_experiments
 from tools.experiments.up_to_date import ReplacementRefused, run_missing
+from tools.fsck import repair_cache
 from tools.git import git, head
 from tools.process import command_line
 
@@ -31,6 +32,8 @@ def main() -> None:
         results, refusal = {}, error
     if status():
         dvc("repro")
+        if repair_cache():  # DVC's run cache has restored corrupted files
+            dvc("repro")
     if settled:
         add = f"`git add {DVC_LOCK} metrics plots`"
         return print(f"\nConflicts settled. Run {add}, commit the merge, then `make` again.")

@@ -91,3 +91,23 @@ def test_folders_of_runs_that_a_killed_dvc_left_empty_are_removed(toy):
     assert toy.python("tools.fsck") == ""
     toy.dvc("repro")
     assert toy.results() == before
+
+
+def test_corrupted_files_that_the_run_cache_restores_are_made_again(compared):
+    """DVC restores results that it has seen, for the workspace and for experiments, unread."""
+    models = [compared.cached(MODEL)]
+    compared.dvc("exp", "apply", "longer")
+    models.append(compared.cached(MODEL))
+    compared.run("git", "checkout", "--quiet", "--force", "main")
+    compared.dvc("exp", "apply", "short")
+    compared.commit("Other params")
+    before = [path.read_bytes() for path in models]
+    for path in models:
+        path.chmod(0o644)
+        path.write_bytes(b"corrupted")
+        path.chmod(0o444)
+    compared.set("train.epochs=2")
+    compared.commit("The params of before")
+    compared.python("tools.rebuild")
+    assert [path.read_bytes() for path in models] == before
+    assert compared.read(MODEL) == before[0]

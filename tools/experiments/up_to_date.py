@@ -129,18 +129,28 @@ def run_missing(
     }
     with experiments_lock():
         check_workspace()
-        backend, pending = backend or LocalBackend(), []
+        backend = backend or LocalBackend()
+
+        def is_pending(spec: ExperimentSpec) -> bool:
+            inputs = inputs_at(backend.workspace, params[spec.name])
+            return not is_up_to_date(backend.commit, spec.name, inputs)
+
+        pending = []
         for name in planned:
-            if is_up_to_date(backend.commit, name, inputs_at(backend.workspace, params[name])):
-                print(f"{name}: up to date")
+            spec = ExperimentSpec(name, planned[name])
+            if is_pending(spec):
+                pending.append(spec)
             else:
-                pending.append(ExperimentSpec(name, planned[name]))
+                print(f"{name}: up to date")
         if pending:
             announce_changes(backend.commit, [] if may_replace else pending)
             prepare_data()
             # the longest first, so that none is left alone at the end
             pending.sort(key=lambda spec: -params[spec.name]["train"]["epochs"])
             run_parallel(pending, backend, jobs)
+            # DVC's run cache may have restored corrupted files, which are removed now
+            if again := [spec for spec in pending if is_pending(spec)]:
+                run_parallel(again, backend, jobs)
     revisions = list_experiments(backend.commit)
     return {name: Result(name, revisions[name]) for name in planned}
 
