@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fashion.core.files import md5
 from tools.arguments import parser_of
-from tools.dvc import DVC_LOCK, cache_folder, cached_file, output_hashes, read_lock
+from tools.dvc import DVC_LOCK, cache_folder, cached_file, dvc, output_hashes, read_lock
 from tools.git import head
 from tools.process import command_line
 
@@ -30,12 +30,22 @@ def main() -> None:
     repair_cache(whole_cache)
 
 
+def verified_repro(*stages: str) -> None:
+    """Run `dvc repro`, and again if the cache had corrupted files in place of its outputs.
+
+    DVC restores results that it has seen, and keeps files that are in its cache, unread.
+    """
+    dvc("repro", *stages)
+    if repair_cache():
+        dvc("repro", *stages)
+
+
 def repair_cache(whole_cache: bool = False) -> bool:
     """Remove corrupted files from the cache, and make DVC read those in the workspace again.
 
-    Prints a line for each. Returns whether the workspace has any. A DVC killed while it recorded a
-    stage's run leaves an empty folder, at which every later run of the stage with these inputs
-    would fail, so empty ones go, too.
+    Prints a line for each. Returns whether there were any. A DVC killed while it recorded a stage's
+    run leaves an empty folder, at which every later run of the stage with these inputs would fail,
+    so empty ones go, too.
     """
     for folder in (cache_folder() / "runs").glob("*/*"):
         with suppress(OSError):  # not empty
@@ -45,23 +55,27 @@ def repair_cache(whole_cache: bool = False) -> bool:
     if whole_cache:
         files = (cache_folder() / "files/md5").glob("??/[0-9a-f]*")
         cached |= {path: path.parent.name + path.name for path in files}
-    remove_corrupted(cached)
-    differing = corrupted(outputs)
+    removed, differing = remove_corrupted(cached), corrupted(outputs)
     for path in differing:
         with suppress(FileNotFoundError):
             os.utime(path)
         print(f"{path}: differs from {DVC_LOCK}. `dvc repro` rebuilds it")
-    return bool(differing)
+    return bool(removed or differing)
 
 
-def remove_corrupted(cached: dict[Path, str]) -> None:
-    """Remove files from the cache whose content does not match their MD5; print a line for each."""
-    for path in corrupted(cached):
+def remove_corrupted(cached: dict[Path, str]) -> list[Path]:
+    """Remove files from the cache whose content does not match their MD5; return their paths.
+
+    Prints a line for each.
+    """
+    removed = corrupted(cached)
+    for path in removed:
         path.unlink(missing_ok=True)
         print(
             f"{path}: corrupted, so it was removed from the cache. `dvc repro` or, if an experiment"
             " has it, `make experiments` rebuilds it, `dvc pull` fetches it"
         )
+    return removed
 
 
 def corrupted(files: dict[Path, str]) -> list[Path]:

@@ -8,11 +8,11 @@ import re
 
 from fashion.core.errors import UserError
 from tools.arguments import expect_no_arguments
-from tools.dvc import DVC_LOCK, dvc, status
+from tools.dvc import DVC_LOCK, status
 from tools.experiments.compare import save_comparison
 from tools.experiments.config import read_experiments
 from tools.experiments.up_to_date import ReplacementRefused, run_missing
-from tools.fsck import repair_cache
+from tools.fsck import verified_repro
 from tools.git import git, head
 from tools.process import command_line
 
@@ -31,9 +31,7 @@ def main() -> None:
     except ReplacementRefused as error:
         results, refusal = {}, error
     if status():
-        dvc("repro")
-        if repair_cache():  # DVC's run cache has restored corrupted files
-            dvc("repro")
+        verified_repro()
     if settled:
         add = f"`git add {DVC_LOCK} metrics plots`"
         return print(f"\nConflicts settled. Run {add}, commit the merge, then `make` again.")

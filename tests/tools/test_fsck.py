@@ -1,3 +1,4 @@
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from tests.support.repository import Repository
 from tools import fsck, rebuild
 from tools.dvc import read_lock, status
 
-MODEL = "models/model.keras"
+MODEL, LABELS = "models/model.keras", "data/prepared/validation_labels.npy"
 
 
 def is_up_to_date(repository: Repository) -> bool:
@@ -95,19 +96,26 @@ def test_folders_of_runs_that_a_killed_dvc_left_empty_are_removed(toy):
 
 def test_corrupted_files_that_the_run_cache_restores_are_made_again(compared):
     """DVC restores results that it has seen, for the workspace and for experiments, unread."""
-    models = [compared.cached(MODEL)]
-    compared.dvc("exp", "apply", "longer")
-    models.append(compared.cached(MODEL))
-    compared.run("git", "checkout", "--quiet", "--force", "main")
-    compared.dvc("exp", "apply", "short")
-    compared.commit("Other params")
-    before = [path.read_bytes() for path in models]
-    for path in models:
+    before = {path: compared.read(path) for path in (MODEL, LABELS)}
+    lock = compared.run("git", "show", f"{compared.experiments()['longer']}:dvc.lock")
+    hashes = [md5(compared.folder / path) for path in before]
+    hashes += re.findall(f"- path: {MODEL}\n *hash: md5\n *md5: (.*)", lock)[:1]
+    files = [compared.folder / ".dvc/cache/files/md5" / one[:2] / one[2:] for one in hashes]
+    compared.set("prepare.validation_size=100")
+    compared.dvc("repro", "--quiet")
+    compared.commit("Other data")
+    contents = [path.read_bytes() for path in files]
+    for path, content in zip(files, contents, strict=True):
         path.chmod(0o644)
-        path.write_bytes(b"corrupted")
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         path.chmod(0o444)
-    compared.set("train.epochs=2")
-    compared.commit("The params of before")
+    compared.set("prepare.validation_size=200")
+    compared.set("experiments={longer: {train.epochs: 3, train.batch_size: 64}, new: {seed: 7}}")
+    compared.commit("The data of before")
     compared.python("tools.rebuild")
-    assert [path.read_bytes() for path in models] == before
-    assert compared.read(MODEL) == before[0]
+    assert [path.read_bytes() for path in files] == contents
+    assert {path: compared.read(path) for path in before} == before
+    curves = compared.run("git", "show", f"{compared.experiments()['new']}:plots/history.csv")
+    compared.set("seed=7")
+    compared.dvc("repro", "--force", "--quiet")
+    assert compared.read("plots/history.csv").decode() == curves

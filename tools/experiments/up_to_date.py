@@ -13,7 +13,6 @@ from fashion.core.strict_yaml import read_yaml
 from tools.dvc import (
     DVC_YAML,
     cached_file,
-    dvc,
     dvc_repo,
     list_experiments,
     lock_at,
@@ -25,7 +24,7 @@ from tools.experiments.config import EXPERIMENTS
 from tools.experiments.local import LocalBackend
 from tools.experiments.results import Result
 from tools.experiments.runner import experiments_lock, run_parallel
-from tools.fsck import remove_corrupted, repair_cache
+from tools.fsck import remove_corrupted, repair_cache, verified_repro
 from tools.git import commit_workspace, git, is_shallow, yaml_at
 from tools.overrides import replace_params, with_overrides
 
@@ -148,7 +147,7 @@ def run_missing(
             # the longest first, so that none is left alone at the end
             pending.sort(key=lambda spec: -params[spec.name]["train"]["epochs"])
             run_parallel(pending, backend, jobs)
-            # DVC's run cache may have restored corrupted files, which are removed now
+            # DVC may have restored corrupted files from its cache, which are removed now
             if again := [spec for spec in pending if is_pending(spec)]:
                 run_parallel(again, backend, jobs)
     revisions = list_experiments(backend.commit)
@@ -158,7 +157,7 @@ def run_missing(
 def prepare_data() -> None:
     """Write raw and prepared data once; experiments share them through DVC's cache."""
     if status("prepare"):
-        dvc("repro", "prepare")
+        verified_repro("prepare")
 
 
 def announce_changes(commit: str, pending: list[ExperimentSpec]) -> None:
