@@ -208,7 +208,9 @@ def test_long_class_names_reach_into_no_image_nor_other_name(shape):
 
 def test_a_picture_has_room_for_the_bars_of_all_classes():
     shares = {f"class {i}": 1 / 47 for i in range(47)}
-    figure = figures.top_classes([(IMAGES[0], "a picture", shares)] * 2)
+    figure = figures.top_classes([(image, "a picture", shares) for image in IMAGES[:2]])
+    shown = [axes.images[0].get_array() for axes in figure.axes[::2]]
+    np.testing.assert_array_equal(shown, IMAGES[:2])
     figure.draw_without_rendering()
     boxes = [label.get_window_extent() for label in figure.axes[1].get_yticklabels()]
     assert all(upper.y0 >= lower.y1 for upper, lower in itertools.pairwise(boxes))

@@ -396,10 +396,11 @@ def test_a_reference_with_other_data_is_not_used(gated, monkeypatch):
 
 def test_a_missing_baseline_is_named_and_in_ci_the_summary_has_the_report(gated, judged):
     summary = gated.folder.parent / "summary.md"
+    summary.write_text("Of another step.\n")
     variables = {"GITHUB_STEP_SUMMARY": str(summary)}
     report = judged(gated, "? cannot judge", "--baseline", "nowhere", **variables)
     assert "there is no revision nowhere" in report
-    assert summary.read_text().startswith("### ? cannot judge")
+    assert summary.read_text().startswith("Of another step.\n### ? cannot judge")
 
 
 def test_files_named_like_packages_do_not_take_their_place_in_the_gate(gated):

@@ -104,7 +104,7 @@ def write_pictures(
             times = 1 + i % 3
             pixels = np.repeat(np.repeat(image, times, 0), times, 1)
             path = folder / at(split) / names[label] / f"{split}-{i:02}.png"
-            path = path.with_suffix(".jpg") if i % 5 == 4 else path
+            path = path.with_suffix(".JPG") if i % 5 == 4 else path
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).convert("RGB").save(path)
 
