@@ -28,9 +28,13 @@ def reported(built_comparison, tmp_path_factory) -> Repository:
     return repository
 
 
+def charts_of(repository: Repository) -> dict[str, dict]:
+    text = repository.read("report.html").decode()
+    return json.loads(re.search(r"const charts = (.*);\n", text)[1])
+
+
 def test_each_chart_has_the_numbers_of_its_run_on_their_axes(reported):
-    text = reported.read("report.html").decode()
-    charts = json.loads(re.search(r"const charts = (.*);\n", text)[1])
+    charts = charts_of(reported)
     values = {name: pd.DataFrame(chart["data"]["values"]) for name, chart in charts.items()}
     for i, run in enumerate(["longer", "short"]):
         history, per_class, predictions = (
@@ -176,6 +180,9 @@ def test_it_compares_named_revisions_or_the_experiments_of_an_equal_pipeline(com
     call(report.main, compared.folder, "short", "longer", "HEAD")
     cells = re.findall("<td>(.*?)</td>", compared.read("report.html").decode())
     assert cells[cells.index("train.epochs") :][1:4] == ["1", "3", "2"]
+    for name in ("loss", "accuracy", "f1"):
+        points = charts_of(compared)[name]["data"]["values"]
+        assert {point["run"] for point in points} == {"short", "longer", "HEAD"}
     with typed(compared.folder):
         assert names("short", "HEAD") == ["short", "HEAD"]
         compared.commit("The comparison")
