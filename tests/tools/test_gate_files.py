@@ -159,11 +159,11 @@ def test_a_regression_against_the_reference_counts_and_no_run_is_trained_twice(m
         return plan_analyses(*arguments)
 
     monkeypatch.setattr(judge, "plan_analyses", plan)
-    opponents = {"baseline": runs, "reference": runs[1:] + 0.04}
+    opponents = {"baseline": runs + 0.007, "reference": runs[1:] + 0.04}
     rows, _ = analyse(gate, opponents, committed, [[7, 5], [7, 5, 6, 1]], train)
     assert decide(rows) == ("regression", ("reference", "accuracy"))
     assert trained == [[7, 5]]
-    opponents = {"baseline": runs + 0.007}
+    opponents.pop("reference")
     rows, further = analyse(gate, opponents, committed, [[7, 5], [7, 5, 6, 1]], train)
     assert decide(rows)[0] == UNDECIDED and trained[1:] == [[7, 5], [6, 1]]
     assert list(further.index) == [7, 5, 6, 1]
@@ -182,3 +182,12 @@ def test_a_metric_that_is_better_in_one_split_only_is_remarked():
         "accuracy is better than chance explains, and val_accuracy is not",
         "val_loss is better than chance explains, and loss is not",
     ]
+
+
+def test_a_committed_run_unlike_its_own_seeds_is_remarked():
+    rows = pd.DataFrame({"loss": 0.0, "chance": 0.02, "finding": "no loss"}, index=["accuracy"])
+    noise = pd.DataFrame({"accuracy": [0.77, 0.78, 0.79]})  # that of the baseline, which is worse
+    runs = noise + 0.1
+    assert remarks_on(rows, noise, runs[:1], runs) == []
+    [remark] = remarks_on(rows, noise, noise[1:2], runs)
+    assert "an outlier among its seeds: accuracy 0.7800, seeds 0.8800 ± 0.0100." in remark
