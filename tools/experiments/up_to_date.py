@@ -134,13 +134,11 @@ def run_missing(
             inputs = inputs_at(backend.workspace, params[spec.name])
             return not is_up_to_date(backend.commit, spec.name, inputs)
 
-        pending = []
-        for name in planned:
-            spec = ExperimentSpec(name, planned[name])
-            if is_pending(spec):
-                pending.append(spec)
-            else:
-                print(f"{name}: up to date")
+        specs = [ExperimentSpec(name, overrides) for name, overrides in planned.items()]
+        pending = [spec for spec in specs if is_pending(spec)]
+        for spec in specs:
+            if spec not in pending:
+                print(f"{spec.name}: up to date")
         if pending:
             announce_changes(backend.commit, [] if may_replace else pending)
             prepare_data()
