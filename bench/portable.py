@@ -72,8 +72,9 @@ def compare(models: dict[str, dict], cpus: list[str]) -> tuple[pd.DataFrame, lis
         for model, overrides in models.items():
             project = small_project(folder / model, data)
             write_params(overrides | SMALL, project.folder / PARAMS)
-            first, *others = pool.map(lambda run, project=project: outputs(project, *run), runs)
-            for (cpu, threads), found in zip(runs[1:], others, strict=True):
+            ended = pool.map(lambda run, project=project: outputs(project, *run), runs)
+            first = next(ended)
+            for (cpu, threads), found in zip(runs[1:], ended, strict=True):
                 run = f"{cpu}, {threads} thread{'s' * (threads > 1)}"
                 paths = sorted(first.keys() | found.keys())
                 unequal = [path for path in paths if first.get(path) != found.get(path)]

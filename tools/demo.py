@@ -1,8 +1,7 @@
 """Run the whole pipeline on synthetic data, without the real data: `make demo`.
 
-It writes 70,000 images of ten shapes as the four IDX files, then runs the last commit on them, as a
-DVC experiment in a clone in .dvc/tmp/demo. Tracked files stay as they are, and every result names
-its data.
+It writes 70,000 images of ten shapes as the four IDX files, then runs the last commit on them in a
+clone in .dvc/tmp/demo. Tracked files stay as they are, and every result names its data.
 """
 
 import shutil
@@ -40,8 +39,7 @@ def run_demo(training: int, test: int) -> None:
     print(f"Writing {training + test:,} synthetic images into {DATA} ...", flush=True)
     write_synthetic_data(DATA, training, test)
     write_dataset(describe_dataset(DATA.resolve(), NAME, list(SHAPES)), WORKSPACE / DATASET)
-    variables = {"DATA_DIR": str(DATA.resolve())}
-    dvc("exp", "run", "--name", "demo", folder=WORKSPACE, **variables)
+    dvc("repro", folder=WORKSPACE, DATA_DIR=str(DATA.resolve()))
     dvc("metrics", "show", folder=WORKSPACE)
     print(
         f"\nThese are the results of {NAME}. The plots are {WORKSPACE / 'plots'}/*.png."

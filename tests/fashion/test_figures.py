@@ -105,6 +105,9 @@ def test_parallel_coordinates_have_a_line_per_trial_and_the_best_in_red_on_top()
     names = ["rate (log)\nexplains 75%", "kind\nexplains 25%", "val_loss"]
     assert texts(axes.get_xticklabels()) == names
     assert set(texts(axes.texts)) == {"0.001", "0.1", "a", "b", "0.25", "1.25"}
+    shares = {"rate": 0, "kind": 1}
+    [axes] = parallel_coordinates(TRIALS.assign(rate=7), "val_loss", set(), shares, "One").axes
+    assert [line.get_ydata()[0] for line in axes.lines if len(line.get_xdata()) == 3] == 3 * [0.5]
 
 
 def test_a_confusion_matrix_has_counts_and_is_shaded_by_the_share_of_the_row():

@@ -118,12 +118,15 @@ def test_other_proportions_are_padded_cropped_or_stretched(fit, done, size):
     assert steps == [f"112x56 {done} to 28x28"]
 
 
-def test_shrinking_is_antialiased():
+def test_shrinking_is_antialiased_and_equal_for_every_fit():
     """Black and white stripes, one pixel wide, become grey, not another pattern."""
     stripes = np.zeros((280, 280), np.uint8)
     stripes[20:-20, 20:-20:2] = 255
-    pixels, _ = through_a_file(Image.fromarray(stripes))
+    pixels, *others = (
+        through_a_file(Image.fromarray(stripes), fit=fit)[0] for fit in ("pad", "crop", "stretch")
+    )
     assert (abs(pixels[5:-5, 5:-5].astype(int) - 127) < 10).all()
+    assert all(np.array_equal(pixels, other) for other in others)
 
 
 def test_a_photograph_is_turned_as_the_camera_noted():

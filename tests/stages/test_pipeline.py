@@ -46,6 +46,7 @@ def test_a_missing_or_corrupted_input_is_one_message(repository):
     for path, damage, stage, message in [
         ("models/model.keras", "truncated", "evaluate", "models/model.keras: not a whole Keras"),
         (f"{PREPARED}/train_images.npy", "truncated", "train", f"{PREPARED}: missing or corrupted"),
+        (f"{PREPARED}/train_labels.npy", "emptied", "train", f"{PREPARED}: missing or corrupted"),
         (f"{PREPARED}/test_images.npy", "garbled", "plot", f"{PREPARED}: missing or corrupted"),
         (f"{PREPARED}/dataset.json", "missing", "plot", f"{PREPARED}: missing or corrupted"),
         (LABELS, "truncated", "prepare", f"{LABELS}: not a whole gzip file"),
@@ -56,8 +57,8 @@ def test_a_missing_or_corrupted_input_is_one_message(repository):
         content = file.read_bytes()
         file.unlink()
         if damage != "missing":
-            garbled, half = b"garbled" + content[7:], content[: len(content) // 2]
-            file.write_bytes(garbled if damage == "garbled" else half)
+            contents = {"garbled": b"garbled" + content[7:], "emptied": b""}
+            file.write_bytes(contents.get(damage, content[: len(content) // 2]))
         output = run_stage(repository.folder, stage)
         assert output.startswith(f"{stage}: {message}")
         assert output.endswith(". `dvc repro` rebuilds it\n") and output.count("\n") == 1

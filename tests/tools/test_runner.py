@@ -88,6 +88,12 @@ def test_the_next_experiment_is_asked_for_when_there_is_room():
     assert set(active) == {1} and asked == list("abcdef")
 
 
+def test_a_pruned_run_ends_at_once_and_is_not_kept():
+    backend = ScriptBackend(f"import time; print({EPOCH!r}, flush=True); time.sleep(1000)")
+    run_parallel(specs("a"), backend, should_prune=lambda run: True)
+    assert backend.jobs[0].poll() == -signal.SIGINT and backend.closed == [("a", False)]
+
+
 def test_a_run_that_ignores_an_interrupt_is_killed_with_its_processes(monkeypatch):
     monkeypatch.setattr(runner, "STOP_TIMEOUT", 0.2)
     backend = ScriptBackend(

@@ -208,6 +208,7 @@ def test_a_failed_trial_is_reported_and_runs_again_and_the_best_is_applied(toy):
         ({"space": {"model.dropout": {"low": 0.5, "high": 0.1}}}, "low and high with low < high"),
         ({"space": {"model.dropout": {"low": 0, "high": 1, "log": True}}}, "greater than 0"),
         ({"space": {"seed": {"choices": [1], "low": 0}}}, "can't have low, high or log"),
+        ({"space": {"seed": {"choices": [1], "log": True}}}, "can't have low, high or log"),
         ({"space": {}}, "sweeps.small.space is {}"),
         (
             {"fixed": {"seed": 1}, "space": {"seed": {"choices": [1]}}},
