@@ -62,7 +62,7 @@ def test_the_accuracy_interval_is_wilsons(right, of, low, high):
     ("labels", "confidences", "error"),
     [
         ([0, 1], [0.61, 0.65], abs(1 - 1.26) / 2),  # errors within a bin cancel
-        ([0, 1], [0.61, 0.9], (0.39 + 0.9) / 2),
+        ([0, 1], [0.7, 0.75], (0.3 + 0.75) / 2),  # the edge 11/15 is between them
         ([0, 1], [0.8, 0.85], (0.2 + 0.85) / 2),  # 0.8 is an edge, and belongs to the bin below
         ([1] * 5, [1.0] * 5, 1),
     ],
@@ -86,11 +86,12 @@ def test_losses_are_those_of_scikit_learn(labels, probabilities):
 
 
 def test_scores_per_class_are_those_of_scikit_learn_and_0_for_a_class_without_items():
-    random, names = np.random.default_rng(0), ["a", "b", "c", "d", "none"]
+    random, names = np.random.default_rng(0), ["a", "b", "c", "d", "once", "none"]
     labels = random.integers(0, 4, 500)
-    probabilities = np.pad(random.dirichlet(np.ones(4), 500), ((0, 0), (0, 1)))
+    probabilities = np.pad(random.dirichlet(np.ones(4), 500), ((0, 0), (0, 2)))
+    labels[0], probabilities[0] = 4, np.eye(6)[4]
     predicted, table = probabilities.argmax(axis=1), predictions(labels, probabilities, names)
-    scores = {"labels": range(5), "zero_division": 0}
+    scores = {"labels": range(6), "zero_division": 0}
     expected = f1_score(labels, predicted, average="macro", **scores)
     assert classification_metrics(table)["macro_f1"] == pytest.approx(expected, rel=1e-14)
     expected = np.transpose(precision_recall_fscore_support(labels, predicted, **scores))

@@ -34,7 +34,7 @@ def test_the_choice_is_that_of_scikit_learn(size, seed):
     [
         (LABELS, -1, "both training and validation need images"),
         (LABELS, 100, "both training and validation need images"),
-        (LABELS, 2, "class 2 would be missing"),  # three classes
+        (LABELS, 1, "class 1 would be missing"),  # three classes
         (LABELS, 98, "class 2 would be missing"),
         (np.array([0] * 99 + [1]), 10, "class 1 would be missing"),
     ],

@@ -131,8 +131,9 @@ def test_each_epoch_is_printed_and_a_loss_that_is_not_a_number_ends_training(cap
     log.on_epoch_end(0, {name: np.float32(row[name]) for name in COLUMNS[1:]} | {"more": 1})
     assert capsys.readouterr().out == f"{format_epoch(row, 2)}\n"
     assert log.rows == [pytest.approx(row)]
-    with pytest.raises(UserError, match=r"diverged.*epoch 2\. Lower train\.learning_rate"):
-        log.on_epoch_end(1, row | {"loss": math.nan})
+    for wrong in ({"loss": math.nan}, {"val_loss": math.inf}):
+        with pytest.raises(UserError, match=r"diverged.*epoch 2\. Lower train\.learning_rate"):
+            log.on_epoch_end(1, row | wrong)
 
 
 def orders(batch_size: int, seed: int | None) -> tuple[list[list[int]], list[int]]:
