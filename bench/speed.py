@@ -71,7 +71,7 @@ def commands(repetitions: int | None) -> Groups:
     """Time commands that users type often, in a project whose experiments have run."""
     measured = {}
     with clone("prepare") as folder:
-        runs = ", ".join(f"run-{i}: {{train.epochs: {i}}}" for i in (1, 2, 3))
+        runs = ", ".join(f"epochs-{i}: {{train.epochs: {i}}}" for i in (1, 2, 3))
         Repository(folder).set(f"experiments={{{runs}}}")
         measure(folder, "-m", "tools.rebuild")
         image = np.load(folder / "data/prepared/test_images.npy", mmap_mode="r")[0]

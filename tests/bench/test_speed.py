@@ -12,6 +12,7 @@ from fashion.core.files import sha256
 from fashion.core.strict_yaml import read_yaml
 from fashion.data.idx import read_idx, write_idx
 from tests.support.commands import call, typed
+from tools.experiments.config import read_experiments
 
 VARIABLES = ("ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS")
 MAKE, SCRIPT, TRAIN = "tools.rebuild", "bench.baseline", "stages.train"
@@ -48,6 +49,7 @@ def test_a_section_runs_each_rival_in_its_setting_and_records_it(section, reposi
         yield repository.folder
 
     def record_command(folder, *words, **variables):
+        read_experiments()  # they are valid
         params = read_yaml(folder / "params.yaml")
         chosen = [params["arithmetic"]] if section in ("end-to-end", "training") else []
         chosen += [variables[key] for key in VARIABLES if key in variables]
