@@ -29,7 +29,7 @@ noise: $(BIN)/installed ## Measure how much metrics vary over seeds, for check
 verify: $(BIN)/installed ## Rebuild a commit and compare every output; ARGS=REV
 	$(RUN) tools.gate.verify $(ARGS)
 
-portable: $(BIN)/installed ## Compare the bytes of emulated CPUs; 15 minutes
+portable: $(BIN)/installed ## Compare the bytes of emulated CPUs; 15 minutes or more
 	$(RUN) bench.portable $(ARGS)
 
 fsck: $(BIN)/installed ## Remove corrupted files from DVC's cache; ARGS="--all"
@@ -41,7 +41,7 @@ predict: $(BIN)/installed ## Classify pictures; ARGS="shirt.jpg" or ARGS="--test
 app: $(BIN)/installed-app ## Try models on a page in the browser
 	$(RUN) tools.app $(ARGS)
 
-bench: $(BIN)/installed ## Measure the speed; 25 minutes; ARGS="--only commands"
+bench: $(BIN)/installed ## Measure the speed; 36 minutes; ARGS="--only commands"
 	$(RUN) bench.speed $(ARGS)
 
 readme: $(BIN)/installed ## Write the current numbers into README, docs/ and cards

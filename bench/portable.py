@@ -5,8 +5,8 @@ two, and compares every output with that of the run on one core of this CPU. The
 experiments.yaml with all their layers, trained for two epochs. Writes bench/results/portable.csv.
 Exit status 1 if any output differs, 2 without the emulator.
 
-It takes 15 minutes on two cores. The emulator is QEMU's user mode (Debian: qemu-user-static). It
-can't emulate AVX-512, so run this on a CPU that has it.
+It takes 15 minutes on two fast cores, and over an hour on others. The emulator is QEMU's user mode
+(Debian: qemu-user-static). It can't emulate AVX-512, so run this on a CPU that has it.
 """
 
 import shutil

@@ -1,7 +1,7 @@
 """Measure how fast the pipeline is: `make bench` (`python -m bench.speed`).
 
 It uses the last commit and the real data. The pipeline and its rival take turns, and a ratio is the
-median of the repetitions' ratios. Writes bench/results/speed.json. It takes 25 minutes on two idle
+median of the repetitions' ratios. Writes bench/results/speed.json. It takes 36 minutes on two idle
 cores; `--only SECTION` measures some sections and keeps the results of the others.
 """
 
