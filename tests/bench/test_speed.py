@@ -31,7 +31,7 @@ EXPECTED = {  # the clones, and what runs in them with the arithmetic, threads a
     "training": ["clone prepare"]
     + [
         f"{program} {setting}, batch {size}"
-        for setting in ("portable AVX2 1", "native 1", "native 2")
+        for setting in ("portable AVX2 1", "native 2")
         for size in (64, 128, 256)
         for program in (TRAIN, SCRIPT)
     ],

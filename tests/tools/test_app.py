@@ -168,11 +168,15 @@ def test_what_should_get_no_answer_gets_none(page):
     assert requests.get(address, headers=headers, timeout=TIMEOUT).status_code == 400
 
 
-def test_a_committed_model_answers_with_the_classes_of_its_commit(repository):
+def test_a_committed_model_answers_with_the_classes_and_accuracy_of_its_commit(repository):
     picture = io.BytesIO()
     Image.new("L", (28, 28)).save(picture, "PNG")
     before = read_dataset(repository.folder / "dataset.yaml").class_names
+    committed = json.loads(repository.read("metrics/test.json"))["accuracy"]
     repository.set(f"class_names={json.dumps(before[::-1])}")
+    (repository.folder / "metrics/test.json").write_text('{"accuracy": 0.007}')
     with typed(repository.folder, "app"):
-        answers = [app.answer(picture.getvalue(), model)[2] for model in ("HEAD", "workspace")]
-    assert [[*one] for one in answers] == [before, before[::-1]]
+        answers = [app.answer(picture.getvalue(), model) for model in ("HEAD", "workspace")]
+    assert [[*shares] for _, _, shares in answers] == [before, before[::-1]]
+    for (_, notes, _), accuracy in zip(answers, (committed, 0.007), strict=True):
+        assert f"has a test accuracy of {accuracy:.1%}" in notes

@@ -227,10 +227,11 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
         edit(TRAIN, SEED, ""), edit(TRAIN, 'params["seed"]', "42")]),
     "invented metrics": (
         CONTRADICTS,
-        ["val_accuracy is", "- accuracy is", "accuracy_interval is", "measured",
+        ["val_accuracy is", "val_loss is", "- accuracy is", "accuracy_interval is", "measured",
          "the table of class, precision, recall, f1, support", "the table of actual, predicted"],
         [edit(EVALUATE, "loss in table]", "loss in table[1:]]"),
          edit(TRAIN, '": val_accuracy,', '": val_accuracy + 0.1,'),
+         edit(TRAIN, '": val_loss,', '": val_loss + 0.1,'),
          edit(EVALUATE, "f1[-1], support", "f1[-1] + 0.1, support"),
          edit(EVALUATE, '"accuracy": accuracy', '"accuracy": accuracy + 0.1'),
          edit(EVALUATE, "accuracy + half", "accuracy + 2 * half")]),

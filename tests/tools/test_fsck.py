@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from fashion.core.errors import UserError
-from fashion.core.files import md5
+from fashion.core.files import md5, read_csv
 from tests.support.repository import Repository
 from tools import fsck, rebuild
-from tools.dvc import read_lock, status
+from tools.dvc import cached_file, read_lock, status
 
 MODEL, LABELS = "models/model.keras", "data/prepared/validation_labels.npy"
 
@@ -41,7 +41,9 @@ def test_a_dvc_lock_without_complete_stages_is_invalid(tmp_path, content):
 
 
 def test_a_dvc_lock_with_conflicts_is_left_to_make(tmp_path):
-    (tmp_path / "dvc.lock").write_text("<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> b\n")
+    (tmp_path / "dvc.lock").write_text(
+        "schema: '2.0'\n<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> b\n"
+    )
     with pytest.raises(UserError, match=r"dvc.lock has conflicts of a merge.* `make`, which"):
         read_lock(tmp_path / "dvc.lock")
 
@@ -67,6 +69,17 @@ def test_files_that_disappear_during_fsck_are_not_corrupted(toy, monkeypatch, ca
     monkeypatch.setattr("tools.fsck.md5", md5_of_a_removed_file)
     fsck.repair_cache()
     assert capsys.readouterr().out == "" and not (toy.folder / MODEL).exists()
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_the_caller_learns_of_a_corrupted_file(toy, monkeypatch, is_cached):
+    """It is in the cache alone, or in the workspace alone."""
+    monkeypatch.chdir(toy.folder)
+    assert not fsck.repair_cache()
+    path = cached_file(md5(toy.folder / MODEL)) if is_cached else toy.folder / MODEL
+    path.unlink()
+    path.write_bytes(b"other")
+    assert fsck.repair_cache()
 
 
 def test_a_file_that_disappears_while_dvc_reads_it_is_reported(toy, call):
@@ -113,6 +126,8 @@ def test_corrupted_files_that_the_run_cache_restores_are_made_again(compared):
     compared.set("experiments={longer: {train.epochs: 3, train.batch_size: 64}, new: {seed: 7}}")
     compared.commit("The data of before")
     compared.python("tools.rebuild")
+    table = read_csv(compared.folder / "metrics/comparisons/experiments.csv")
+    assert [*table["experiment"]] == ["longer", "new"]
     assert [path.read_bytes() for path in files] == contents
     assert {path: compared.read(path) for path in before} == before
     curves = compared.run("git", "show", f"{compared.experiments()['new']}:plots/history.csv")

@@ -57,6 +57,7 @@ def test_stages_know_their_order_and_what_they_depend_on(read, tmp_path, monkeyp
     ("old", "new", "message"),
     [
         (DVC_YAML, "", "names 0 artifacts of type model"),
+        ("type: model}", "type: model}\n  other: {path: x, type: model}", "names 2 artifacts of"),
         (DVC_YAML, "stages:\n  train: 3\n", "DVC can't read the pipeline: 'dvc.yaml' va"),
         ("type: model", "type: data", "names 0 artifacts of type model"),
         ("{path: models/model.keras", "{path: models/x", "no stage of dvc.yaml makes models/x"),

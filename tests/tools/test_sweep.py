@@ -11,7 +11,9 @@ from fashion.core.strict_yaml import check_config, read_yaml
 from tests.support.commands import begin, call, refusal
 from tests.support.repository import PROJECT, Repository
 from tools.experiments import sweep
+from tools.experiments.backend import ExperimentSpec
 from tools.experiments.config import Experiments, Sweep
+from tools.experiments.runner import ExperimentRun
 from tools.experiments.study import SweepStudy
 from tools.report import __main__ as report
 
@@ -156,6 +158,17 @@ def test_a_sweep_whose_name_is_a_number_has_one_row(tmp_path, monkeypatch):
     for _ in range(2):
         sweep.save_summary(best, pd.DataFrame({"state": ["complete"], "epochs": [1]}), "007")
     assert read_csv(sweep.SUMMARY)["sweep"].tolist() == ["007"]
+
+
+@pytest.mark.parametrize(("epochs", "is_pruned"), [(3, True), (2, False)])
+def test_a_trial_is_not_pruned_after_its_last_epoch(epochs, is_pruned):
+    study = SimpleNamespace(sweep=SimpleNamespace(metric="val_loss", prune=True))
+    study.report, study.end = lambda *_: True, lambda *_: None
+    trials = sweep.Trials(study, None, {})
+    trials.started["a"] = SimpleNamespace(should_prune=lambda: True)
+    run = ExperimentRun(ExperimentSpec("a"), None, "running", epochs)
+    run.history = [{"epoch": 2, "val_loss": 1.0}]
+    assert trials.should_prune(run) == is_pruned
 
 
 @pytest.mark.slow
