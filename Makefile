@@ -41,7 +41,7 @@ predict: $(BIN)/installed ## Classify pictures; ARGS="shirt.jpg" or ARGS="--test
 app: $(BIN)/installed-app ## Try models on a page in the browser
 	$(RUN) tools.app $(ARGS)
 
-bench: $(BIN)/installed ## Measure the speed; 36 minutes; ARGS="--only commands"
+bench: $(BIN)/installed ## Measure the speed; 21 minutes; ARGS="--only commands"
 	$(RUN) bench.speed $(ARGS)
 
 readme: $(BIN)/installed ## Write the current numbers into README, docs/ and cards

@@ -83,7 +83,7 @@ def main() -> None:
         section = f"{count} experiments on {cpu_count()} cores"
         record("scaling", section, experiments(count), to_tables)
     if count := arguments.trials:
-        section = f"{count} trials on {arguments.nodes} nodes"
+        section = f"{count:,} trials on {arguments.nodes} node{'s' * (arguments.nodes > 1)}"
         record("scaling", section, trials(count, arguments.nodes), to_tables)
 
 

@@ -1,7 +1,7 @@
 """Measure how fast the pipeline is: `make bench` (`python -m bench.speed`).
 
 It uses the last commit and the real data. The pipeline and its rival take turns, and a ratio is the
-median of the repetitions' ratios. Writes bench/results/speed.json. It takes 36 minutes on two idle
+median of the repetitions' ratios. Writes bench/results/speed.json. It takes 21 minutes on two idle
 cores; `--only SECTION` measures some sections and keeps the results of the others.
 """
 
@@ -63,7 +63,7 @@ def end_to_end(repetitions: int | None) -> Groups:
                 "`make`": partial(run, arithmetic, "", "tools.rebuild"),
                 "plain script": partial(run, arithmetic, "fetch", "bench.baseline", out),
             }
-            measured[f"{arithmetic} arithmetic"] = alternate(rivals, repetitions or 2, "seconds")
+            measured[f"{arithmetic} arithmetic"] = alternate(rivals, repetitions or 1, "seconds")
     return measured
 
 
@@ -82,7 +82,7 @@ def commands(repetitions: int | None) -> Groups:
                 for rival, words in zip(("here", "rival"), rivals, strict=False)
             }
             alternate(turns, 1)  # so that files and modules are in memory
-            measured[name] = alternate(turns, repetitions or 10, "seconds")
+            measured[name] = alternate(turns, repetitions or 5, "seconds")
     return measured
 
 
@@ -96,11 +96,11 @@ def experiment(repetitions: int | None) -> Groups:
 
 
 def training(repetitions: int | None) -> Groups:
-    """Time epochs of the train stage and of `model.fit`, by batch size, arithmetic and threads.
+    """Time epochs of the train stage and of `model.fit`, by batch size and arithmetic.
 
-    Portable arithmetic has one thread (fashion/core/environment.py).
+    Portable arithmetic has one thread (fashion/core/environment.py), native one per core.
     """
-    measured, settings = {}, [("portable", 1), *(("native", n) for n in sorted({1, cpu_count()}))]
+    measured, settings = {}, [("portable", 1), ("native", cpu_count())]
     with clone("prepare") as folder, TemporaryDirectory() as out:
         rivals = {"here": ["stages.train"], "`model.fit`": ["bench.baseline", out]}
         for (arithmetic, threads), size in itertools.product(settings, BATCH_SIZES):
@@ -174,7 +174,7 @@ def main() -> None:
     parser = parser_of("bench", __doc__)
     only = {"nargs": "+", "choices": SECTIONS, "default": SECTIONS}
     parser.add_argument("--only", metavar="SECTION", **only, help=f"of {', '.join(SECTIONS)}")
-    repetitions = "of each measurement (by default 1 to 10, as long as sections take)"
+    repetitions = "of each measurement (by default 1, 3 or 5)"
     parser.add_argument("--repetitions", metavar="N", type=positive_int, help=repetitions)
     arguments = parser.parse_args()
     for name in arguments.only:
