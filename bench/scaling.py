@@ -80,7 +80,7 @@ def main() -> None:
     if not (arguments.experiments or arguments.trials):
         parser.error("nothing to measure. Give --experiments N, --trials N or both")
     if count := arguments.experiments:
-        section = f"{count} experiments on {cpu_count()} cores"
+        section = f"{count:,} experiments on {cpu_count()} cores"
         record("scaling", section, experiments(count), to_tables)
     if count := arguments.trials:
         section = f"{count:,} trials on {arguments.nodes} node{'s' * (arguments.nodes > 1)}"

@@ -134,7 +134,7 @@ class _Lock(BaseModel):
 def read_lock(path: Path = DVC_LOCK) -> dict[str, dict[str, Any]]:
     """Return the stages of a dvc.lock, by name. Raises UserError if it is corrupted."""
     content = path.read_bytes()
-    if b"\n<<<<<<< " in content:
+    if b"\n<<<<<<< " in b"\n" + content:
         raise UserError(
             f"{path} has conflicts of a merge. Settle params.yaml and code by hand, `git add` them,"
             " then run `make`, which settles dvc.lock, metrics and plots"

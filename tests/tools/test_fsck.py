@@ -40,10 +40,10 @@ def test_a_dvc_lock_without_complete_stages_is_invalid(tmp_path, content):
         read_lock(tmp_path / "dvc.lock")
 
 
-def test_a_dvc_lock_with_conflicts_is_left_to_make(tmp_path):
-    (tmp_path / "dvc.lock").write_text(
-        "schema: '2.0'\n<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> b\n"
-    )
+@pytest.mark.parametrize("above", ["", "schema: '2.0'\n"])
+def test_a_dvc_lock_with_conflicts_is_left_to_make(tmp_path, above):
+    """With `merge.conflictStyle=diff3`, they begin in the first line."""
+    (tmp_path / "dvc.lock").write_text(f"{above}<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> b\n")
     with pytest.raises(UserError, match=r"dvc.lock has conflicts of a merge.* `make`, which"):
         read_lock(tmp_path / "dvc.lock")
 
@@ -73,7 +73,7 @@ def test_files_that_disappear_during_fsck_are_not_corrupted(toy, monkeypatch, ca
 
 @pytest.mark.parametrize("is_cached", [True, False])
 def test_the_caller_learns_of_a_corrupted_file(toy, monkeypatch, is_cached):
-    """It is in the cache alone, or in the workspace alone."""
+    """The file is corrupted in the cache alone, or in the workspace alone."""
     monkeypatch.chdir(toy.folder)
     assert not fsck.repair_cache()
     path = cached_file(md5(toy.folder / MODEL)) if is_cached else toy.folder / MODEL
