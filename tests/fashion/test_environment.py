@@ -5,9 +5,6 @@ import pytest
 
 from fashion.core import environment as module
 from fashion.core.environment import (
-    ALWAYS,
-    PORTABLE,
-    PORTABLE_X86_64,
     check_environment,
     environment,
     pinned_versions,
@@ -18,6 +15,10 @@ from fashion.core.strict_yaml import read_yaml
 from tests.support.repository import PROJECT
 from tests.test_layers import imports
 
+# https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html
+ALWAYS = {"KERAS_HOME": "/dev/null", "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "1"}
+PORTABLE = {"CUDA_VISIBLE_DEVICES": "-1", "TF_NUM_INTRAOP_THREADS": "1"}
+PORTABLE_X86_64 = {"TF_ENABLE_ONEDNN_OPTS": "1", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 THREE = {"TF_NUM_INTRAOP_THREADS": "3", "TF_NUM_INTEROP_THREADS": "3", "OMP_NUM_THREADS": "3"}
 
 

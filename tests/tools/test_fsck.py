@@ -1,3 +1,4 @@
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -80,6 +81,19 @@ def test_the_caller_learns_of_a_corrupted_file(toy, monkeypatch, is_cached):
     path.unlink()
     path.write_bytes(b"other")
     assert fsck.repair_cache()
+
+
+def test_a_file_that_a_bad_disk_changed_is_read_again(toy, monkeypatch, capsys):
+    """DVC knows a file by its inode, time and size."""
+    monkeypatch.chdir(toy.folder)
+    assert status() == {}  # which notes them
+    path, before = Path(MODEL), Path(MODEL).stat()
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert status() == {}
+    fsck.repair_cache()
+    assert f"{MODEL}: differs from dvc.lock" in capsys.readouterr().out
+    assert status().keys() == {"train", "evaluate"}
 
 
 def test_a_file_that_disappears_while_dvc_reads_it_is_reported(toy, call):

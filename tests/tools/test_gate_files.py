@@ -124,7 +124,8 @@ RULES = Gate.model_validate(RULES | {"metrics": {"accuracy": HIGHER, "class_f1":
             "With 2 further seeds, the test rules out", "+0.0000 | 0.0224 | no loss |",
             "Classes not shown (2): no loss.", "Means of 3 runs of the baseline and 2 runs of the",
             "Means of 6 runs of the reference and 2 runs of the candidate:"]),
-        (-0.1, 2, "no loss", ["0.9700 |    0.9710 | +0.1000 | 0.0224 | better "]),
+        (-0.1, 2, "no loss", [
+            "0.9700 |    0.9710 | +0.1000 | 0.0224 | better ", "- A\\|B: F1 0.870 → 0.920,"]),
         (0.02, 1, "a loss of up to 0.0431 in accuracy is not ruled out", [
             "| up to 0.0431 |", "With 1 further seed, no metric and no class is worse"]),
     ],
@@ -135,6 +136,7 @@ def test_a_judgement_is_put_into_words(loss, runs, verdict, sentences):
     assert (status, text) == (int(verdict == "regression"), verdict)
     report = "\n\n".join([reason, *evidence(found)])
     assert [one for one in sentences if one not in report] == [], report
+    assert ("Classes that changed most" in report) == (abs(loss / 2) >= 0.02)
 
 
 def test_lines_have_at_most_100_columns_and_lists_20_lines():
@@ -173,8 +175,8 @@ def test_a_regression_against_the_reference_counts_and_no_run_is_trained_twice(m
 
 def test_a_metric_that_is_better_in_one_split_only_is_remarked():
     rows = pd.DataFrame(
-        {"loss": [-0.1, -0.001, -0.001, -0.1], "chance": 0.02, "finding": "better"},
-        index=["accuracy", "val_accuracy", "loss", "val_loss"],
+        {"loss": [-0.1, -0.001, -0.001, -0.1, -0.1, -0.1], "chance": 0.02, "finding": "better"},
+        index=["accuracy", "val_accuracy", "loss", "val_loss", "f1", "val_f1"],
     )
     rows.loc[["val_accuracy", "loss"], "finding"] = "no loss"
     remarks = remarks_on(rows, *[pd.DataFrame()] * 3)
@@ -189,5 +191,7 @@ def test_a_committed_run_unlike_its_own_seeds_is_remarked():
     noise = pd.DataFrame({"accuracy": [0.77, 0.78, 0.79]})  # that of the baseline, which is worse
     runs = noise + 0.1
     assert remarks_on(rows, noise, runs[:1], runs) == []
+    assert remarks_on(rows, noise, runs[:1], runs[:1]) == []
+    assert len(remarks_on(rows, noise, runs[1:2] + 0.012 * judge.OUTLIER, runs)) == 1
     [remark] = remarks_on(rows, noise, noise[1:2], runs)
     assert "an outlier among its seeds: accuracy 0.7800, seeds 0.8800 ± 0.0100." in remark

@@ -10,7 +10,7 @@ from fashion.core.errors import UserError
 from tests.support.repository import IDENTITY, TOY
 from tools.gate.review import edits_of_the_gate, is_unchanged
 from tools.git import git, head
-from tools.pipeline import Pipeline, Stage, read_pipeline
+from tools.pipeline import Pipeline, Stage, changed_pins, read_pipeline
 
 DVC_YAML = (TOY / "dvc.yaml").read_text()
 BEFORE = {"gate.yaml": b"missed: 0.1\nmetrics: {old: {margin: 1}}\n", "gone.bin": b"\0"}
@@ -20,6 +20,8 @@ AFTER |= {".ci/run": b"", ".dvc/config": b"", "requirements/dev.txt": b"", "READ
 AFTER |= {"tools/gate/judge.py": b"", "weights": b"\0", "module.pyc": b"", "stages/x.py": b""}
 LOCK = b"stages: {a: {cmd: x, outs: [{path: data, md5: x}]}}"
 AFTER |= {"dvc.lock": LOCK, "data/a": b"\0"}
+OLD_PINS, NEW_PINS = "fashion/model/requirements.txt", "fashion/core/requirements.txt"
+BEFORE[OLD_PINS] = AFTER[NEW_PINS] = b"numpy==2"
 
 
 @pytest.fixture
@@ -39,10 +41,11 @@ def read(tmp_path):
 def test_stages_know_their_order_and_what_they_depend_on(read, tmp_path, monkeypatch):
     monkeypatch.delenv("DVC_SITE_CACHE_DIR")
     frozen = "  zoo:\n    foreach: [a]\n    do: {frozen: true, cmd: echo, outs: [x]}\n  train:"
-    late = "  late: {cmd: echo, deps: [metrics/test.json], outs: [y]}\n"
+    late = "  late: {cmd: [a, b], deps: [metrics/test.json], outs: [y]}\n"
     pipeline = read(DVC_YAML.replace("  train:", f"{late}{frozen}"))
     names = [stage.name for stage in pipeline.stages]
     assert names == ["prepare", "zoo@a", "train", "evaluate", "late", "plot"]
+    assert [pipeline.stages[i].commands for i in (1, 4)] == [["echo"], ["a", "b"]]
     assert [stage.name for stage in pipeline.data_stages] == ["prepare", "zoo@a"]
     assert [stage.name for stage in pipeline.scoring_stages] == ["evaluate"]
     assert [stage.name for stage in pipeline.learning_stages] == ["prepare", "train"]
@@ -113,6 +116,7 @@ def test_a_review_lists_what_judges_the_change_and_what_nobody_can_read(tmp_path
             (tmp_path / "link").symlink_to("/etc")
             (tmp_path / "metrics/noise.json").unlink()
             (tmp_path / "gone.bin").unlink()
+            (tmp_path / OLD_PINS).unlink()
             (tmp_path / "sub").mkdir()
             git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},sub")
         git("add", "--all")
@@ -133,6 +137,7 @@ def test_a_review_lists_what_judges_the_change_and_what_nobody_can_read(tmp_path
         "tools/gate/judge.py",
         "weights (binary)",
     ]
+    assert changed_pins(*commits) == {OLD_PINS: b"", NEW_PINS: b"numpy==2"}
     assert not is_unchanged(*commits)
     (tmp_path / "README.md").write_text("Another text")
     for broken in ("metrics: [", ""):

@@ -52,6 +52,15 @@ def test_each_chart_has_the_numbers_of_its_run_on_their_axes(reported):
         assert cells.groupby("actual")["share"].sum().tolist() == pytest.approx(10 * [1])
         assert [axes[axis]["field"] for axis in "xy"] == ["predicted", "actual"]
         assert axes["x"]["sort"] == axes["y"]["sort"] == TOY_CLASSES
+    fields = {
+        name: {axis: part["field"] for axis, part in encoding.items() if axis != "tooltip"}
+        for name, encoding in ((name, charts[name]["encoding"]) for name in ("loss", "f1"))
+    }
+    axes = {"x": "epoch", "y": "cross-entropy (nats)", "color": "run", "strokeDash": "images"}
+    assert fields == {"loss": axes, "f1": {"x": "f1", "y": "class", "color": "run", "shape": "run"}}
+    shade, number = charts["confusion-0"]["layer"]
+    assert shade["encoding"]["color"]["field"] == "share"
+    assert number["encoding"]["text"]["field"] == "images"
     colours = [charts[name]["encoding"]["color"]["scale"] for name in ("loss", "accuracy", "f1")]
     assert colours == 3 * [{"domain": ["longer", "short"], "range": COLOURS}]  # as in the list
 

@@ -114,7 +114,8 @@ def test_a_single_analysis_has_student_s_bound(monkeypatch):
     The committed run's analysis spends all of that, as both analyses have equal information. The
     only analysis that may say "no loss" spends all of `missed`: 1.311 is above 10 %. Of two, with 2
     and 10 runs, the first has a quarter of the information and spends log(1 + (e - 1) / 4) of it:
-    with 30 degrees of freedom, 1.869 is above 3.57 %.
+    with 30 degrees of freedom, 1.869 is above 3.57 %. The second spends the rest: their correlation
+    is 1/2, and by the bivariate t distribution (SciPy), 6.43 % are below 1.869, then above 1.450.
     """
     monkeypatch.setattr(sequential, "SIMULATED", 100_000)
     gate = GATE.model_copy(update={"false_alarms": 0.01} | ONLY_ACCURACY)
@@ -122,19 +123,29 @@ def test_a_single_analysis_has_student_s_bound(monkeypatch):
     first, second = plan_analyses(table, [1], gate)
     assert first.worse == pytest.approx(2.462, abs=0.06)
     assert first.not_worse is None and second.not_worse == pytest.approx(1.311, abs=0.02)
-    _, second, _ = plan_analyses(table, [2, 10], gate)
+    _, second, third = plan_analyses(table, [2, 10], gate)
     assert second.not_worse == pytest.approx(1.869, abs=0.03)
+    assert third.not_worse == pytest.approx(1.450, abs=0.03)
 
 
 def test_the_comparison_is_of_two_means_with_the_pooled_deviation(baseline, generator):
     now = draw(generator, 4)
     row = compare(baseline, now, GATE, Analysis(4, 3.0, 2.0)).loc["accuracy"]
-    assert row["loss"] == pytest.approx(baseline["accuracy"].mean() - now["accuracy"].mean())
+    before, after = row[["baseline", "candidate"]]
+    assert (before, after) == (baseline["accuracy"].mean(), now["accuracy"].mean())
+    assert row["loss"] == pytest.approx(before - after)
     pooled = (29 * baseline["accuracy"].var() + 3 * now["accuracy"].var()) / 32
     error = math.sqrt(pooled * (1 / 4 + 1 / 30))
     assert row["t"] == pytest.approx(row["loss"] / error)
     assert row["chance"] == pytest.approx(3 * error)
     assert row["possible"] == pytest.approx(max(0, row["loss"] + 2 * error))
+
+
+def test_each_metric_has_its_finding(baseline):
+    """The standard error is about 0.5, so 1.5 is no clear loss, but more than is ruled out."""
+    now = pd.DataFrame([baseline.mean() - [3, 3, 0, 1.5]] * 4)
+    rows = compare(baseline, now, GATE, Analysis(4, 3.5, 2.0))
+    assert [*rows["finding"]] == [sequential.WORSE, sequential.BETTER, NO_LOSS, UNDECIDED]
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,12 @@ def test_trials_below_the_median_are_pruned_and_ranked_after_completed_ones(metr
     assert study.best.number == 1
 
 
+def test_a_pruned_trial_is_not_the_best():
+    study = opened("s", make_sweep())
+    study.end(study.ask(), TrialState.PRUNED)
+    assert len(study.ranked) == 1 and study.best is None
+
+
 def test_corrupted_files_are_refused():
     complete(opened("s", make_sweep()), 1)
     for content in ("{", "[]", '{"conditions": {}}', '{"conditions": {}, "trials": [{}]}'):
@@ -115,4 +121,6 @@ def test_fractions_have_four_digits_and_stay_within_their_range():
     ranges = {"a": {"low": 0.0003, "high": 0.01}, "b": {"low": 0.0, "high": 0.99999}}
     sweep = make_sweep(space=ranges | {"c": {"choices": [0.123456]}, "d": {"low": 1, "high": 9}})
     proposed = {"a": 0.00031415926, "b": 0.999989, "c": 0.123456, "d": 3}
+    half_whole = make_sweep(space={"x": {"low": 1, "high": 2.5}})
+    assert opened("s", half_whole).ask().params["x"] % 1 > 0
     assert trial_params(proposed, sweep) == {"a": 0.0003142, "b": 0.99999, "c": 0.123456, "d": 3}
