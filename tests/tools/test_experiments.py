@@ -189,6 +189,7 @@ def test_arithmetic_is_a_param_and_native_results_are_shown(compared):
         ({"experiments": ["run-1"]}, "experiments is ['run-1']"),
         ({"experiments": {}, "groups": {"experiments": {}}}, "would share the table experiments"),
         ({"experiments": {"a": {}}, "groups": {"b": {"a": {"seed": 1}}}}, "two experiments are c"),
+        ({"experiments": {}, "groups": {g: {"a": {"seed": g}} for g in "bc"}}, "called a, with"),
         ({"experiments": {}, "groups": {"a": {}, "a-seeds": {}}}, "share the table a-seeds"),
     ],
 )

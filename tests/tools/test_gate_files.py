@@ -68,6 +68,8 @@ def test_a_gate_that_lets_all_through_is_refused(old, new, named):
 def test_a_gated_metric_that_nobody_measures_is_named():
     with pytest.raises(UserError, match=r"gate\.yaml names accuracy, which is not among"):
         RULES.rules_by_column(["loss", "class_f1/Bag"])
+    with pytest.raises(UserError, match=r"gate\.yaml names class_f1, which is not among"):
+        RULES.rules_by_column(["accuracy"])
 
 
 def test_metrics_differ_if_numbers_do_or_words():

@@ -165,6 +165,9 @@ def test_a_further_seed_runs_all_stages_from_the_first_that_declares_it(tmp_path
     with pipeline.trained(3) as copy:
         assert (copy.folder / "ran").read_text().split() == ["b", "c", "d"]
         assert copy.seed == 3 and pipeline.seed == 1
+    (pipeline.folder / "sub").mkdir()
+    pipeline.run([replace(stages[0], folder=Path("sub"))])
+    assert (pipeline.folder / "sub/ran").exists()
     (pipeline.folder / "old").touch()  # as Git has it
     with pytest.raises(UserError, match="stage a ended without writing old"):
         pipeline.run([replace(stages[0], outputs=[Path("ran"), Path("old")])])

@@ -58,6 +58,7 @@ def test_each_chart_has_the_numbers_of_its_run_on_their_axes(reported):
     }
     axes = {"x": "epoch", "y": "cross-entropy (nats)", "color": "run", "strokeDash": "images"}
     assert fields == {"loss": axes, "f1": {"x": "f1", "y": "class", "color": "run", "shape": "run"}}
+    assert charts["f1"]["encoding"]["y"]["sort"] == TOY_CLASSES
     shade, number = charts["confusion-0"]["layer"]
     assert shade["encoding"]["color"]["field"] == "share"
     assert number["encoding"]["text"]["field"] == "images"
