@@ -84,9 +84,9 @@ def test_the_caller_learns_of_a_corrupted_file(toy, monkeypatch, is_cached):
 
 
 def test_a_file_that_a_bad_disk_changed_is_read_again(toy, monkeypatch, capsys):
-    """DVC knows a file by its inode, time and size."""
+    """DVC would not: the file has the inode, time and size of before."""
     monkeypatch.chdir(toy.folder)
-    assert status() == {}  # which notes them
+    assert status() == {}  # DVC notes inode, time and size
     path, before = Path(MODEL), Path(MODEL).stat()
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -131,8 +131,8 @@ def test_a_single_analysis_has_student_s_bound(monkeypatch):
 def test_the_comparison_is_of_two_means_with_the_pooled_deviation(baseline, generator):
     now = draw(generator, 4)
     row = compare(baseline, now, GATE, Analysis(4, 3.0, 2.0)).loc["accuracy"]
-    before, after = row[["baseline", "candidate"]]
-    assert (before, after) == (baseline["accuracy"].mean(), now["accuracy"].mean())
+    before, after = baseline["accuracy"].mean(), now["accuracy"].mean()
+    assert [*row[["baseline", "candidate"]]] == pytest.approx([before, after])
     assert row["loss"] == pytest.approx(before - after)
     pooled = (29 * baseline["accuracy"].var() + 3 * now["accuracy"].var()) / 32
     error = math.sqrt(pooled * (1 / 4 + 1 / 30))
