@@ -86,6 +86,8 @@ def test_compared_losses_have_a_panel_per_run_with_overfitting_shaded():
     assert {x for path in shade.get_paths() for x in path.vertices[:, 0]} == {2, 3, 4}
     five = compare_losses(dict.fromkeys("abcde", HISTORY), "Losses")  # in a grid of six
     assert [panel.axison for panel in five.axes] == [True] * 5 + [False]
+    labels = [panel.get_xlabel() for panel in five.axes]
+    assert labels == ["", "", "epoch", "epoch", "epoch", ""]  # the lowest of each column
 
 
 @pytest.mark.parametrize(("longest", "right_edges"), [(4, {4}), (5, {1, 5})])

@@ -123,7 +123,7 @@ def test_a_missing_baseline_is_an_error_that_says_what_to_do(history, commands):
 @pytest.mark.parametrize("revision", NAMED)
 def test_a_branch_comes_before_a_tag_and_a_tag_before_an_experiment(history, revision):
     history.run("tag main two; tag release one; update-ref refs/tags/HEAD root")
-    for name in ("HEAD", "main", "release", "short"):
+    for name in ("HEAD", "main", "release", *map(str, range(25)), "short"):
         git("update-ref", experiment_ref(head(), name), history["root"])
     late = os.environ | {"GIT_COMMITTER_DATE": "2040-01-01 00:00:00"}
     newer = git("commit-tree", "HEAD^{tree}", "-m", "newer", env=late).strip()

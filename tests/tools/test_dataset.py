@@ -68,10 +68,11 @@ def write_more_classes(folder: Path, splits: Splits) -> None:
 
 
 def write_emnist(folder: Path, splits: Splits, first: int = 1) -> None:
-    """Write two sets into a folder, one of them with labels from `first` on, and a text file."""
+    """Write two sets, one with labels from `first` on, a text file, and an archive of all."""
     write_idx_files(folder, splits, "emnist-letters-", first)
     write_idx_files(folder, bars(255), "emnist-digits-")
     (folder / "emnist-letters-mapping.txt").write_text("1 65 97\n")
+    (folder / "emnist-letters-train-test.tar.gz").touch()
 
 
 def write_tables(folder: Path, splits: Splits) -> None:

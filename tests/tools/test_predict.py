@@ -10,6 +10,7 @@ from PIL import Image
 
 from fashion.core.files import read_csv
 from fashion.core.strict_yaml import read_yaml
+from fashion.plots import figures
 from tests.support.repository import PROJECT, Repository
 from tools import predict
 
@@ -80,8 +81,11 @@ def test_the_terminal_shows_bars_and_a_plot_is_written(
     output = call(trained, predict, str(tmp_path / "wide.png"))
     assert output.startswith(f"{tmp_path}/wide.png (colour to grey, 60x56 fitted to 28x28, ")
     monkeypatch.setattr(predict, "MAX_PLOTTED", 2)
+    drawn, draw = [], figures.top_classes
+    monkeypatch.setattr(figures, "top_classes", lambda rows: drawn.extend(rows) or draw(rows))
     words = (str(odd), "--test", "1", "2", "--plot", str(chart))
-    call(trained, predict, *words)
+    titles = re.findall("test image.*", call(trained, predict, *words))
+    assert drawn[1][1] == titles[0] and " (is " in titles[0] and len(titles) == 2
     assert Image.open(chart).height == 2 * height > 200  # a row for each of the first
 
 
