@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -BEs -m# the head of dvc.yaml says why
 INSTALL := PIP_USER=0 PIP_CONSTRAINT=/dev/null PIP_TARGET= PIP_PREFIX= $(BIN)/python -Es -m pip install --quiet --require-hashes
 $(if $(findstring $$,$(value ARGS)),$(error ARGS has a $$, which make and the shell would replace: call the module yourself))
-$(shell test -L .venv || { test -x $(BIN)/python && grep -qsx "$(CURDIR)" $(BIN)/installed; } || rm -f $(BIN)/installed)# set up again if the folder was moved or its Python has gone
+$(shell test -L .venv || { test -x $(BIN)/python && grep -qsxF "$$(pwd -P)" $(BIN)/installed; } || rm -f $(BIN)/installed)# set up again if the folder was moved or its Python has gone
 
 .PHONY: all experiments sweep report check noise verify portable fsck predict app bench readme demo test lint audit help
 
@@ -68,7 +68,7 @@ $(BIN)/installed: requirements.txt
 	@$(PYTHON) -Es tools/supported.py
 	rm -rf .venv && $(PYTHON) -Es -m venv .venv # --clear would empty the folder behind a link
 	$(INSTALL) -r requirements.txt
-	@echo "$(CURDIR)" > $@
+	@pwd -P > $@
 
 $(BIN)/installed-%: requirements/%.txt $(BIN)/installed
 	$(INSTALL) -r $<

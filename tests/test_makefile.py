@@ -16,12 +16,13 @@ MAKE = ("make", "--no-print-directory")
 @pytest.fixture
 def folder(tmp_path) -> Repository:
     """Return a folder with the Makefile and an environment that another folder made."""
-    (tmp_path / "Makefile").write_text((PROJECT / "Makefile").read_text())
-    (tmp_path / ".venv/bin").mkdir(parents=True)
-    (tmp_path / ".venv/bin/python").symlink_to(sys.executable)
-    (tmp_path / ".venv/bin/installed").write_text("/elsewhere\n")
-    (tmp_path / "requirements.txt").touch()
-    return Repository(tmp_path)
+    folder = tmp_path / "copy [1] $HOME"
+    (folder / ".venv/bin").mkdir(parents=True)
+    (folder / "Makefile").write_text((PROJECT / "Makefile").read_text())
+    (folder / ".venv/bin/python").symlink_to(sys.executable)
+    (folder / ".venv/bin/installed").write_text("/elsewhere\n")
+    (folder / "requirements.txt").touch()
+    return Repository(folder)
 
 
 def test_the_environment_is_rebuilt_if_the_folder_has_moved_or_its_python_is_gone(folder):

@@ -58,6 +58,7 @@ def test_metrics_name_what_is_not_portable(machine):
 
 def test_other_versions_than_the_pinned_ones_are_refused(monkeypatch):
     check_environment()
+    assert module.installed_version("absent") is None
     pins = pinned_versions()
     monkeypatch.setattr(module, "installed_version", (pins | {"numpy": "1", "keras": None}).get)
     found = f"numpy 1, not {pins['numpy']}; no keras {pins['keras']}"

@@ -39,6 +39,14 @@ def test_a_wrong_param_is_one_message_and_status_1(repository):
     )
 
 
+def test_params_are_valid_in_the_same_words_whatever_they_are(repository):
+    """Otherwise each change of a param would make all stages stale."""
+    before = repository.read("data/params.valid")
+    repository.set("seed=7")
+    assert run_stage(repository.folder, "validate") == ""
+    assert repository.read("data/params.valid") == before
+
+
 PREPARED, LABELS = "data/prepared", "data/raw/t10k-labels-idx1-ubyte.gz"
 
 

@@ -6,7 +6,7 @@ import pytest
 from fashion.core.dataset import read_dataset
 from fashion.core.errors import UserError
 from fashion.data.idx import read_idx, write_idx
-from stages.prepare import read_labels
+from stages.prepare import npy_writer, read_labels
 from tests.stages.running import run_stage
 
 
@@ -85,3 +85,10 @@ def test_labels_that_do_not_fit_the_images_are_refused(built, tmp_path, shape, l
     dataset = read_dataset(built / "dataset.yaml")
     with pytest.raises(UserError, match=message):
         read_labels(tmp_path / "labels.gz", tmp_path / "images.gz", dataset)
+
+
+def test_an_array_that_is_not_whole_leaves_the_old_file(tmp_path):
+    (tmp_path / "a.npy").write_text("old")
+    with pytest.raises(UserError), npy_writer(tmp_path / "a.npy", (2,)):
+        raise UserError("the raw file ends here")
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"a.npy": "old"}

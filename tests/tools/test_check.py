@@ -182,9 +182,10 @@ CHANGES: dict[str, tuple[str, list[str], list[Step]]] = {
             bytecode, edit("dvc.yaml", "stages/predictions.py", "stages/predictions.pyc"), WORSE]),
     "exit in a shared module": (NOT_REPRODUCED, ["without writing models/model.keras"], [
         write("fashion/model/epoch_line.py", "raise SystemExit(0)\n"), commit]),
-    "forged results in caches, also in Git": (NOT_REPRODUCED, [OTHER_MODEL], [
+    "forged results in caches, also in Git, and settings of DVC": (NOT_REPRODUCED, [OTHER_MODEL], [
         MUCH_WORSE, lambda one: one.dvc("commit", "--force", "--quiet"),
-        run("git", "add", "--force", ".dvc/cache"), commit]),
+        write(".dvc/config.local", "no settings"),
+        run("git", "add", "--force", ".dvc/cache", ".dvc/config.local"), commit]),
     "a loss, and edits of all that judges it": (
         "✗ regression",
         ["in the committed run", "Means of 12 runs of the baseline", "- .dvc/config",

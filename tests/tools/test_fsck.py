@@ -10,7 +10,7 @@ from fashion.core.errors import UserError
 from fashion.core.files import md5, read_csv
 from tests.support.repository import Repository
 from tools import fsck, rebuild
-from tools.dvc import cached_file, read_lock, status
+from tools.dvc import read_lock, status
 
 MODEL, LABELS = "models/model.keras", "data/prepared/validation_labels.npy"
 
@@ -72,12 +72,13 @@ def test_files_that_disappear_during_fsck_are_not_corrupted(toy, monkeypatch, ca
     assert capsys.readouterr().out == "" and not (toy.folder / MODEL).exists()
 
 
-@pytest.mark.parametrize("is_cached", [True, False])
-def test_the_caller_learns_of_a_corrupted_file(toy, monkeypatch, is_cached):
-    """The file is corrupted in the cache alone, or in the workspace alone."""
+@pytest.mark.parametrize("place", ["cache", "workspace", "listing"])
+def test_the_caller_learns_of_a_corrupted_file(toy, monkeypatch, place):
+    """The file is corrupted in one place alone; a listing is what the cache has of a folder."""
     monkeypatch.chdir(toy.folder)
     assert not fsck.repair_cache()
-    path = cached_file(md5(toy.folder / MODEL)) if is_cached else toy.folder / MODEL
+    paths = {"cache": toy.cached(MODEL), "workspace": toy.folder / MODEL}
+    path = (paths | {"listing": toy.cached("data/prepared")})[place]
     path.unlink()
     path.write_bytes(b"other")
     assert fsck.repair_cache()

@@ -65,7 +65,9 @@ def test_a_gate_that_lets_all_through_is_refused(old, new, named):
         check_config(parse_yaml(GATE.replace(old, new), "gate.yaml"), "gate.yaml", Gate)
 
 
-def test_a_gated_metric_that_nobody_measures_is_named():
+def test_every_class_is_gated_and_a_gated_metric_that_nobody_measures_is_named():
+    columns = ["accuracy", "class_f1/T-shirt/top", "class_f1/Bag", "class_recall/Bag"]
+    assert [*RULES.rules_by_column(columns)] == columns[:3]
     with pytest.raises(UserError, match=r"gate\.yaml names accuracy, which is not among"):
         RULES.rules_by_column(["loss", "class_f1/Bag"])
     with pytest.raises(UserError, match=r"gate\.yaml names class_f1, which is not among"):

@@ -7,16 +7,19 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from zc.lockfile import LockFile
 
+from fashion.core.errors import UserError
 from fashion.core.strict_yaml import read_yaml
 from tests.support.commands import begin, processes_in
 from tests.support.repository import PROJECT, Repository
 from tools.arguments import parser_of
 from tools.experiments.local import LocalJob
 from tools.experiments.runner import stop
+from tools.git import file_at, git
 
 AT_LEAST = "is not a whole number of at least"
 
@@ -67,14 +70,22 @@ def test_messages_of_git_and_a_missing_git_are_shown(committed, tmp_path):
     assert committed.run(*words, status=1) == "fsck: git is not installed\n"
 
 
+def test_a_file_that_git_has_lost_is_not_called_missing(toy, monkeypatch):
+    monkeypatch.chdir(toy.folder)
+    digest = git("rev-parse", "HEAD:params.yaml").strip()
+    Path(".git/objects", digest[:2], digest[2:]).unlink()
+    with pytest.raises(UserError, match=r"`git show HEAD:params\.yaml`: fatal"):
+        file_at("HEAD", "params.yaml")
+
+
 def test_a_project_inside_of_a_larger_repository_is_refused(committed, tmp_path):
     project = committed.clone(tmp_path / "larger/project")
     (project.folder / ".git").rename(tmp_path / "larger/.git")
     assert "is project/ in a larger Git repository" in project.python("tools.fsck", status=1)
 
 
-@pytest.mark.parametrize("name", ["dataset.yaml", "dvc.yaml"])
-def test_a_deleted_configuration_file_is_named(compared, call, name):
+@pytest.mark.parametrize("name", ["dataset.yaml", "dvc.yaml", "stages/plot.py"])
+def test_a_deleted_file_that_stages_need_is_named(compared, call, name):
     (compared.folder / name).unlink()
     output = call(compared, import_module("tools.rebuild"), status=1)
     assert output == f"rebuild: {name}: no such file. `git checkout {name}` restores it\n"

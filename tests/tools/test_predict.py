@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fashion.core.files import read_csv
+from fashion.core.files import md5, read_csv
 from fashion.core.strict_yaml import read_yaml
 from fashion.plots import figures
 from tests.support.repository import PROJECT, Repository
@@ -95,6 +95,14 @@ def test_files_that_can_not_be_read_are_named_and_the_others_shown(trained, pict
     assert [one["image"] for one in lines(output)] == [names[2]]
     assert f"predict: {names[0]}: not a picture in PNG or JPEG format" in output
     assert "predict: absent.png: No such file or directory" in output
+
+
+def test_the_model_of_an_experiment_is_that_of_its_own_dvc_lock(compared, monkeypatch):
+    monkeypatch.chdir(compared.folder)
+    found = {one: md5(predict.model_file(one)) for one in compared.experiments().values()}
+    assert len({*found.values()}) == 2
+    for revision, digest in found.items():
+        assert f"md5: {digest}" in compared.run("git", "show", f"{revision}:dvc.lock")
 
 
 def test_a_model_that_is_corrupted_or_of_other_data_is_named_with_what_to_do(
