@@ -76,7 +76,7 @@ LAUGHS = "a0: &a0 [ha, ha, ha, ha]\n" + "".join(
     [
         (None, "no such file"),
         (b"\xff\xfe\x00", "not YAML"),
-        (b"train: [", "not YAML"),
+        (b"seed: 1\n seed: 2", "not YAML: mapping values are not allowed here (line 2)"),
         (b"seed: 2026-13-32\n", "not YAML"),
         (b"[" * 1000, "not YAML"),
         (COMMITTED.read_bytes() + b"seed: 43\n", 'found duplicate key "seed"'),

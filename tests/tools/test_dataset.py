@@ -198,12 +198,13 @@ def test_a_share_of_every_class_is_for_the_test_and_stays_as_pictures_are_added(
 ):
     write_pictures(tmp_path / "bars", bars(), at=lambda split: "")
     words = (str(tmp_path / "bars"), "--test-share", "0.2", "--ground", "light")
-    words += (*SIZE, "--fit", "crop", "--transparency", "black")
+    words += (*SIZE, "--fit", "crop", "--transparency", "black", "--name", "bars, " * 20 + "bars")
     for share in ((), ("--test-share", "1.5")):
         message = refusal(dataset.main, project.folder, words[0], *share)
         assert "--test-share 0.2 takes a fifth" in message
     call(project, dataset, *words)
     before, digest = converted(project.folder), project.read("dataset.yaml")
+    assert f"name: {words[-1]}\n".encode() in digest  # in one line
     assert (before["test"][0][:, 0] > 127).all()  # the pictures have a dark edge
     assert np.bincount(before["test"][1]).tolist() == [6, 6, 6]
     assert np.bincount(before["train"][1]).tolist() == [24, 24, 24]

@@ -122,6 +122,19 @@ def test_folders_of_runs_that_a_killed_dvc_left_empty_are_removed(toy):
     assert toy.results() == before
 
 
+def test_a_corrupted_model_that_the_run_cache_restores_is_trained_again(toy, monkeypatch):
+    before, cached = toy.read(MODEL), toy.cached(MODEL)
+    toy.set("seed=7")
+    toy.dvc("repro", "--quiet")
+    cached.chmod(0o644)
+    cached.write_bytes(before[:-1])
+    cached.chmod(0o444)
+    toy.set("seed=42")
+    monkeypatch.chdir(toy.folder)
+    fsck.verified_repro()
+    assert toy.read(MODEL) == before and is_up_to_date(toy)
+
+
 def test_corrupted_files_that_the_run_cache_restores_are_made_again(compared):
     """DVC restores results that it has seen, for the workspace and for experiments, unread."""
     before = {path: compared.read(path) for path in (MODEL, LABELS)}

@@ -17,6 +17,7 @@ from fashion.core.strict_yaml import read_yaml
 from tests.support.commands import begin, processes_in
 from tests.support.repository import PROJECT, Repository
 from tools.arguments import parser_of
+from tools.dvc import command
 from tools.experiments.local import LocalJob
 from tools.experiments.runner import stop
 from tools.git import file_at, git
@@ -104,12 +105,13 @@ def test_a_clone_with_converted_line_ends_has_the_same_bytes(committed, tmp_path
         assert clone.read(path) == committed.read(path)
 
 
-def test_make_waits_for_another_dvc_process(compared):
+def test_make_and_the_commands_of_dvc_that_it_runs_wait_for_another_dvc_process(compared):
     """Such as one that an editor's extension starts."""
     lock = LockFile(compared.folder / ".dvc/tmp/lock")
-    with begin(compared, "tools.rebuild") as command, ThreadPoolExecutor() as pool:
+    rebuild, repro = begin(compared, "tools.rebuild"), begin(compared, *command("repro")[2:])
+    with rebuild as one, repro as other, ThreadPoolExecutor() as pool:
         pool.submit(lambda: (time.sleep(6), lock.close()))  # DVC alone gives up after 3 seconds
-        assert command.wait() == 0, command.output
+        assert one.wait() == other.wait() == 0, one.output + other.output
 
 
 def test_experiments_need_no_python_on_path_and_write_only_into_the_project(compared, tmp_path):
