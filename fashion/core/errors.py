@@ -23,7 +23,7 @@ class FileError(UserError):
 def exit_on_user_error(command: str, status: int = 1) -> Iterator[None]:
     """Turn an error that the user can correct into one message and an exit status.
 
-    Others keep their traceback. Output appears line by line, in characters of the terminal.
+    Others keep their traceback. Output appears by line, with ? for what the terminal can't show.
     """
 
     def stop(message: object) -> None:

@@ -4,6 +4,7 @@ Import them from this module: `from fashion.model.backend import keras, tf`. It 
 seconds.
 """
 
+import gc
 import os
 import re
 import sys
@@ -42,13 +43,15 @@ set_environment()
 # Keras imports these if it can, a quarter of the time, for wrappers and plots that nothing uses.
 unused = {name: sys.modules.pop(name, None) for name in ("sklearn", "matplotlib")}
 sys.modules.update(dict.fromkeys(unused))  # None lets an import fail
+gc.disable()  # to search these modules for garbage would take a third of the time
 with filtered_stderr():
     import keras
     import tensorflow as tf
-for name, module in unused.items():
+gc.freeze()  # nor are they searched later
+gc.enable()
+for name in unused:
     del sys.modules[name]
-    if module:
-        sys.modules[name] = module
+sys.modules.update({name: module for name, module in unused.items() if module})
 
 
 def gpus() -> list[tf.config.PhysicalDevice]:
@@ -59,9 +62,8 @@ def gpus() -> list[tf.config.PhysicalDevice]:
 
 def device() -> dict[str, str]:
     """Return the name of the GPU, as metrics have it; {} without one."""
-    if not (found := gpus()):
-        return {}
-    return {"device": tf.config.experimental.get_device_details(found[0])["device_name"]}
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus()[:1]]
+    return {"device": details[0]["device_name"]} if details else {}
 
 
 def make_deterministic(seed: int, threads: int | None = None) -> None:

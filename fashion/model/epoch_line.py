@@ -10,7 +10,6 @@ COLUMNS = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]  # of a hist
 PATTERN = re.compile(
     r"epoch (?P<epoch>\d+)/(?P<epochs>\d+) "
     + " ".join(rf"{name} (?P<{name}>\d+\.\d+)" for name in COLUMNS[1:])
-    + r"$"
 )
 
 
@@ -26,7 +25,7 @@ def format_epoch(row: Mapping[str, float], epochs: int) -> str:
 
 def parse_epoch(line: str) -> tuple[dict[str, float], int] | None:
     """Return the row of COLUMNS and the number of epochs in a line, or None if it has none."""
-    if not (match := PATTERN.match(line.strip())):
+    if not (match := PATTERN.fullmatch(line.strip())):
         return None
     row = {name: float(match[name]) for name in COLUMNS[1:]}
     return {"epoch": int(match["epoch"])} | row, int(match["epochs"])

@@ -97,8 +97,7 @@ def build_optimizer(settings: Train, steps: int) -> keras.optimizers.Optimizer:
             0.0, max(1, steps - warm_up), warmup_target=rate, warmup_steps=warm_up
         )
     adam = FusedAdam(rate, weight_decay=settings.weight_decay or None)
-    if settings.weight_decay:
-        adam.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    adam.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return adam
 
 
