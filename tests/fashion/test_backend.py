@@ -1,3 +1,4 @@
+import gc
 import os
 import subprocess
 import sys
@@ -53,3 +54,8 @@ def test_operations_get_the_threads(monkeypatch):
     monkeypatch.setattr(tf.config.threading, "set_intra_op_parallelism_threads", asked.append)
     make_deterministic(1, 2)
     assert asked == [2]
+
+
+def test_garbage_is_searched_after_the_import_but_not_in_its_modules():
+    assert gc.isenabled() and gc.get_freeze_count() > 100_000
+    assert not any(one is vars(tf) for one in gc.get_objects())
