@@ -1,5 +1,6 @@
 import os
 import re
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def test_folders_of_runs_that_a_killed_dvc_left_empty_are_removed(toy):
     assert toy.results() == before
 
 
-def test_a_corrupted_model_that_the_run_cache_restores_is_trained_again(toy, monkeypatch):
+def test_a_corrupted_model_that_the_run_cache_restores_is_trained_again(toy):
     before, cached = toy.read(MODEL), toy.cached(MODEL)
     toy.set("seed=7")
     toy.dvc("repro", "--quiet")
@@ -130,8 +131,9 @@ def test_a_corrupted_model_that_the_run_cache_restores_is_trained_again(toy, mon
     cached.write_bytes(before[:-1])
     cached.chmod(0o444)
     toy.set("seed=42")
-    monkeypatch.chdir(toy.folder)
-    fsck.verified_repro()
+    program = "from tools import fsck, process\n"
+    program += "with process.command_line('test'): fsck.verified_repro()"
+    toy.run(sys.executable, "-c", program)
     assert toy.read(MODEL) == before and is_up_to_date(toy)
 
 
