@@ -37,7 +37,7 @@ def command_line(command: str, status: int = 1) -> Iterator[None]:
         like_ctrl_c.append(signal.SIGHUP)
     for number in like_ctrl_c:
         signal.signal(number, signal.default_int_handler)
-    gc.freeze()  # or garbage is searched in all that is imported, a tenth of the time of `make`
+    gc.freeze()  # or garbage is searched in all imports: a tenth of `make` with nothing to do
     with exit_on_user_error(command, status):
         cleaned = user_env()
         os.environ.clear()
